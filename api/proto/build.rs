@@ -1,0 +1,5 @@
+//! Generates the gRPC types and services from the contract.
+
+fn main() -> std::io::Result<()> {
+    tonic_prost_build::configure().compile_protos(&["proto/margay/agent/v1/agent.proto"], &["proto"])
+}
