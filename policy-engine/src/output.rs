@@ -193,6 +193,38 @@ pub struct Program {
     pub destination_tuple: Option<Table<TupleKey>>,
 }
 
+impl Program {
+    /// Applies a change of identities, for holders of whole programs.
+    pub fn apply(&mut self, change: &IdentityChange) {
+        self.vectors.extend(change.vectors.iter().cloned());
+        for (table, added) in [
+            (&mut self.source_identity, &change.source),
+            (&mut self.destination_identity, &change.destination),
+        ] {
+            if let Some(table) = table {
+                table.entries.retain(|(id, _)| !change.removed.contains(id));
+                table.entries.extend(added.iter().copied());
+                table.entries.sort_unstable_by_key(|&(id, _)| id);
+            }
+        }
+    }
+}
+
+/// Entries to add to or take from a program's identity tables **in place**, under the program id in use: when the delta comes, no
+/// address has an added identity yet and none has a removed one any more, so that no packet's verdict changes
+/// and no approved flow needs to be judged again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdentityChange {
+    /// To be appended to [`Program::vectors`]; the entries below may refer to them.
+    pub vectors: Vec<BitVector>,
+    /// Identities that [`Program::source_identity`] does not hold yet.
+    pub source: Vec<(IdentityId, VectorIndex)>,
+    /// Identities that [`Program::destination_identity`] does not hold yet.
+    pub destination: Vec<(IdentityId, VectorIndex)>,
+    /// Identities that no address has any more: taken from both tables where they are.
+    pub removed: Vec<IdentityId>,
+}
+
 /// The programs of one endpoint, both directions and families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EndpointPrograms {
@@ -223,8 +255,11 @@ pub struct Endpoint {
     pub programs: EndpointPrograms,
 }
 
-/// A change of the desired state. A batch is applied as one: a packet is judged before it or after it.
-/// Within a batch everything that an item refers to comes before it.
+/// A change of the desired state. A batch is applied **in its order**, each item in force before the next one:
+/// first [`Delta::ProgramIdentities`] teaches the running programs the new identities, then addresses change
+/// identity, then changed programs replace the old ones, then endpoints change, then what is unused goes.
+/// So a packet is judged by an old program or by its new one, with old or new membership, never by a
+/// mix in which a program does not know an address's identity. An identity id is never used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
     /// Addresses in `net` now have this identity; [`IdentityId::UNKNOWN`] removes the entry. The longest net
@@ -241,6 +276,13 @@ pub enum Delta {
         key: ProgramKey,
         /// Its content.
         program: Arc<Program>,
+    },
+    /// New or dead identities of a program that is otherwise unchanged.
+    ProgramIdentities {
+        /// A program updated before.
+        key: ProgramKey,
+        /// What to add and take.
+        change: Arc<IdentityChange>,
     },
     /// No endpoint uses this program any more.
     ProgramRemove {
