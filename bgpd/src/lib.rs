@@ -1,1 +1,4 @@
-//! placeholder
+//! A BGP-4 speaker: library and daemon.
+
+pub mod policy;
+pub mod wire;
