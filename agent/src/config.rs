@@ -100,7 +100,10 @@ pub struct EmbeddedConfig {
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 2379)), data: "/var/lib/margay/store.redb".into() }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 2379)),
+            data: "/var/lib/margay/store.redb".into(),
+        }
     }
 }
 
@@ -133,7 +136,12 @@ pub struct BgpConfig {
 
 impl Default for BgpConfig {
     fn default() -> Self {
-        Self { enabled: true, hold_time_s: 90, restart_time_s: 120, install_routes: true }
+        Self {
+            enabled: true,
+            hold_time_s: 90,
+            restart_time_s: 120,
+            install_routes: true,
+        }
     }
 }
 
@@ -208,7 +216,11 @@ pub struct ApiConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { socket: "/run/margay/agent.sock".into(), group: None, flows_kept: 16_384 }
+        Self {
+            socket: "/run/margay/agent.sock".into(),
+            group: None,
+            flows_kept: 16_384,
+        }
     }
 }
 
@@ -224,7 +236,10 @@ pub struct HealthConfig {
 
 impl Default for HealthConfig {
     fn default() -> Self {
-        Self { enabled: true, listen: SocketAddr::from(([127, 0, 0, 1], 9099)) }
+        Self {
+            enabled: true,
+            listen: SocketAddr::from(([127, 0, 0, 1], 9099)),
+        }
     }
 }
 
@@ -240,7 +255,10 @@ pub struct MetricsConfig {
 
 impl Default for MetricsConfig {
     fn default() -> Self {
-        Self { enabled: true, listen: SocketAddr::from(([127, 0, 0, 1], 9091)) }
+        Self {
+            enabled: true,
+            listen: SocketAddr::from(([127, 0, 0, 1], 9091)),
+        }
     }
 }
 
@@ -323,29 +341,47 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         let name_ok = !self.node_name.is_empty()
             && self.node_name.len() <= 253
-            && self.node_name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+            && self
+                .node_name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
         if !name_ok {
-            bail!("node-name = '{}': use lower-case letters, digits, '-' and '.', at most 253", self.node_name);
+            bail!(
+                "node-name = '{}': use lower-case letters, digits, '-' and '.', at most 253",
+                self.node_name
+            );
         }
         if self.bgp.hold_time_s == 1 || self.bgp.hold_time_s == 2 {
-            bail!("bgp.hold-time-s = {}: RFC 4271 allows 0 or 3 and more", self.bgp.hold_time_s);
+            bail!(
+                "bgp.hold-time-s = {}: RFC 4271 allows 0 or 3 and more",
+                self.bgp.hold_time_s
+            );
         }
         if self.bgp.restart_time_s > 4095 {
-            bail!("bgp.restart-time-s = {}: RFC 4724 has 12 bits, at most 4095", self.bgp.restart_time_s);
+            bail!(
+                "bgp.restart-time-s = {}: RFC 4724 has 12 bits, at most 4095",
+                self.bgp.restart_time_s
+            );
         }
         if self.dataplane.interface_prefix.is_empty() || self.dataplane.interface_prefix.len() > 11 {
-            bail!("dataplane.interface-prefix = '{}': 1 to 11 characters", self.dataplane.interface_prefix);
+            bail!(
+                "dataplane.interface-prefix = '{}': 1 to 11 characters",
+                self.dataplane.interface_prefix
+            );
         }
         if self.datastore.username.is_some() != self.datastore.password.is_some() {
             bail!("datastore.username and datastore.password: set both or neither");
         }
-        for (key, value, v4) in
-            [("ipv4-address", &self.node.ipv4_address, true), ("ipv6-address", &self.node.ipv6_address, false)]
-        {
+        for (key, value, v4) in [
+            ("ipv4-address", &self.node.ipv4_address, true),
+            ("ipv6-address", &self.node.ipv6_address, false),
+        ] {
             let Some(value) = value else { continue };
             let address: Option<IpAddr> = value.split('/').next().and_then(|a| a.parse().ok());
             if address.is_none_or(|a| a.is_ipv4() != v4) {
-                bail!("node.{key} = '{value}': not an address of that family, e.g. 192.0.2.1/24 or 2001:db8::1/64");
+                bail!(
+                    "node.{key} = '{value}': not an address of that family, e.g. 192.0.2.1/24 or 2001:db8::1/64"
+                );
             }
         }
         Ok(())
@@ -381,11 +417,23 @@ mod tests {
     fn flags_win_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");
-        std::fs::write(&path, "node-name = 'from-file'\n[datastore]\nendpoints = ['http://127.0.0.1:1']\n").unwrap();
+        std::fs::write(
+            &path,
+            "node-name = 'from-file'\n[datastore]\nendpoints = ['http://127.0.0.1:1']\n",
+        )
+        .unwrap();
         let path = path.to_str().unwrap();
         let config = Config::load(&flags(&["--config", path])).unwrap();
         assert_eq!(config.node_name, "from-file");
-        let config = Config::load(&flags(&["--config", path, "--node-name", "n", "--etcd-endpoints", "http://a:1,http://b:1"])).unwrap();
+        let config = Config::load(&flags(&[
+            "--config",
+            path,
+            "--node-name",
+            "n",
+            "--etcd-endpoints",
+            "http://a:1,http://b:1",
+        ]))
+        .unwrap();
         assert_eq!(config.node_name, "n");
         assert_eq!(config.datastore.endpoints, ["http://a:1", "http://b:1"]);
     }

@@ -40,31 +40,65 @@ pub struct Health {
 impl Health {
     /// Registers a component, not ready until it reports. With `silence_max` it has to report at least that often.
     pub fn register(&self, name: &'static str, silence_max: Option<Duration>) {
-        let report = Report { live: true, ready: false, detail: "starting".into() };
-        self.lock().insert(name, Component { report, silence_max, reported_at: Instant::now() });
+        let report = Report {
+            live: true,
+            ready: false,
+            detail: "starting".into(),
+        };
+        self.lock().insert(
+            name,
+            Component {
+                report,
+                silence_max,
+                reported_at: Instant::now(),
+            },
+        );
     }
 
     /// A component is well.
     pub fn ready(&self, name: &'static str) {
-        self.report(name, Report { live: true, ready: true, detail: String::new() });
+        self.report(
+            name,
+            Report {
+                live: true,
+                ready: true,
+                detail: String::new(),
+            },
+        );
     }
 
     /// A component works but is not where it should be.
     pub fn not_ready(&self, name: &'static str, detail: impl Into<String>) {
-        self.report(name, Report { live: true, ready: false, detail: detail.into() });
+        self.report(
+            name,
+            Report {
+                live: true,
+                ready: false,
+                detail: detail.into(),
+            },
+        );
     }
 
     /// A component has failed for good.
     pub fn dead(&self, name: &'static str, detail: impl Into<String>) {
-        self.report(name, Report { live: false, ready: false, detail: detail.into() });
+        self.report(
+            name,
+            Report {
+                live: false,
+                ready: false,
+                detail: detail.into(),
+            },
+        );
     }
 
     fn report(&self, name: &'static str, report: Report) {
         let mut components = self.lock();
         let now = Instant::now();
-        let component = components
-            .entry(name)
-            .or_insert_with(|| Component { report: report.clone(), silence_max: None, reported_at: now });
+        let component = components.entry(name).or_insert_with(|| Component {
+            report: report.clone(),
+            silence_max: None,
+            reported_at: now,
+        });
         if component.report != report && !report.detail.is_empty() {
             tracing::info!(component = name, live = report.live, ready = report.ready, detail = %report.detail, "health");
         }
@@ -99,17 +133,35 @@ impl Health {
         let mut body = String::new();
         for (name, report) in &reports {
             let state = if good(report) { "ok" } else { "failing" };
-            let _ = writeln!(body, "{name}: {state}{}{}", if report.detail.is_empty() { "" } else { ": " }, report.detail);
+            let _ = writeln!(
+                body,
+                "{name}: {state}{}{}",
+                if report.detail.is_empty() { "" } else { ": " },
+                report.detail
+            );
         }
         let all = reports.iter().all(|(_, report)| good(report));
-        (if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, body)
+        (
+            if all {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            },
+            body,
+        )
     }
 
     /// The routes `/liveness` and `/readiness`.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/liveness", get(async |State(health): State<Health>| health.answer(|r| r.live)))
-            .route("/readiness", get(async |State(health): State<Health>| health.answer(|r| r.live && r.ready)))
+            .route(
+                "/liveness",
+                get(async |State(health): State<Health>| health.answer(|r| r.live)),
+            )
+            .route(
+                "/readiness",
+                get(async |State(health): State<Health>| health.answer(|r| r.live && r.ready)),
+            )
             .with_state(self.clone())
     }
 }
@@ -124,14 +176,20 @@ mod tests {
         health.register("datastore", None);
         health.register("bgp", None);
         health.ready("bgp");
-        assert_eq!(health.answer(|r| r.live && r.ready).0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            health.answer(|r| r.live && r.ready).0,
+            StatusCode::SERVICE_UNAVAILABLE
+        );
         assert_eq!(health.answer(|r| r.live).0, StatusCode::OK);
         health.ready("datastore");
         assert_eq!(health.answer(|r| r.live && r.ready).0, StatusCode::OK);
         health.dead("bgp", "stopped");
         let (status, body) = health.answer(|r| r.live);
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(body.contains("bgp: failing: stopped") && body.contains("datastore: ok"), "{body}");
+        assert!(
+            body.contains("bgp: failing: stopped") && body.contains("datastore: ok"),
+            "{body}"
+        );
     }
 
     #[test]

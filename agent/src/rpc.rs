@@ -1,0 +1,237 @@
+//! The local gRPC API on a Unix socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Instant;
+
+use api_proto::v1 as proto;
+use api_proto::v1::agent_server::{Agent, AgentServer};
+use futures::Stream;
+use nix::unistd::Group;
+use tokio::net::{UnixListener, UnixStream};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::{BroadcastStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::flows::FlowLog;
+use crate::health::Health;
+use crate::view::View;
+
+/// The group that may use the socket where none is configured and this one exists.
+const GROUP_DEFAULT: &str = "margay";
+
+/// Answers from what the agent's parts have published.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// Name of this host's Node resource.
+    pub node_name: String,
+    /// RFC 3339.
+    pub started_at: String,
+    /// Components' reports.
+    pub health: Health,
+    /// Recent flow events.
+    pub flows: FlowLog,
+    /// Everything else.
+    pub view: View,
+}
+
+type FlowStream = Pin<Box<dyn Stream<Item = Result<proto::Flow, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Agent for Service {
+    async fn get_status(
+        &self,
+        _: Request<proto::GetStatusRequest>,
+    ) -> Result<Response<proto::GetStatusResponse>, Status> {
+        let reports = self.health.reports(Instant::now());
+        let published = self.view.lock();
+        Ok(Response::new(proto::GetStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            node_name: self.node_name.clone(),
+            started_at: self.started_at.clone(),
+            live: reports.iter().all(|(_, report)| report.live),
+            ready: reports.iter().all(|(_, report)| report.live && report.ready),
+            components: reports
+                .into_iter()
+                .map(|(name, report)| proto::ComponentHealth {
+                    name: name.into(),
+                    live: report.live,
+                    ready: report.ready,
+                    detail: report.detail,
+                })
+                .collect(),
+            bgp_v4: Some(published.bgp_v4.clone()),
+            bgp_v6: Some(published.bgp_v6.clone()),
+            datastore_state: published.datastore_state.into(),
+        }))
+    }
+
+    async fn list_bgp_peers(
+        &self,
+        _: Request<proto::ListBgpPeersRequest>,
+    ) -> Result<Response<proto::ListBgpPeersResponse>, Status> {
+        Ok(Response::new(proto::ListBgpPeersResponse {
+            peers: self.view.lock().bgp_peers.clone(),
+        }))
+    }
+
+    async fn list_endpoints(
+        &self,
+        _: Request<proto::ListEndpointsRequest>,
+    ) -> Result<Response<proto::ListEndpointsResponse>, Status> {
+        Ok(Response::new(proto::ListEndpointsResponse {
+            endpoints: self.view.lock().endpoints.clone(),
+        }))
+    }
+
+    async fn list_flows(
+        &self,
+        request: Request<proto::ListFlowsRequest>,
+    ) -> Result<Response<proto::ListFlowsResponse>, Status> {
+        let request = request.into_inner();
+        let action = checked_action(&request.action)?;
+        let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
+        let (flows, lost) = self.flows.list(limit, request.after_sequence, action);
+        Ok(Response::new(proto::ListFlowsResponse { flows, lost }))
+    }
+
+    type WatchFlowsStream = FlowStream;
+
+    async fn watch_flows(
+        &self,
+        request: Request<proto::WatchFlowsRequest>,
+    ) -> Result<Response<FlowStream>, Status> {
+        let action = checked_action(&request.into_inner().action)?.to_owned();
+        let stream = BroadcastStream::new(self.flows.follow()).filter_map(move |item| match item {
+            Ok(flow) if action.is_empty() || flow.action == action => Some(Ok(flow)),
+            Ok(_) => None,
+            Err(lagged) => Some(Err(Status::data_loss(format!(
+                "the reader is too slow: {lagged}"
+            )))),
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+}
+
+fn checked_action(action: &str) -> Result<&str, Status> {
+    match action {
+        "" | "allow" | "deny" => Ok(action),
+        other => Err(Status::invalid_argument(format!(
+            "action '{other}': use allow, deny or nothing"
+        ))),
+    }
+}
+
+/// Binds the socket. A socket file that nobody serves any more is replaced; one that is in use is an error.
+pub async fn bind(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    if path.exists() {
+        if UnixStream::connect(path).await.is_ok() {
+            let text = format!(
+                "{} is served by another process: stop that agent first",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    let wanted = group.unwrap_or(GROUP_DEFAULT);
+    match Group::from_name(wanted)? {
+        Some(found) => nix::unistd::chown(path, None, Some(found.gid))?,
+        None if group.is_some() => {
+            let text = format!("api.group = '{wanted}': there is no such group");
+            return Err(io::Error::new(io::ErrorKind::NotFound, text));
+        }
+        None => {}
+    }
+    Ok(listener)
+}
+
+/// Serves until `stop` is cancelled.
+pub async fn serve(
+    service: Service,
+    listener: UnixListener,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    tonic::transport::Server::builder()
+        .add_service(AgentServer::new(service))
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper_util::rt::TokioIo;
+    use proto::agent_client::AgentClient;
+
+    #[tokio::test]
+    async fn answers_on_the_socket_and_refuses_a_second_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/agent.sock");
+        let health = Health::default();
+        health.register("bgp", None);
+        let service = Service {
+            node_name: "node-1".into(),
+            started_at: "2026-01-01T00:00:00Z".into(),
+            health,
+            flows: FlowLog::new(10),
+            view: View::default(),
+        };
+        service.flows.push(proto::Flow {
+            action: "deny".into(),
+            ..proto::Flow::default()
+        });
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(service, bind(&path, None).await.unwrap(), stop.clone()));
+
+        let connect_to = path.clone();
+        let channel = tonic::transport::Endpoint::from_static("http://localhost")
+            .connect_with_connector(tower::service_fn(move |_| {
+                let path = connect_to.clone();
+                async move { UnixStream::connect(path).await.map(TokioIo::new) }
+            }))
+            .await
+            .unwrap();
+        let mut client = AgentClient::new(channel);
+        let status = client
+            .get_status(proto::GetStatusRequest {})
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(status.node_name, "node-1");
+        assert!(status.live && !status.ready);
+        let flows = client
+            .list_flows(proto::ListFlowsRequest::default())
+            .await
+            .unwrap()
+            .into_inner()
+            .flows;
+        assert_eq!(flows.len(), 1);
+        let request = proto::ListFlowsRequest {
+            action: "drop".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            client.list_flows(request).await.unwrap_err().code(),
+            tonic::Code::InvalidArgument
+        );
+
+        assert_eq!(
+            bind(&path, None).await.unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+        drop(client);
+        stop.cancel();
+        server.await.unwrap().unwrap();
+        // A socket left behind is taken over.
+        bind(&path, None).await.unwrap();
+    }
+}
