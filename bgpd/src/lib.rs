@@ -1,4 +1,5 @@
 //! A BGP-4 speaker: library and daemon.
 
+pub mod config;
 pub mod policy;
 pub mod wire;

@@ -1,0 +1,301 @@
+//! The daemon's TOML file.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{BGP_PORT, Config, ConfigError, HOLD_TIME_DEFAULT_S, Neighbor, Network};
+use crate::policy::Policy;
+use crate::wire::{Family, Prefix};
+
+/// A file that is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{path}:{line}: {reason}")]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key and what is wrong with it.
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct File {
+    global: Spanned<Global>,
+    #[serde(default)]
+    neighbor: Vec<Spanned<FileNeighbor>>,
+    #[serde(default)]
+    network: Vec<Spanned<FileNetwork>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Global {
+    r#as: u32,
+    router_id: Ipv4Addr,
+    #[serde(default)]
+    listen: Vec<SocketAddr>,
+    fib: Option<bool>,
+    api: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileNeighbor {
+    address: IpAddr,
+    port: Option<u16>,
+    r#as: u32,
+    source: Option<IpAddr>,
+    ttl: Option<u8>,
+    #[serde(default)]
+    passive: bool,
+    #[serde(default)]
+    route_reflector_client: bool,
+    families: Option<Vec<Family>>,
+    hold_time: Option<u16>,
+    keepalive: Option<u16>,
+    password: Option<String>,
+    import: Option<Choice>,
+    export: Option<Choice>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Choice {
+    Accept,
+    Reject,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileNetwork {
+    prefix: Prefix,
+}
+
+/// Reads and checks a file.
+pub fn load_file(path: &Path) -> Result<Config, FileError> {
+    let text = std::fs::read_to_string(path).map_err(|source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse_file(path, &text)
+}
+
+/// Checks a file's text; `path` is only for messages.
+pub fn parse_file(path: &Path, text: &str) -> Result<Config, FileError> {
+    let wrong = |offset: usize, reason: String| FileError::Wrong {
+        path: path.to_owned(),
+        line: line_of(text, offset),
+        reason,
+    };
+    let file: File = toml::from_str(text).map_err(|error| {
+        let offset = error.span().map_or(0, |span| span.start);
+        wrong(offset, error.message().to_owned())
+    })?;
+    let config = file.config();
+    config
+        .validate()
+        .map_err(|error| wrong(file.offset_of(&error), error.to_string()))?;
+    Ok(config)
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+impl File {
+    fn config(&self) -> Config {
+        let global = self.global.get_ref();
+        let mut config = Config::new(global.r#as, global.router_id);
+        config.listen.clone_from(&global.listen);
+        config.fib = global.fib.unwrap_or(true);
+        config.api.clone_from(&global.api);
+        config.neighbors = self
+            .neighbor
+            .iter()
+            .map(|neighbor| neighbor.get_ref().neighbor(global))
+            .collect();
+        config.networks = self
+            .network
+            .iter()
+            .map(|network| Network::from(network.get_ref().prefix))
+            .collect();
+        config
+    }
+
+    /// Where the thing stands that an error is about.
+    fn offset_of(&self, error: &ConfigError) -> usize {
+        let found = match error {
+            ConfigError::Global { .. } => None,
+            // The last one is the repeated one.
+            ConfigError::Neighbor { neighbor, .. } => self
+                .neighbor
+                .iter()
+                .rfind(|entry| {
+                    let entry = entry.get_ref();
+                    entry.address == neighbor.address && entry.port.unwrap_or(BGP_PORT) == neighbor.port
+                })
+                .map(|entry| entry.span().start),
+            ConfigError::Network { prefix, .. } => self
+                .network
+                .iter()
+                .rfind(|entry| entry.get_ref().prefix.to_string() == *prefix)
+                .map(|entry| entry.span().start),
+        };
+        found.unwrap_or(self.global.span().start)
+    }
+}
+
+impl FileNeighbor {
+    fn neighbor(&self, global: &Global) -> Neighbor {
+        let mut neighbor = Neighbor::new(self.address, self.r#as, global.r#as);
+        neighbor.port = self.port.unwrap_or(BGP_PORT);
+        neighbor.source = self.source;
+        neighbor.ttl = self.ttl;
+        neighbor.passive = self.passive;
+        neighbor.route_reflector_client = self.route_reflector_client;
+        if let Some(families) = &self.families {
+            neighbor.families = families.iter().copied().collect();
+        }
+        neighbor.hold_time = Duration::from_secs(self.hold_time.unwrap_or(HOLD_TIME_DEFAULT_S).into());
+        neighbor.keepalive = self.keepalive.map(|seconds| Duration::from_secs(seconds.into()));
+        neighbor.password.clone_from(&self.password);
+        for (choice, policy) in [
+            (self.import, &mut neighbor.import),
+            (self.export, &mut neighbor.export),
+        ] {
+            match choice {
+                Some(Choice::Accept) => *policy = Policy::Accept,
+                Some(Choice::Reject) => *policy = Policy::Reject,
+                None => {}
+            }
+        }
+        neighbor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[global]
+as = 65001
+router-id = "10.0.0.1"
+listen = ["127.0.0.1:1790", "[::1]:1790"]
+fib = false
+
+[[neighbor]]
+address = "10.0.0.2"
+as = 65002
+ttl = 3
+families = ["ipv4", "ipv6"]
+hold-time = 9
+export = "accept"
+
+[[neighbor]]
+address = "2001:db8::2"
+port = 1179
+as = 65001
+route-reflector-client = true
+
+[[network]]
+prefix = "10.1.0.0/24"
+"#;
+
+    fn parse(text: &str) -> Result<Config, FileError> {
+        parse_file(Path::new("bgpd.toml"), text)
+    }
+
+    #[test]
+    fn a_file_gives_a_configuration_with_defaults() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(
+            (config.local_as, config.fib, config.listen.len()),
+            (65001, false, 2)
+        );
+        let [ebgp, ibgp] = config.neighbors.as_slice() else {
+            panic!("two neighbors")
+        };
+        assert_eq!((ebgp.hold_time.as_secs(), ebgp.ttl, ebgp.port), (9, Some(3), 179));
+        assert_eq!((&ebgp.import, &ebgp.export), (&Policy::Reject, &Policy::Accept));
+        assert_eq!((&ibgp.import, &ibgp.export), (&Policy::Accept, &Policy::Accept));
+        assert_eq!(ibgp.families.iter().collect::<Vec<_>>(), [Family::Ipv6Unicast]);
+        assert_eq!(config.networks[0].prefix.to_string(), "10.1.0.0/24");
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        let cases = [
+            (
+                GOOD.replace("ttl = 3", "tttl = 3"),
+                "bgpd.toml:11: unknown field `tttl`",
+            ),
+            (
+                GOOD.replace("fib = false", "fibs = false"),
+                "bgpd.toml:6: unknown field `fibs`",
+            ),
+            (
+                GOOD.replace("prefix = ", "prefixes = "),
+                "bgpd.toml:23: unknown field `prefixes`",
+            ),
+            (
+                GOOD.replace("ttl = 3", "ttl = 300"),
+                "bgpd.toml:11: invalid value: integer `300`",
+            ),
+            (
+                GOOD.replace("ttl = 3", "ttl = 0"),
+                "bgpd.toml:8: neighbor 10.0.0.2 ttl: must be 1..255",
+            ),
+            (
+                GOOD.replace("hold-time = 9", "hold-time = 2"),
+                "bgpd.toml:8: neighbor 10.0.0.2 hold-time:",
+            ),
+            (
+                GOOD.replace("10.1.0.0/24", "10.1.0.1/24"),
+                "bgpd.toml:22: network 10.1.0.1/24: has host bits set",
+            ),
+            (
+                GOOD.replace("as = 65001\nrouter-id", "as = 0\nrouter-id"),
+                "bgpd.toml:2: global as: 0 is reserved",
+            ),
+            (
+                GOOD.replace("as = 65002", "as = 65001\nsource = \"::1\""),
+                "bgpd.toml:8: neighbor 10.0.0.2 source:",
+            ),
+            (
+                GOOD.replace("as = 65001\nroute-", "as = 65009\nroute-"),
+                "bgpd.toml:16: neighbor [2001:db8::2]:1179 route-reflector-client:",
+            ),
+            (
+                GOOD.replace("\"accept\"", "\"maybe\""),
+                "bgpd.toml:14: unknown variant `maybe`",
+            ),
+            (GOOD.replace("[global]", "[global"), "bgpd.toml:2: "),
+            (String::new(), "bgpd.toml:1: missing field `global`"),
+        ];
+        for (text, expected) in cases {
+            let message = parse(&text).unwrap_err().to_string();
+            assert!(
+                message.starts_with(expected),
+                "{message:?} does not start with {expected:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What the speaker is told to do.
+//!
+//! An embedding program fills in a [`Config`] itself; the daemon reads one from a TOML file
+//! ([`load_file`]), which offers fewer settings.
+
+mod diff;
+mod file;
+mod validate;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use diff::{ConfigDiff, NeighborChange};
+pub use file::{FileError, load_file, parse_file};
+pub use validate::ConfigError;
+
+use crate::policy::Policy;
+use crate::wire::{Community, Family, FamilySet, LargeCommunity, Prefix};
+
+/// The port that IANA assigned to BGP.
+pub const BGP_PORT: u16 = 179;
+/// Proposed hold time where none is set (RFC 4271 section 10), in seconds.
+pub const HOLD_TIME_DEFAULT_S: u16 = 90;
+/// Graceful-restart time where none is set, in seconds.
+pub const RESTART_TIME_DEFAULT_S: u16 = 120;
+/// Longest graceful-restart time: 12 bits on the wire (RFC 4724 section 3), in seconds.
+pub const RESTART_TIME_MAX_S: u16 = 4095;
+/// Longest TCP MD5 key that Linux takes, in bytes.
+pub const PASSWORD_MAX_BYTES: usize = 80;
+
+/// The whole configuration of a speaker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Our AS number.
+    pub local_as: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Where to accept sessions; empty for a speaker that only connects out.
+    pub listen: Vec<SocketAddr>,
+    /// Whether learned routes are installed in the kernel.
+    pub fib: bool,
+    /// Restart time that neighbours are told, and the longest wait for their End-of-RIB after our
+    /// own restart. At most [`RESTART_TIME_MAX_S`] seconds.
+    pub restart_time: Duration,
+    /// The Unix socket of the gRPC service; without it there is none.
+    pub api: Option<PathBuf>,
+    /// The neighbours, each with its own address and port.
+    pub neighbors: Vec<Neighbor>,
+    /// Prefixes that we originate.
+    pub networks: Vec<Network>,
+}
+
+impl Config {
+    /// A configuration with no neighbour, no network and no listener.
+    pub fn new(local_as: u32, router_id: Ipv4Addr) -> Self {
+        Self {
+            local_as,
+            router_id,
+            listen: Vec::new(),
+            fib: true,
+            restart_time: Duration::from_secs(RESTART_TIME_DEFAULT_S.into()),
+            api: None,
+            neighbors: Vec::new(),
+            networks: Vec::new(),
+        }
+    }
+}
+
+/// What tells neighbours apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NeighborKey {
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// The port that we connect to.
+    pub port: u16,
+}
+
+impl std::fmt::Display for NeighborKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.port {
+            BGP_PORT => self.address.fmt(f),
+            port => SocketAddr::new(self.address, port).fmt(f),
+        }
+    }
+}
+
+/// How the next hop of routes is set that we send to a neighbour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextHopMode {
+    /// By RFC 4271 section 5.1.3: ourselves towards eBGP, unchanged towards iBGP.
+    #[default]
+    Auto,
+    /// Always ourselves.
+    #[serde(rename = "self")]
+    SelfAddress,
+    /// Always as it is.
+    Keep,
+}
+
+/// One neighbour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbor {
+    /// Its address.
+    pub address: IpAddr,
+    /// The port that we connect to. What comes in is matched by address alone.
+    pub port: u16,
+    /// The AS that its OPEN must name.
+    pub remote_as: u32,
+    /// Our AS on this session, if not the global one.
+    pub local_as: Option<u32>,
+    /// The address that we connect from, and that it must connect to.
+    pub source: Option<IpAddr>,
+    /// The TTL of what we send. Without it: 1 towards eBGP neighbours, 255 towards iBGP ones.
+    pub ttl: Option<u8>,
+    /// RFC 5082: send with TTL 255 and drop what has come further than this many hops.
+    pub ttl_security_hops: Option<u8>,
+    /// Wait for it to connect.
+    pub passive: bool,
+    /// RFC 4456: we reflect to it, and what it sends.
+    pub route_reflector_client: bool,
+    /// The cluster that we reflect for; without it, our router id.
+    pub cluster_id: Option<Ipv4Addr>,
+    /// The families to offer.
+    pub families: FamilySet,
+    /// Proposed hold time: zero (no keepalives) or at least 3 s.
+    pub hold_time: Duration,
+    /// Keepalive interval; without it, a third of the negotiated hold time.
+    pub keepalive: Option<Duration>,
+    /// TCP MD5 key (RFC 2385).
+    pub password: Option<String>,
+    /// Restart time to advertise, if not the global one.
+    pub restart_time: Option<Duration>,
+    /// How the next hop is set.
+    pub next_hop: NextHopMode,
+    /// How often our own AS may occur in an AS_PATH that it sends.
+    pub allow_own_as: u8,
+    /// What to take from it.
+    pub import: Policy,
+    /// What to tell it.
+    pub export: Policy,
+}
+
+impl Neighbor {
+    /// A neighbour with everything at its default. Its policies are those for a neighbour in
+    /// `local_as`, accepted both ways, or else rejected both ways (RFC 8212).
+    pub fn new(address: IpAddr, remote_as: u32, local_as: u32) -> Self {
+        let policy = if remote_as == local_as {
+            Policy::Accept
+        } else {
+            Policy::Reject
+        };
+        Self {
+            address,
+            port: BGP_PORT,
+            remote_as,
+            local_as: None,
+            source: None,
+            ttl: None,
+            ttl_security_hops: None,
+            passive: false,
+            route_reflector_client: false,
+            cluster_id: None,
+            families: [Family::of_address(address)].into_iter().collect(),
+            hold_time: Duration::from_secs(HOLD_TIME_DEFAULT_S.into()),
+            keepalive: None,
+            password: None,
+            restart_time: None,
+            next_hop: NextHopMode::Auto,
+            allow_own_as: 0,
+            import: policy.clone(),
+            export: policy,
+        }
+    }
+
+    /// What tells this neighbour from the others.
+    pub fn key(&self) -> NeighborKey {
+        NeighborKey {
+            address: self.address,
+            port: self.port,
+        }
+    }
+
+    /// Our AS on this session.
+    pub fn session_as(&self, config: &Config) -> u32 {
+        self.local_as.unwrap_or(config.local_as)
+    }
+
+    /// Whether it is in another AS than we are on this session.
+    pub fn is_ebgp(&self, config: &Config) -> bool {
+        self.remote_as != self.session_as(config)
+    }
+}
+
+/// A prefix that we originate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Network {
+    /// The prefix, its host bits zero.
+    pub prefix: Prefix,
+    /// LOCAL_PREF towards iBGP neighbours; without it, 100.
+    pub local_pref: Option<u32>,
+    /// Communities to attach.
+    pub communities: Vec<Community>,
+    /// Large communities to attach.
+    pub large_communities: Vec<LargeCommunity>,
+}
+
+impl From<Prefix> for Network {
+    fn from(prefix: Prefix) -> Self {
+        Self {
+            prefix,
+            local_pref: None,
+            communities: Vec::new(),
+            large_communities: Vec::new(),
+        }
+    }
+}

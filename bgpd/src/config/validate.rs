@@ -1,0 +1,204 @@
+//! What makes a configuration wrong.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Config, NeighborKey, PASSWORD_MAX_BYTES, RESTART_TIME_MAX_S};
+use crate::config::Neighbor;
+
+/// Shortest hold time that is not zero (RFC 4271 section 4.2), in seconds.
+const HOLD_TIME_MIN_S: u64 = 3;
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A global setting.
+    #[error("global {field}: {reason}")]
+    Global {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A neighbour's setting.
+    #[error("neighbor {neighbor} {field}: {reason}")]
+    Neighbor {
+        /// Which neighbour.
+        neighbor: NeighborKey,
+        /// The setting.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A network.
+    #[error("network {prefix}: {reason}")]
+    Network {
+        /// Which network.
+        prefix: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Refuses what cannot work, naming the field.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_global()?;
+        let mut seen = HashSet::new();
+        for neighbor in &self.neighbors {
+            neighbor.validate(self)?;
+            if !seen.insert(neighbor.key()) {
+                return Err(neighbor.error("address", "is configured twice with the same port: remove one"));
+            }
+        }
+        let mut prefixes = HashSet::new();
+        for network in &self.networks {
+            let error = |reason: &str| ConfigError::Network {
+                prefix: network.prefix.to_string(),
+                reason: reason.to_owned(),
+            };
+            if network.prefix.trunc() != network.prefix {
+                return Err(error(&format!(
+                    "has host bits set: write {}",
+                    network.prefix.trunc()
+                )));
+            }
+            if !prefixes.insert(network.prefix) {
+                return Err(error("is listed twice: remove one"));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_global(&self) -> Result<(), ConfigError> {
+        let error = |field, reason: &str| {
+            Err(ConfigError::Global {
+                field,
+                reason: reason.to_owned(),
+            })
+        };
+        if self.local_as == 0 {
+            return error("as", "0 is reserved (RFC 7607): give the AS number");
+        }
+        if self.router_id.is_unspecified() {
+            return error(
+                "router-id",
+                "0.0.0.0 is no BGP identifier (RFC 6286): give an address of this host",
+            );
+        }
+        if self.restart_time > Duration::from_secs(RESTART_TIME_MAX_S.into()) {
+            return error(
+                "restart-time",
+                "must be at most 4095 s, its field has 12 bits (RFC 4724)",
+            );
+        }
+        let mut seen = HashSet::new();
+        for listen in &self.listen {
+            if listen.port() != 0 && !seen.insert(listen) {
+                return error("listen", &format!("{listen} is listed twice: remove one"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Neighbor {
+    fn error(&self, field: &'static str, reason: impl Into<String>) -> ConfigError {
+        ConfigError::Neighbor {
+            neighbor: self.key(),
+            field,
+            reason: reason.into(),
+        }
+    }
+
+    fn validate(&self, config: &Config) -> Result<(), ConfigError> {
+        self.validate_addresses()?;
+        if self.remote_as == 0 || self.local_as == Some(0) {
+            return Err(self.error("as", "0 is reserved (RFC 7607): give the AS number"));
+        }
+        if self.families.is_empty() {
+            return Err(self.error("families", "is empty: list \"ipv4\", \"ipv6\" or both"));
+        }
+        if self.route_reflector_client && self.is_ebgp(config) {
+            return Err(self.error(
+                "route-reflector-client",
+                format!(
+                    "needs a neighbor in our AS {}, not in {}",
+                    self.session_as(config),
+                    self.remote_as
+                ),
+            ));
+        }
+        if self
+            .restart_time
+            .is_some_and(|time| time > Duration::from_secs(RESTART_TIME_MAX_S.into()))
+        {
+            return Err(self.error(
+                "restart-time",
+                "must be at most 4095 s, its field has 12 bits (RFC 4724)",
+            ));
+        }
+        self.validate_timers()?;
+        match &self.password {
+            Some(password) if password.is_empty() => Err(self.error(
+                "password",
+                "is empty: leave the key out for a session without one",
+            )),
+            Some(password) if password.len() > PASSWORD_MAX_BYTES => {
+                Err(self.error("password", format!("is longer than {PASSWORD_MAX_BYTES} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
+        if self.address.is_unspecified() || self.address.is_multicast() {
+            return Err(self.error("address", "must be the unicast address of a router"));
+        }
+        if matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local()) {
+            return Err(self.error(
+                "address",
+                "is link-local, which is not supported: give a global address",
+            ));
+        }
+        if self.port == 0 {
+            return Err(self.error("port", "must be 1..65535"));
+        }
+        if self
+            .source
+            .is_some_and(|source| source.is_ipv4() != self.address.is_ipv4())
+        {
+            return Err(self.error("source", "must be of the same family as address"));
+        }
+        if self.ttl == Some(0) {
+            return Err(self.error("ttl", "must be 1..255"));
+        }
+        if self.ttl.is_some() && self.ttl_security_hops.is_some() {
+            return Err(self.error("ttl", "cannot be set together with ttl security: remove one"));
+        }
+        if self.ttl_security_hops == Some(0) {
+            return Err(self.error("ttl-security", "must be 1..255 hops"));
+        }
+        Ok(())
+    }
+
+    fn validate_timers(&self) -> Result<(), ConfigError> {
+        let hold = self.hold_time;
+        if hold.subsec_nanos() != 0 || hold.as_secs() > u16::MAX.into() {
+            return Err(self.error("hold-time", "must be a whole number of seconds up to 65535"));
+        }
+        if !hold.is_zero() && hold.as_secs() < HOLD_TIME_MIN_S {
+            return Err(self.error("hold-time", "must be 0 or at least 3 s (RFC 4271)"));
+        }
+        match self.keepalive {
+            Some(keepalive) if keepalive < Duration::from_secs(1) => {
+                Err(self.error("keepalive", "must be at least 1 s"))
+            }
+            Some(keepalive) if !hold.is_zero() && keepalive >= hold => {
+                Err(self.error("keepalive", "must be shorter than hold-time"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
