@@ -1,1 +1,28 @@
-//! placeholder
+//! Calico's v3 resources: types, defaults, validation, the selector language, and the two ways to read them:
+//! strictly from a person's file ([`file`]) and tolerantly from the store ([`store`], [`unknown`]).
+//!
+//! This crate knows nothing of etcd, of the agent or of the kernel: it turns bytes into checked values and back.
+
+#![forbid(unsafe_code)]
+
+pub mod ipam_model;
+pub mod json;
+pub mod kinds;
+pub mod meta;
+pub mod object;
+pub mod scalar;
+pub mod store;
+pub mod unknown;
+pub mod v3;
+pub mod validate;
+
+pub use kinds::{AnyResource, Kind};
+pub use meta::ObjectMeta;
+pub use object::{API_VERSION, NoStatus, Object, Resource, Spec, Status};
+pub use scalar::{AsNumber, Dscp, GoDuration, Port, Protocol, Time};
+pub use v3::{
+    BgpConfiguration, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
+    HostEndpoint, IpPool, IpamBlock, IpamConfiguration, IpamHandle, NetworkPolicy, NetworkSet, Node, Profile,
+    Tier, WorkloadEndpoint,
+};
+pub use validate::FieldError;
