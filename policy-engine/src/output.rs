@@ -238,6 +238,23 @@ pub struct EndpointPrograms {
     pub egress_v6: ProgramKey,
 }
 
+impl EndpointPrograms {
+    /// The program of a direction and family.
+    pub fn key(&self, direction: Direction, family: Family) -> ProgramKey {
+        match (direction, family) {
+            (Direction::Ingress, Family::V4) => self.ingress_v4,
+            (Direction::Egress, Family::V4) => self.egress_v4,
+            (Direction::Ingress, Family::V6) => self.ingress_v6,
+            (Direction::Egress, Family::V6) => self.egress_v6,
+        }
+    }
+
+    /// All four.
+    pub fn keys(&self) -> [ProgramKey; 4] {
+        [self.ingress_v4, self.egress_v4, self.ingress_v6, self.egress_v6]
+    }
+}
+
 /// A local workload endpoint as the dataplane needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
