@@ -18,12 +18,16 @@ pub(crate) struct Bits {
 impl Bits {
     /// A vector for `rules` rules with no bit set.
     pub(crate) fn zeros(rules: usize) -> Self {
-        Self { words: vec![0; rules.div_ceil(WORD_BITS)] }
+        Self {
+            words: vec![0; rules.div_ceil(WORD_BITS)],
+        }
     }
 
     /// Sets a bit; true if it was clear. A bit beyond the end is ignored.
     pub(crate) fn set(&mut self, bit: usize) -> bool {
-        let Some(word) = self.words.get_mut(bit / WORD_BITS) else { return false };
+        let Some(word) = self.words.get_mut(bit / WORD_BITS) else {
+            return false;
+        };
         let mask = 1 << (bit % WORD_BITS);
         let was_clear = *word & mask == 0;
         *word |= mask;

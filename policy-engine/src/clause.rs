@@ -87,13 +87,18 @@ impl Clause {
     pub(crate) fn selectors(&self) -> impl Iterator<Item = SelectorId> {
         self.sides().into_iter().flat_map(|side| {
             let named = side.named.iter().flatten().chain(&side.not_named);
-            side.selector.into_iter().chain(side.not_selector).chain(named.filter_map(|n| n.selector))
+            side.selector
+                .into_iter()
+                .chain(side.not_selector)
+                .chain(named.filter_map(|n| n.selector))
         })
     }
 
     /// The port names that it uses.
     pub(crate) fn named_ports(&self) -> impl Iterator<Item = &NamedPort> {
-        self.sides().into_iter().flat_map(|side| side.named.iter().flatten().chain(&side.not_named))
+        self.sides()
+            .into_iter()
+            .flat_map(|side| side.named.iter().flatten().chain(&side.not_named))
     }
 
     fn sides(&self) -> [&Side; 2] {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::output::{
-    Action, BitVector, Delta, Direction, Endpoint, EndpointId, Family, IcmpKey, IdentityId, PortPrefix, Program,
-    ProgramKey, Rule, Table, TupleKey, VectorIndex,
+    Action, BitVector, Delta, Direction, Endpoint, EndpointId, Family, IcmpKey, IdentityId, PortPrefix,
+    Program, ProgramKey, Rule, Table, TupleKey, VectorIndex,
 };
 
 /// IP protocol number of ICMP.
@@ -37,7 +37,11 @@ pub struct Packet {
 impl Packet {
     /// Type and code, if this is the family's ICMP.
     pub fn icmp(&self) -> Option<(u8, u8)> {
-        let protocol = if self.destination.is_ipv4() { PROTOCOL_ICMP } else { PROTOCOL_ICMPV6 };
+        let protocol = if self.destination.is_ipv4() {
+            PROTOCOL_ICMP
+        } else {
+            PROTOCOL_ICMPV6
+        };
         (self.protocol == protocol).then_some(self.icmp)
     }
 }
@@ -58,7 +62,12 @@ pub struct Verdict {
 /// Runs a packet through a program. `identity` says which class an address is in.
 pub fn evaluate(program: &Program, packet: &Packet, identity: impl Fn(IpAddr) -> IdentityId) -> Verdict {
     let vectors = matching_vectors(program, packet, identity);
-    let mut verdict = Verdict { allowed: false, rule: None, logged: Vec::new(), passed: Vec::new() };
+    let mut verdict = Verdict {
+        allowed: false,
+        rule: None,
+        logged: Vec::new(),
+        passed: Vec::new(),
+    };
     let mut from = 0;
     while let Some((bit, rule)) = next_match(program, &vectors, from) {
         from = bit + 1;
@@ -80,9 +89,16 @@ pub fn evaluate(program: &Program, packet: &Packet, identity: impl Fn(IpAddr) ->
 
 fn next_match<'p>(program: &'p Program, vectors: &[&BitVector], from: usize) -> Option<(usize, &'p Rule)> {
     let holds = |vector: &BitVector, bit: usize| {
-        vector.get(bit / 64).is_some_and(|word| word & (1 << (bit % 64)) != 0)
+        vector
+            .get(bit / 64)
+            .is_some_and(|word| word & (1 << (bit % 64)) != 0)
     };
-    program.rules.iter().enumerate().skip(from).find(|&(bit, _)| vectors.iter().all(|vector| holds(vector, bit)))
+    program
+        .rules
+        .iter()
+        .enumerate()
+        .skip(from)
+        .find(|&(bit, _)| vectors.iter().all(|vector| holds(vector, bit)))
 }
 
 fn matching_vectors<'p>(
@@ -91,36 +107,69 @@ fn matching_vectors<'p>(
     identity: impl Fn(IpAddr) -> IdentityId,
 ) -> Vec<&'p BitVector> {
     let mut indices: Vec<VectorIndex> = Vec::new();
-    for (table, address) in
-        [(&program.source_identity, packet.source), (&program.destination_identity, packet.destination)]
-    {
-        indices.extend(table.as_ref().map(|table| exact(table, &identity(address)).unwrap_or(table.default)));
+    for (table, address) in [
+        (&program.source_identity, packet.source),
+        (&program.destination_identity, packet.destination),
+    ] {
+        indices.extend(
+            table
+                .as_ref()
+                .map(|table| exact(table, &identity(address)).unwrap_or(table.default)),
+        );
     }
-    for (table, address) in [(&program.source_net, packet.source), (&program.destination_net, packet.destination)]
-    {
+    for (table, address) in [
+        (&program.source_net, packet.source),
+        (&program.destination_net, packet.destination),
+    ] {
         indices.extend(table.as_ref().map(|table| longest_net(table, address)));
     }
-    for (table, port) in
-        [(&program.source_port, packet.source_port), (&program.destination_port, packet.destination_port)]
-    {
-        indices.extend(table.as_ref().map(|table| longest_port(table, packet.protocol, port)));
+    for (table, port) in [
+        (&program.source_port, packet.source_port),
+        (&program.destination_port, packet.destination_port),
+    ] {
+        indices.extend(
+            table
+                .as_ref()
+                .map(|table| longest_port(table, packet.protocol, port)),
+        );
     }
     if let Some(table) = &program.icmp {
         indices.push(match packet.icmp() {
             None => table.default,
-            Some((r#type, code)) => exact(table, &IcmpKey { r#type, code: Some(code) })
-                .or_else(|| exact(table, &IcmpKey { r#type, code: None }))
-                .unwrap_or(program.icmp_other),
+            Some((r#type, code)) => exact(
+                table,
+                &IcmpKey {
+                    r#type,
+                    code: Some(code),
+                },
+            )
+            .or_else(|| exact(table, &IcmpKey { r#type, code: None }))
+            .unwrap_or(program.icmp_other),
         });
     }
     for (table, address, port) in [
         (&program.source_tuple, packet.source, packet.source_port),
-        (&program.destination_tuple, packet.destination, packet.destination_port),
+        (
+            &program.destination_tuple,
+            packet.destination,
+            packet.destination_port,
+        ),
     ] {
-        let key = TupleKey { address, protocol: packet.protocol, port };
-        indices.extend(table.as_ref().map(|table| exact(table, &key).unwrap_or(table.default)));
+        let key = TupleKey {
+            address,
+            protocol: packet.protocol,
+            port,
+        };
+        indices.extend(
+            table
+                .as_ref()
+                .map(|table| exact(table, &key).unwrap_or(table.default)),
+        );
     }
-    indices.into_iter().filter_map(|index| program.vectors.get(usize::from(index))).collect()
+    indices
+        .into_iter()
+        .filter_map(|index| program.vectors.get(usize::from(index)))
+        .collect()
 }
 
 fn exact<K: Ord>(table: &Table<K>, key: &K) -> Option<VectorIndex> {
@@ -130,7 +179,9 @@ fn exact<K: Ord>(table: &Table<K>, key: &K) -> Option<VectorIndex> {
 
 fn longest_net(table: &Table<IpNet>, address: IpAddr) -> VectorIndex {
     let covering = table.entries.iter().filter(|(net, _)| net.contains(&address));
-    covering.max_by_key(|(net, _)| net.prefix_len()).map_or(table.default, |&(_, vector)| vector)
+    covering
+        .max_by_key(|(net, _)| net.prefix_len())
+        .map_or(table.default, |&(_, vector)| vector)
 }
 
 fn longest_port(table: &Table<PortPrefix>, protocol: u8, port: u16) -> VectorIndex {
@@ -139,7 +190,9 @@ fn longest_port(table: &Table<PortPrefix>, protocol: u8, port: u16) -> VectorInd
             && u32::from(prefix.port ^ port).leading_zeros().saturating_sub(16) >= u32::from(prefix.bits)
     };
     let covering = table.entries.iter().filter(|(prefix, _)| covers(prefix));
-    covering.max_by_key(|(prefix, _)| prefix.bits).map_or(table.default, |&(_, vector)| vector)
+    covering
+        .max_by_key(|(prefix, _)| prefix.bits)
+        .map_or(table.default, |&(_, vector)| vector)
 }
 
 /// What a dataplane holds after applying deltas.
@@ -174,7 +227,10 @@ impl Replica {
     /// Applies one delta, checking what the contract promises of the order.
     pub fn apply(&mut self, delta: &Delta) -> Result<(), ReplicaError> {
         match delta {
-            Delta::Identity { net, identity: IdentityId::UNKNOWN } => {
+            Delta::Identity {
+                net,
+                identity: IdentityId::UNKNOWN,
+            } => {
                 self.identities.remove(net);
             }
             Delta::Identity { net, identity } => {
@@ -184,7 +240,10 @@ impl Replica {
                 self.programs.insert(*key, Arc::clone(program));
             }
             Delta::ProgramIdentities { key, change } => {
-                let program = self.programs.get_mut(key).ok_or(ReplicaError::UnknownProgram(*key))?;
+                let program = self
+                    .programs
+                    .get_mut(key)
+                    .ok_or(ReplicaError::UnknownProgram(*key))?;
                 let mut changed = Program::clone(program);
                 changed.apply(change);
                 if !is_sound(&changed) {
@@ -193,20 +252,29 @@ impl Replica {
                 *program = Arc::new(changed);
             }
             Delta::ProgramRemove { key } => {
-                if self.endpoints.values().any(|endpoint| endpoint.programs.keys().contains(key)) {
+                if self
+                    .endpoints
+                    .values()
+                    .any(|endpoint| endpoint.programs.keys().contains(key))
+                {
                     return Err(ReplicaError::ProgramInUse(*key));
                 }
-                self.programs.remove(key).ok_or(ReplicaError::UnknownProgram(*key))?;
+                self.programs
+                    .remove(key)
+                    .ok_or(ReplicaError::UnknownProgram(*key))?;
             }
             Delta::EndpointUpdate(endpoint) => {
                 let keys = endpoint.programs.keys();
                 if let Some(key) = keys.iter().find(|key| !self.programs.contains_key(key)) {
                     return Err(ReplicaError::UnknownProgram(*key));
                 }
-                self.endpoints.insert(endpoint.id.clone(), Endpoint::clone(endpoint));
+                self.endpoints
+                    .insert(endpoint.id.clone(), Endpoint::clone(endpoint));
             }
             Delta::EndpointRemove(id) => {
-                self.endpoints.remove(id).ok_or_else(|| ReplicaError::UnknownEndpoint(id.clone()))?;
+                self.endpoints
+                    .remove(id)
+                    .ok_or_else(|| ReplicaError::UnknownEndpoint(id.clone()))?;
             }
         }
         Ok(())
@@ -223,10 +291,24 @@ impl Replica {
     }
 
     /// What an endpoint's policy says of a packet, with the rules' names; `None` if there is no such endpoint.
-    pub fn evaluate(&self, id: &EndpointId, direction: Direction, packet: &Packet) -> Option<(Verdict, &Program)> {
-        let family = if packet.destination.is_ipv4() { Family::V4 } else { Family::V6 };
-        let program = self.programs.get(&self.endpoints.get(id)?.programs.key(direction, family))?;
-        Some((evaluate(program, packet, |address| self.identity(address)), program))
+    pub fn evaluate(
+        &self,
+        id: &EndpointId,
+        direction: Direction,
+        packet: &Packet,
+    ) -> Option<(Verdict, &Program)> {
+        let family = if packet.destination.is_ipv4() {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        let program = self
+            .programs
+            .get(&self.endpoints.get(id)?.programs.key(direction, family))?;
+        Some((
+            evaluate(program, packet, |address| self.identity(address)),
+            program,
+        ))
     }
 }
 
@@ -234,8 +316,14 @@ impl Replica {
 fn is_sound(program: &Program) -> bool {
     let sound = |table: &Option<Table<IdentityId>>| {
         table.as_ref().is_none_or(|table| {
-            table.entries.windows(2).all(|pair| matches!(pair, [a, b] if a.0 < b.0))
-                && table.entries.iter().all(|(_, vector)| usize::from(*vector) < program.vectors.len())
+            table
+                .entries
+                .windows(2)
+                .all(|pair| matches!(pair, [a, b] if a.0 < b.0))
+                && table
+                    .entries
+                    .iter()
+                    .all(|(_, vector)| usize::from(*vector) < program.vectors.len())
         })
     };
     sound(&program.source_identity) && sound(&program.destination_identity)

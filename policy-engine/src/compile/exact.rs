@@ -18,7 +18,10 @@ pub(super) fn icmp_table(
         .iter()
         .flat_map(|clause| [clause.icmp, clause.not_icmp])
         .flatten()
-        .map(|icmp| IcmpKey { r#type: icmp.r#type, code: icmp.code })
+        .map(|icmp| IcmpKey {
+            r#type: icmp.r#type,
+            code: icmp.code,
+        })
         .collect();
     let mut default = Bits::zeros(clauses.len());
     for (bit, clause) in clauses.iter().enumerate() {
@@ -32,7 +35,8 @@ pub(super) fn icmp_table(
     }
     let mut entries = Vec::new();
     for key in keys {
-        let holds = |icmp: Icmp| icmp.r#type == key.r#type && icmp.code.is_none_or(|code| key.code == Some(code));
+        let holds =
+            |icmp: Icmp| icmp.r#type == key.r#type && icmp.code.is_none_or(|code| key.code == Some(code));
         let mut bits = Bits::zeros(clauses.len());
         for (bit, clause) in clauses.iter().enumerate() {
             if clause.icmp.is_none_or(holds) && !clause.not_icmp.is_some_and(holds) {
@@ -69,7 +73,12 @@ pub(super) fn tuple_table(
             }
         }
         constrains |= !side.not_named.is_empty();
-        for key in side.not_named.iter().filter_map(|name| members.tuples(name)).flatten() {
+        for key in side
+            .not_named
+            .iter()
+            .filter_map(|name| members.tuples(name))
+            .flatten()
+        {
             changes.entry(*key).or_default().1.push(bit);
         }
     }

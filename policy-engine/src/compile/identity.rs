@@ -71,8 +71,11 @@ impl IdentityDimension {
         members: &impl Membership,
     ) -> Result<Table<IdentityId>, PoolFull> {
         let default = pool.intern(self.base.words())?;
-        let identities: BTreeSet<IdentityId> =
-            self.uses.keys().flat_map(|&selector| members.identities(selector)).collect();
+        let identities: BTreeSet<IdentityId> = self
+            .uses
+            .keys()
+            .flat_map(|&selector| members.identities(selector))
+            .collect();
         let entries = identities
             .into_iter()
             .map(|identity| Ok((identity, self.vector(pool, members.selectors(identity))?)))

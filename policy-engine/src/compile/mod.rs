@@ -53,7 +53,10 @@ pub(crate) fn compile(clauses: &[Clause], members: &impl Membership) -> Result<C
     let program = Program {
         rules: clauses.iter().map(|clause| clause.rule.clone()).collect(),
         source_identity: source.as_ref().map(|d| d.table(&mut pool, members)).transpose()?,
-        destination_identity: destination.as_ref().map(|d| d.table(&mut pool, members)).transpose()?,
+        destination_identity: destination
+            .as_ref()
+            .map(|d| d.table(&mut pool, members))
+            .transpose()?,
         source_net: net_table(&mut pool, clauses, |clause| &clause.source)?,
         destination_net: net_table(&mut pool, clauses, |clause| &clause.destination)?,
         destination_port: ports::destination_table(&mut pool, clauses)?,
@@ -64,7 +67,14 @@ pub(crate) fn compile(clauses: &[Clause], members: &impl Membership) -> Result<C
         destination_tuple: exact::tuple_table(&mut pool, clauses, v4, members, |clause| &clause.destination)?,
         vectors: pool.vectors().to_vec(),
     };
-    Ok(Compiled { program, identities: ProgramIdentities { pool, source, destination } })
+    Ok(Compiled {
+        program,
+        identities: ProgramIdentities {
+            pool,
+            source,
+            destination,
+        },
+    })
 }
 
 fn net_table(

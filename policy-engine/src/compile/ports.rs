@@ -17,8 +17,10 @@ pub(super) fn destination_table(
     pool: &mut VectorPool,
     clauses: &[Clause],
 ) -> Result<Option<Table<PortPrefix>>, PoolFull> {
-    let mut protocols: BTreeSet<u8> =
-        clauses.iter().flat_map(|c| c.protocol.into_iter().chain(c.not_protocol)).collect();
+    let mut protocols: BTreeSet<u8> = clauses
+        .iter()
+        .flat_map(|c| c.protocol.into_iter().chain(c.not_protocol))
+        .collect();
     let ports = clauses.iter().any(|c| constrains_ports(&c.destination));
     if ports {
         protocols.extend(PROTOCOLS_WITH_PORTS);
@@ -26,9 +28,14 @@ pub(super) fn destination_table(
     if protocols.is_empty() {
         return Ok(None);
     }
-    table(pool, clauses, protocols, |clause| &clause.destination, Clause::accepts_protocol, |clause| {
-        clause.protocol.is_none()
-    })
+    table(
+        pool,
+        clauses,
+        protocols,
+        |clause| &clause.destination,
+        Clause::accepts_protocol,
+        |clause| clause.protocol.is_none(),
+    )
     .map(Some)
 }
 
@@ -41,7 +48,15 @@ pub(super) fn source_table(
         return Ok(None);
     }
     let protocols = PROTOCOLS_WITH_PORTS.into_iter().collect();
-    table(pool, clauses, protocols, |clause| &clause.source, |_, _| true, |_| true).map(Some)
+    table(
+        pool,
+        clauses,
+        protocols,
+        |clause| &clause.source,
+        |_, _| true,
+        |_| true,
+    )
+    .map(Some)
 }
 
 fn constrains_ports(side: &Side) -> bool {
@@ -64,7 +79,11 @@ fn table(
         }
     }
     for protocol in protocols {
-        let root = PortPrefix { protocol, port: 0, bits: 0 };
+        let root = PortPrefix {
+            protocol,
+            port: 0,
+            bits: 0,
+        };
         let has_ports = PROTOCOLS_WITH_PORTS.contains(&protocol);
         for (bit, clause) in clauses.iter().enumerate() {
             if !accepts_protocol(clause, protocol) {
@@ -97,8 +116,14 @@ fn prefixes(protocol: u8, range: PortRange, mut each: impl FnMut(PortPrefix)) {
         while host_bits > 0 && low + (1 << host_bits) - 1 > high {
             host_bits -= 1;
         }
-        let (Ok(port), Ok(host)) = (u16::try_from(low), u8::try_from(host_bits)) else { return };
-        each(PortPrefix { protocol, port, bits: PORT_BITS.saturating_sub(host) });
+        let (Ok(port), Ok(host)) = (u16::try_from(low), u8::try_from(host_bits)) else {
+            return;
+        };
+        each(PortPrefix {
+            protocol,
+            port,
+            bits: PORT_BITS.saturating_sub(host),
+        });
         low += 1 << host_bits;
     }
 }

@@ -18,7 +18,9 @@ impl Prefix for IpNet {
 
 impl Prefix for PortPrefix {
     fn covers(&self, other: &Self) -> bool {
-        let mask = u16::MAX.checked_shl(u32::from(16u8.saturating_sub(self.bits))).unwrap_or(0);
+        let mask = u16::MAX
+            .checked_shl(u32::from(16u8.saturating_sub(self.bits)))
+            .unwrap_or(0);
         self.protocol == other.protocol && self.bits <= other.bits && other.port & mask == self.port
     }
 }
@@ -47,7 +49,11 @@ struct Level<K> {
 
 impl<K: Prefix> PrefixWalk<K> {
     pub(super) fn new(rules: usize) -> Self {
-        Self { accepted: Bits::zeros(rules), refused: Bits::zeros(rules), events: Vec::new() }
+        Self {
+            accepted: Bits::zeros(rules),
+            refused: Bits::zeros(rules),
+            events: Vec::new(),
+        }
     }
 
     /// The rule does not constrain the value, but for what it refuses.
@@ -57,12 +63,20 @@ impl<K: Prefix> PrefixWalk<K> {
 
     /// The rule holds under `key`.
     pub(super) fn accept(&mut self, bit: usize, key: K) {
-        self.events.push(Event { key, bit, refuse: false });
+        self.events.push(Event {
+            key,
+            bit,
+            refuse: false,
+        });
     }
 
     /// The rule does not hold under `key`.
     pub(super) fn refuse(&mut self, bit: usize, key: K) {
-        self.events.push(Event { key, bit, refuse: true });
+        self.events.push(Event {
+            key,
+            bit,
+            refuse: true,
+        });
     }
 
     /// Whether any prefix was named.
@@ -83,13 +97,21 @@ impl<K: Prefix> PrefixWalk<K> {
         while let Some(first) = events.next() {
             while let Some(level) = levels.pop_if(|level| !level.key.covers(&first.key)) {
                 for (bit, refuse) in undo.drain(level.undo_from..) {
-                    if refuse { self.refused.clear(bit) } else { self.accepted.clear(bit) }
+                    if refuse {
+                        self.refused.clear(bit)
+                    } else {
+                        self.accepted.clear(bit)
+                    }
                 }
             }
             let undo_from = undo.len();
             let mut event = first;
             loop {
-                let bits = if event.refuse { &mut self.refused } else { &mut self.accepted };
+                let bits = if event.refuse {
+                    &mut self.refused
+                } else {
+                    &mut self.accepted
+                };
                 if bits.set(event.bit) {
                     undo.push((event.bit, event.refuse));
                 }
@@ -103,7 +125,11 @@ impl<K: Prefix> PrefixWalk<K> {
             if vector != levels.last().map_or(default, |level| level.vector) {
                 entries.push((first.key, vector));
             }
-            levels.push(Level { key: first.key, vector, undo_from });
+            levels.push(Level {
+                key: first.key,
+                vector,
+                undo_from,
+            });
         }
         Ok(Table { entries, default })
     }
