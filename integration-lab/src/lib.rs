@@ -1,1 +1,9 @@
-//! placeholder
+//! Runs a containerlab topology in namespaces: the same `*.clab.yml` that `containerlab deploy` takes,
+//! with no container engine. What a topology is and how a node is made is here; the `lab` binary is the
+//! command line around it.
+
+pub mod commands;
+pub mod deploy;
+pub mod node;
+pub mod state;
+pub mod topology;
