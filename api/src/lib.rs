@@ -11,6 +11,7 @@ pub mod kinds;
 pub mod meta;
 pub mod object;
 pub mod scalar;
+pub mod selector;
 pub mod store;
 pub mod unknown;
 pub mod v3;
@@ -20,6 +21,7 @@ pub use kinds::{AnyResource, Kind};
 pub use meta::ObjectMeta;
 pub use object::{API_VERSION, NoStatus, Object, Resource, Spec, Status};
 pub use scalar::{AsNumber, Dscp, GoDuration, Port, Protocol, Time};
+pub use selector::Selector;
 pub use v3::{
     BgpConfiguration, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
     HostEndpoint, IpPool, IpamBlock, IpamConfiguration, IpamHandle, NetworkPolicy, NetworkSet, Node, Profile,
