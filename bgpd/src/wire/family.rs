@@ -140,12 +140,18 @@ impl FamilySet {
     }
 }
 
+impl Extend<Family> for FamilySet {
+    fn extend<I: IntoIterator<Item = Family>>(&mut self, families: I) {
+        for family in families {
+            self.insert(family);
+        }
+    }
+}
+
 impl FromIterator<Family> for FamilySet {
     fn from_iter<I: IntoIterator<Item = Family>>(families: I) -> Self {
         let mut set = Self::EMPTY;
-        for family in families {
-            set.insert(family);
-        }
+        set.extend(families);
         set
     }
 }
