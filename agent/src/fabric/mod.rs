@@ -1,0 +1,247 @@
+//! The fabric translation: Calico's BGP resources and this host's blocks into a configuration of the speaker.
+//!
+//! A pure function, [`translate`]. What it does for each resource and field is what Calico's confd templates do;
+//! where a setting has no counterpart yet, a problem is named and nothing else changes.
+
+mod export;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use api::v3::bgp_configuration::{BindMode, DEFAULT_AS_NUMBER};
+use api::{BgpConfiguration, BgpPeer, IpPool, Node};
+use bgpd::config::{BGP_PORT, Config, NeighborKey, Network};
+use ipnet::IpNet;
+
+/// Calico's scale of route priorities: LOCAL_PREF is this less the priority, so that a lower priority wins.
+pub const PRIORITY_SCALE: u32 = 2_147_483_647;
+/// Priority of a normal route where no resource says otherwise; also the metric of workload routes.
+pub const NORMAL_ROUTE_PRIORITY: u32 = 1024;
+
+/// The resources that the translation reads, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Resources {
+    /// Every node of the fabric.
+    pub nodes: BTreeMap<String, Node>,
+    /// `default` and `node.<name>`.
+    pub configurations: BTreeMap<String, BgpConfiguration>,
+    /// Explicit peers.
+    pub peers: BTreeMap<String, BgpPeer>,
+    /// Address pools.
+    pub pools: BTreeMap<String, IpPool>,
+    /// Blocks whose affinity to this host is confirmed.
+    pub blocks: BTreeSet<IpNet>,
+    /// Addresses of this host's workloads.
+    pub workload_addresses: BTreeSet<IpAddr>,
+    /// Passwords by secret name and key.
+    pub secrets: BTreeMap<(String, String), String>,
+}
+
+/// What the agent's own configuration adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Hold time to offer.
+    pub hold_time: Duration,
+    /// Restart time where no resource has one.
+    pub restart_time: Duration,
+    /// Whether learned routes go to the kernel.
+    pub install_routes: bool,
+    /// `CALICO_ROUTER_ID`: nothing, `hash`, or an address.
+    pub router_id: Option<String>,
+}
+
+/// Where a session comes from; the words are those of `calicoctl node status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerType {
+    /// A BGPPeer of all nodes.
+    Global,
+    /// A BGPPeer of some nodes, or the mirror of one.
+    NodeSpecific,
+    /// The node-to-node mesh.
+    Mesh,
+}
+
+impl PeerType {
+    /// As the status command prints it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::NodeSpecific => "node specific",
+            Self::Mesh => "node-to-node mesh",
+        }
+    }
+}
+
+/// Why a session exists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionOrigin {
+    /// Its type.
+    pub peer_type: PeerType,
+    /// The BGPPeer behind it; empty for the mesh.
+    pub resource: String,
+}
+
+/// The outcome of a translation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translation {
+    /// What the speaker is to do; `None` as long as this node has no resource or no address.
+    pub config: Option<Config>,
+    /// Why each session exists.
+    pub origins: BTreeMap<NeighborKey, SessionOrigin>,
+    /// Blocks that need a blackhole route before they are announced. Full-length blocks need none.
+    pub blackholes: Vec<IpNet>,
+    /// What could not be honoured, each naming resource and field.
+    pub problems: Vec<String>,
+}
+
+/// This node's side of every session.
+#[derive(Debug, Clone)]
+struct Local<'a> {
+    name: &'a str,
+    node: &'a Node,
+    local_as: u32,
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+    cluster_id: Option<Ipv4Addr>,
+}
+
+impl Local<'_> {
+    fn address(&self, v4: bool) -> Option<IpAddr> {
+        if v4 { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
+    }
+}
+
+/// Translates for the node `name`.
+pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Translation {
+    let mut problems = Vec::new();
+    let blackholes = resources.blocks.iter().copied().filter(|block| block.prefix_len() < block.max_prefix_len()).collect();
+    let mut none = |problem: String| {
+        Translation { config: None, origins: BTreeMap::new(), blackholes: Vec::clone(&blackholes), problems: vec![problem] }
+    };
+    let Some(node) = resources.nodes.get(name) else {
+        return none(format!("Node({name}): not there yet: no BGP"));
+    };
+    let local = Local {
+        name,
+        node,
+        local_as: node_as(node).unwrap_or_else(|| default_as(resources)),
+        v4: address_of(node, true).and_then(|a| if let IpAddr::V4(a) = a { Some(a) } else { None }),
+        v6: address_of(node, false).and_then(|a| if let IpAddr::V6(a) = a { Some(a) } else { None }),
+        cluster_id: cluster_id_of(node),
+    };
+    if local.v4.is_none() && local.v6.is_none() {
+        return none(format!("Node({name}) spec.bgp: neither ipv4Address nor ipv6Address is set: no BGP"));
+    }
+    let router_id = match router_id(&local, settings.router_id.as_deref()) {
+        Ok(id) => id,
+        Err(problem) => return none(problem),
+    };
+
+    let mut config = Config::new(local.local_as, router_id);
+    config.fib = settings.install_routes;
+    config.restart_time = settings.restart_time;
+    config.listen = listen_addresses(resources, &local);
+    config.networks = networks(resources);
+    let policy = export::policy(resources, &mut problems);
+    let mut origins = BTreeMap::new();
+    for (origin, neighbor) in sessions::sessions(resources, &local, settings, &policy, &mut problems) {
+        origins.insert(neighbor.key(), origin);
+        config.neighbors.push(neighbor);
+    }
+    Translation { config: Some(config), origins, blackholes, problems }
+}
+
+fn default_configuration(resources: &Resources) -> Option<&api::v3::BgpConfigurationSpec> {
+    resources.configurations.get("default").map(|configuration| &configuration.spec)
+}
+
+fn default_as(resources: &Resources) -> u32 {
+    default_configuration(resources).and_then(|spec| spec.as_number).unwrap_or(DEFAULT_AS_NUMBER).0
+}
+
+fn node_as(node: &Node) -> Option<u32> {
+    node.spec.bgp.as_ref().and_then(|bgp| bgp.as_number).map(|number| number.0)
+}
+
+/// The node's address of a family, without its prefix length.
+fn address_of(node: &Node, v4: bool) -> Option<IpAddr> {
+    let bgp = node.spec.bgp.as_ref()?;
+    let text = if v4 { &bgp.ipv4_address } else { &bgp.ipv6_address };
+    let address: IpAddr = text.split('/').next()?.parse().ok()?;
+    (address.is_ipv4() == v4).then_some(address)
+}
+
+fn cluster_id_of(node: &Node) -> Option<Ipv4Addr> {
+    node.spec.bgp.as_ref()?.route_reflector_cluster_id.parse().ok()
+}
+
+fn is_reflector(node: &Node) -> bool {
+    node.spec.bgp.as_ref().is_some_and(|bgp| !bgp.route_reflector_cluster_id.is_empty())
+}
+
+/// A node's listen port: its own, else the global one.
+fn listen_port(resources: &Resources, node: &str) -> u16 {
+    let own = resources.configurations.get(&format!("node.{node}")).map_or(0, |c| c.spec.listen_port);
+    let global = default_configuration(resources).map_or(0, |spec| spec.listen_port);
+    [own, global].into_iter().find(|port| *port != 0).unwrap_or(BGP_PORT)
+}
+
+fn listen_addresses(resources: &Resources, local: &Local<'_>) -> Vec<SocketAddr> {
+    let port = listen_port(resources, local.name);
+    let node_only = default_configuration(resources).and_then(|spec| spec.bind_mode) == Some(BindMode::NodeIp);
+    let v4 = local.v4.map(|own| if node_only { own } else { Ipv4Addr::UNSPECIFIED });
+    let v6 = local.v6.map(|own| if node_only { own } else { Ipv6Addr::UNSPECIFIED });
+    v4.map(|a| SocketAddr::from((a, port))).into_iter().chain(v6.map(|a| SocketAddr::from((a, port)))).collect()
+}
+
+/// Unset: the node's IPv4 address, or the hash where it has none. `hash`: of the name. Else an address.
+fn router_id(local: &Local<'_>, setting: Option<&str>) -> Result<Ipv4Addr, String> {
+    match (setting.filter(|text| !text.is_empty()), local.v4) {
+        (None, Some(address)) => Ok(address),
+        (None | Some("hash"), _) => Ok(hashed_router_id(local.name)),
+        (Some(text), _) => text.parse().map_err(|_| {
+            format!("CALICO_ROUTER_ID = '{text}': use 'hash', an IPv4 address, or leave it unset: no BGP")
+        }),
+    }
+}
+
+/// The first four bytes of SHA-256 of the name, the first one kept below the multicast range.
+fn hashed_router_id(name: &str) -> Ipv4Addr {
+    use sha2::{Digest, Sha256};
+    let digest = Sha256::digest(name.as_bytes());
+    let mut octets = [0_u8; 4];
+    octets.copy_from_slice(digest.get(..4).unwrap_or(&[0; 4]));
+    if octets[0] > 223 {
+        octets[0] -= 32;
+    }
+    octets.into()
+}
+
+/// Own blocks as aggregates, and addresses of own workloads that lie in somebody else's block (borrowed).
+fn networks(resources: &Resources) -> Vec<Network> {
+    let spec = default_configuration(resources);
+    let priority = |v4: bool| {
+        let set = spec.and_then(|s| if v4 { s.ipv4_normal_route_priority } else { s.ipv6_normal_route_priority });
+        set.and_then(|p| u32::try_from(p).ok()).unwrap_or(NORMAL_ROUTE_PRIORITY)
+    };
+    let borrowed = resources
+        .workload_addresses
+        .iter()
+        .filter(|address| !resources.blocks.iter().any(|block| block.contains(*address)))
+        .filter(|address| export::pools(resources).any(|(cidr, _)| cidr.contains(*address)))
+        .map(|address| IpNet::from(*address));
+    resources
+        .blocks
+        .iter()
+        .copied()
+        .chain(borrowed)
+        .map(|prefix| {
+            let priority = priority(prefix.addr().is_ipv4());
+            Network { local_pref: Some(PRIORITY_SCALE.saturating_sub(priority)), ..Network::from(prefix) }
+        })
+        .collect()
+}
