@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod endpoint_status;
+pub mod fabric;
 pub mod flows;
 pub mod health;
 pub mod metrics;

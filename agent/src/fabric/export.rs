@@ -7,10 +7,12 @@ use super::Resources;
 
 /// The pools with a CIDR that parses, and whether their prefixes may be announced.
 pub(super) fn pools(resources: &Resources) -> impl Iterator<Item = (IpNet, bool)> {
-    resources
-        .pools
-        .values()
-        .filter_map(|pool| Some((pool.spec.cidr.parse::<IpNet>().ok()?.trunc(), !pool.spec.disable_bgp_export)))
+    resources.pools.values().filter_map(|pool| {
+        Some((
+            pool.spec.cidr.parse::<IpNet>().ok()?.trunc(),
+            !pool.spec.disable_bgp_export,
+        ))
+    })
 }
 
 /// In order: nothing from pools that are not exported; own blocks as aggregates and nothing inside them; whatever
@@ -18,7 +20,10 @@ pub(super) fn pools(resources: &Resources) -> impl Iterator<Item = (IpNet, bool)
 pub(super) fn policy(resources: &Resources, problems: &mut Vec<String>) -> Policy {
     for (name, pool) in &resources.pools {
         if let Err(error) = pool.spec.cidr.parse::<IpNet>() {
-            problems.push(format!("IPPool({name}) spec.cidr = '{}': {error}: not announced", pool.spec.cidr));
+            problems.push(format!(
+                "IPPool({name}) spec.cidr = '{}': {error}: not announced",
+                pool.spec.cidr
+            ));
         }
     }
     let mut rules: Vec<PrefixRule> = pools(resources)
@@ -30,7 +35,12 @@ pub(super) fn policy(resources: &Resources, problems: &mut Vec<String>) -> Polic
         rules.push(PrefixRule::inside(*block, RuleAction::Reject));
     }
     rules.extend(
-        pools(resources).filter(|(_, exported)| *exported).map(|(cidr, _)| PrefixRule::inside(cidr, RuleAction::Accept)),
+        pools(resources)
+            .filter(|(_, exported)| *exported)
+            .map(|(cidr, _)| PrefixRule::inside(cidr, RuleAction::Accept)),
     );
-    Policy::Rules { rules, default: Verdict::Reject }
+    Policy::Rules {
+        rules,
+        default: Verdict::Reject,
+    }
 }

@@ -111,16 +111,28 @@ struct Local<'a> {
 
 impl Local<'_> {
     fn address(&self, v4: bool) -> Option<IpAddr> {
-        if v4 { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
+        if v4 {
+            self.v4.map(IpAddr::V4)
+        } else {
+            self.v6.map(IpAddr::V6)
+        }
     }
 }
 
 /// Translates for the node `name`.
 pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Translation {
     let mut problems = Vec::new();
-    let blackholes = resources.blocks.iter().copied().filter(|block| block.prefix_len() < block.max_prefix_len()).collect();
-    let mut none = |problem: String| {
-        Translation { config: None, origins: BTreeMap::new(), blackholes: Vec::clone(&blackholes), problems: vec![problem] }
+    let blackholes = resources
+        .blocks
+        .iter()
+        .copied()
+        .filter(|block| block.prefix_len() < block.max_prefix_len())
+        .collect();
+    let none = |problem: String| Translation {
+        config: None,
+        origins: BTreeMap::new(),
+        blackholes: Vec::clone(&blackholes),
+        problems: vec![problem],
     };
     let Some(node) = resources.nodes.get(name) else {
         return none(format!("Node({name}): not there yet: no BGP"));
@@ -134,7 +146,9 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
         cluster_id: cluster_id_of(node),
     };
     if local.v4.is_none() && local.v6.is_none() {
-        return none(format!("Node({name}) spec.bgp: neither ipv4Address nor ipv6Address is set: no BGP"));
+        return none(format!(
+            "Node({name}) spec.bgp: neither ipv4Address nor ipv6Address is set: no BGP"
+        ));
     }
     let router_id = match router_id(&local, settings.router_id.as_deref()) {
         Ok(id) => id,
@@ -152,19 +166,34 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
         origins.insert(neighbor.key(), origin);
         config.neighbors.push(neighbor);
     }
-    Translation { config: Some(config), origins, blackholes, problems }
+    Translation {
+        config: Some(config),
+        origins,
+        blackholes,
+        problems,
+    }
 }
 
 fn default_configuration(resources: &Resources) -> Option<&api::v3::BgpConfigurationSpec> {
-    resources.configurations.get("default").map(|configuration| &configuration.spec)
+    resources
+        .configurations
+        .get("default")
+        .map(|configuration| &configuration.spec)
 }
 
 fn default_as(resources: &Resources) -> u32 {
-    default_configuration(resources).and_then(|spec| spec.as_number).unwrap_or(DEFAULT_AS_NUMBER).0
+    default_configuration(resources)
+        .and_then(|spec| spec.as_number)
+        .unwrap_or(DEFAULT_AS_NUMBER)
+        .0
 }
 
 fn node_as(node: &Node) -> Option<u32> {
-    node.spec.bgp.as_ref().and_then(|bgp| bgp.as_number).map(|number| number.0)
+    node.spec
+        .bgp
+        .as_ref()
+        .and_then(|bgp| bgp.as_number)
+        .map(|number| number.0)
 }
 
 /// The node's address of a family, without its prefix length.
@@ -180,22 +209,39 @@ fn cluster_id_of(node: &Node) -> Option<Ipv4Addr> {
 }
 
 fn is_reflector(node: &Node) -> bool {
-    node.spec.bgp.as_ref().is_some_and(|bgp| !bgp.route_reflector_cluster_id.is_empty())
+    node.spec
+        .bgp
+        .as_ref()
+        .is_some_and(|bgp| !bgp.route_reflector_cluster_id.is_empty())
 }
 
 /// A node's listen port: its own, else the global one.
 fn listen_port(resources: &Resources, node: &str) -> u16 {
-    let own = resources.configurations.get(&format!("node.{node}")).map_or(0, |c| c.spec.listen_port);
+    let own = resources
+        .configurations
+        .get(&format!("node.{node}"))
+        .map_or(0, |c| c.spec.listen_port);
     let global = default_configuration(resources).map_or(0, |spec| spec.listen_port);
-    [own, global].into_iter().find(|port| *port != 0).unwrap_or(BGP_PORT)
+    [own, global]
+        .into_iter()
+        .find(|port| *port != 0)
+        .unwrap_or(BGP_PORT)
 }
 
 fn listen_addresses(resources: &Resources, local: &Local<'_>) -> Vec<SocketAddr> {
     let port = listen_port(resources, local.name);
-    let node_only = default_configuration(resources).and_then(|spec| spec.bind_mode) == Some(BindMode::NodeIp);
-    let v4 = local.v4.map(|own| if node_only { own } else { Ipv4Addr::UNSPECIFIED });
-    let v6 = local.v6.map(|own| if node_only { own } else { Ipv6Addr::UNSPECIFIED });
-    v4.map(|a| SocketAddr::from((a, port))).into_iter().chain(v6.map(|a| SocketAddr::from((a, port)))).collect()
+    let node_only =
+        default_configuration(resources).and_then(|spec| spec.bind_mode) == Some(BindMode::NodeIp);
+    let v4 = local
+        .v4
+        .map(|own| if node_only { own } else { Ipv4Addr::UNSPECIFIED });
+    let v6 = local
+        .v6
+        .map(|own| if node_only { own } else { Ipv6Addr::UNSPECIFIED });
+    v4.map(|a| SocketAddr::from((a, port)))
+        .into_iter()
+        .chain(v6.map(|a| SocketAddr::from((a, port))))
+        .collect()
 }
 
 /// Unset: the node's IPv4 address, or the hash where it has none. `hash`: of the name. Else an address.
@@ -225,8 +271,15 @@ fn hashed_router_id(name: &str) -> Ipv4Addr {
 fn networks(resources: &Resources) -> Vec<Network> {
     let spec = default_configuration(resources);
     let priority = |v4: bool| {
-        let set = spec.and_then(|s| if v4 { s.ipv4_normal_route_priority } else { s.ipv6_normal_route_priority });
-        set.and_then(|p| u32::try_from(p).ok()).unwrap_or(NORMAL_ROUTE_PRIORITY)
+        let set = spec.and_then(|s| {
+            if v4 {
+                s.ipv4_normal_route_priority
+            } else {
+                s.ipv6_normal_route_priority
+            }
+        });
+        set.and_then(|p| u32::try_from(p).ok())
+            .unwrap_or(NORMAL_ROUTE_PRIORITY)
     };
     let borrowed = resources
         .workload_addresses
@@ -241,7 +294,10 @@ fn networks(resources: &Resources) -> Vec<Network> {
         .chain(borrowed)
         .map(|prefix| {
             let priority = priority(prefix.addr().is_ipv4());
-            Network { local_pref: Some(PRIORITY_SCALE.saturating_sub(priority)), ..Network::from(prefix) }
+            Network {
+                local_pref: Some(PRIORITY_SCALE.saturating_sub(priority)),
+                ..Network::from(prefix)
+            }
         })
         .collect()
 }

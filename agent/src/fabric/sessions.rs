@@ -46,10 +46,21 @@ pub(super) fn sessions(
     export: &Policy,
     problems: &mut Vec<String>,
 ) -> Vec<(SessionOrigin, Neighbor)> {
-    let mut builder = Builder { resources, local, settings, export, problems, sessions: BTreeMap::new() };
+    let mut builder = Builder {
+        resources,
+        local,
+        settings,
+        export,
+        problems,
+        sessions: BTreeMap::new(),
+    };
     let is_global = |peer: &BgpPeer| peer.spec.node.is_empty() && peer.spec.node_selector.is_empty();
     for global in [true, false] {
-        for (name, peer) in resources.peers.iter().filter(|(_, peer)| is_global(peer) == global) {
+        for (name, peer) in resources
+            .peers
+            .iter()
+            .filter(|(_, peer)| is_global(peer) == global)
+        {
             builder.explicit(name, peer, global);
         }
     }
@@ -67,11 +78,21 @@ impl Builder<'_> {
         if !peer.spec.local_workload_selector.is_empty() {
             return;
         }
-        if !self.selects(name, "nodeSelector", &peer.spec.node_selector, &peer.spec.node, self.local.name, self.local.node)
-        {
+        if !self.selects(
+            name,
+            "nodeSelector",
+            &peer.spec.node_selector,
+            &peer.spec.node,
+            self.local.name,
+            self.local.node,
+        ) {
             return;
         }
-        let peer_type = if global { PeerType::Global } else { PeerType::NodeSpecific };
+        let peer_type = if global {
+            PeerType::Global
+        } else {
+            PeerType::NodeSpecific
+        };
         for remote in self.remotes(name, peer) {
             let passive = global && peer.spec.peer_selector.is_empty() && self.defers_to(&remote);
             self.add(name, peer, peer_type, remote, passive, false);
@@ -85,7 +106,9 @@ impl Builder<'_> {
             return;
         }
         let families: &[bool] = if spec.peer_selector.is_empty() {
-            let Some((address, port)) = parse_peer_ip(&spec.peer_ip) else { return };
+            let Some((address, port)) = parse_peer_ip(&spec.peer_ip) else {
+                return;
+            };
             let own = self.local.address(address.is_ipv4());
             let port_fits = port.is_none_or(|port| port == listen_port(self.resources, self.local.name));
             if own != Some(address) || spec.as_number.0 != self.local.local_as || !port_fits {
@@ -93,7 +116,14 @@ impl Builder<'_> {
             }
             if address.is_ipv4() { &[true] } else { &[false] }
         } else {
-            if !self.selects(name, "peerSelector", &spec.peer_selector, "", self.local.name, self.local.node) {
+            if !self.selects(
+                name,
+                "peerSelector",
+                &spec.peer_selector,
+                "",
+                self.local.name,
+                self.local.node,
+            ) {
                 return;
             }
             &[true, false]
@@ -101,7 +131,14 @@ impl Builder<'_> {
         let nodes: Vec<(&String, &Node)> = self.resources.nodes.iter().collect();
         for (node_name, node) in nodes {
             if node_name == self.local.name
-                || !self.selects(name, "nodeSelector", &spec.node_selector, &spec.node, node_name, node)
+                || !self.selects(
+                    name,
+                    "nodeSelector",
+                    &spec.node_selector,
+                    &spec.node,
+                    node_name,
+                    node,
+                )
             {
                 continue;
             }
@@ -125,25 +162,45 @@ impl Builder<'_> {
         for (node_name, node) in nodes.into_iter().filter(|(_, node)| !is_reflector(node)) {
             for v4 in [true, false] {
                 // The peer's AS, where it has none of its own, is the local node's, not the global one.
-                let Some(remote) = self.node_remote(node_name, node, v4, self.local.local_as) else { continue };
-                let (Some(own), address) = (self.local.address(v4), remote.address) else { continue };
+                let Some(remote) = self.node_remote(node_name, node, v4, self.local.local_as) else {
+                    continue;
+                };
+                let (Some(own), address) = (self.local.address(v4), remote.address) else {
+                    continue;
+                };
                 if own == address {
                     continue;
                 }
                 let mut neighbor = self.neighbor(&remote);
                 neighbor.source = Some(own);
                 neighbor.passive = self.defers_to(&remote);
-                neighbor.password = self.password("BGPConfiguration(default) spec.nodeMeshPassword", password.as_ref());
+                neighbor.password = self.password(
+                    "BGPConfiguration(default) spec.nodeMeshPassword",
+                    password.as_ref(),
+                );
                 neighbor.restart_time = restart_time.map(whole_seconds);
-                let origin = SessionOrigin { peer_type: PeerType::Mesh, resource: String::new() };
+                let origin = SessionOrigin {
+                    peer_type: PeerType::Mesh,
+                    resource: String::new(),
+                };
                 self.sessions.entry(address).or_insert((origin, neighbor));
             }
         }
     }
 
-    fn add(&mut self, name: &str, peer: &BgpPeer, peer_type: PeerType, remote: Remote, passive: bool, mirrored: bool) {
+    fn add(
+        &mut self,
+        name: &str,
+        peer: &BgpPeer,
+        peer_type: PeerType,
+        remote: Remote,
+        passive: bool,
+        mirrored: bool,
+    ) {
         let spec = &peer.spec;
-        let Some(own) = self.local.address(remote.address.is_ipv4()) else { return };
+        let Some(own) = self.local.address(remote.address.is_ipv4()) else {
+            return;
+        };
         if own == remote.address {
             return;
         }
@@ -175,7 +232,10 @@ impl Builder<'_> {
         };
         self.reflect(&mut neighbor, &remote, ebgp);
         let address = remote.address;
-        let origin = SessionOrigin { peer_type, resource: name.to_owned() };
+        let origin = SessionOrigin {
+            peer_type,
+            resource: name.to_owned(),
+        };
         match self.sessions.get(&address) {
             None => {
                 self.sessions.insert(address, (origin, neighbor));
@@ -211,8 +271,14 @@ impl Builder<'_> {
 
     /// To avoid collisions the side whose address is the smaller text waits for the other one.
     fn defers_to(&self, remote: &Remote) -> bool {
-        let Some(own) = self.local.address(remote.address.is_ipv4()) else { return false };
-        let is_node = self.resources.nodes.values().any(|node| address_of(node, own.is_ipv4()) == Some(remote.address));
+        let Some(own) = self.local.address(remote.address.is_ipv4()) else {
+            return false;
+        };
+        let is_node = self
+            .resources
+            .nodes
+            .values()
+            .any(|node| address_of(node, own.is_ipv4()) == Some(remote.address));
         is_node && remote.address.to_string() > own.to_string()
     }
 
@@ -235,7 +301,9 @@ impl Builder<'_> {
                 if self.selects(name, "peerSelector", &spec.peer_selector, "", node_name, node) {
                     let fallback = default_as(self.resources);
                     remotes.extend(
-                        [true, false].into_iter().filter_map(|v4| self.node_remote(node_name, node, v4, fallback)),
+                        [true, false]
+                            .into_iter()
+                            .filter_map(|v4| self.node_remote(node_name, node, v4, fallback)),
                     );
                 }
             }
@@ -256,18 +324,32 @@ impl Builder<'_> {
             let node = self.resources.nodes.iter().find(|(_, node)| same(node));
             node.map_or(BGP_PORT, |(node_name, _)| listen_port(self.resources, node_name))
         });
-        vec![Remote { address, port, remote_as: spec.as_number.0, cluster_id: None }]
+        vec![Remote {
+            address,
+            port,
+            remote_as: spec.as_number.0,
+            cluster_id: None,
+        }]
     }
 
     /// Whether a node is chosen: by the selector where there is one, else by name, else because neither is set.
-    fn selects(&mut self, name: &str, field: &str, selector: &str, by_name: &str, node_name: &str, node: &Node) -> bool {
+    fn selects(
+        &mut self,
+        name: &str,
+        field: &str,
+        selector: &str,
+        by_name: &str,
+        node_name: &str,
+        node: &Node,
+    ) -> bool {
         if selector.is_empty() {
             return by_name.is_empty() || by_name == node_name;
         }
         match Selector::parse(selector) {
             Ok(parsed) => parsed.matches(&node.metadata.labels),
             Err(error) => {
-                let problem = format!("BGPPeer({name}) spec.{field} = '{selector}': {error}: selects no node");
+                let problem =
+                    format!("BGPPeer({name}) spec.{field} = '{selector}': {error}: selects no node");
                 if !self.problems.contains(&problem) {
                     self.problems.push(problem);
                 }
@@ -282,7 +364,10 @@ impl Builder<'_> {
         let key = (reference.name.clone(), reference.key.clone());
         let found = self.resources.secrets.get(&key).cloned();
         if found.is_none() {
-            let problem = format!("{field}: secret {}, key {} is not there: the session has NO password", key.0, key.1);
+            let problem = format!(
+                "{field}: secret {}, key {} is not there: the session has NO password",
+                key.0, key.1
+            );
             if !self.problems.contains(&problem) {
                 self.problems.push(problem);
             }
@@ -293,14 +378,27 @@ impl Builder<'_> {
     fn name_unsupported(&mut self, name: &str, peer: &BgpPeer) {
         let spec = &peer.spec;
         let unsupported: BTreeSet<&str> = [
-            ("filters: BGP filters are not applied yet", !spec.filters.is_empty()),
-            ("reachableBy: no static route is made yet", !spec.reachable_by.is_empty()),
-            ("localWorkloadSelector: no sessions with workloads yet", !spec.local_workload_selector.is_empty()),
+            (
+                "filters: BGP filters are not applied yet",
+                !spec.filters.is_empty(),
+            ),
+            (
+                "reachableBy: no static route is made yet",
+                !spec.reachable_by.is_empty(),
+            ),
+            (
+                "localWorkloadSelector: no sessions with workloads yet",
+                !spec.local_workload_selector.is_empty(),
+            ),
         ]
         .into_iter()
         .filter_map(|(text, set)| set.then_some(text))
         .collect();
-        self.problems.extend(unsupported.into_iter().map(|text| format!("BGPPeer({name}) spec.{text}")));
+        self.problems.extend(
+            unsupported
+                .into_iter()
+                .map(|text| format!("BGPPeer({name}) spec.{text}")),
+        );
     }
 }
 
@@ -314,6 +412,8 @@ fn parse_peer_ip(text: &str) -> Option<(IpAddr, Option<u16>)> {
 }
 
 fn whole_seconds(duration: GoDuration) -> std::time::Duration {
-    let whole = duration.to_std().saturating_add(std::time::Duration::from_millis(500));
+    let whole = duration
+        .to_std()
+        .saturating_add(std::time::Duration::from_millis(500));
     std::time::Duration::from_secs(whole.as_secs())
 }

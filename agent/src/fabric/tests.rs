@@ -4,7 +4,7 @@ use super::*;
 use api::AsNumber;
 use api::v3::node::NodeBgpSpec;
 use api::v3::{BgpConfigurationSpec, BgpPeerSpec, IpPoolSpec, NodeSpec};
-use api::{ObjectMeta, Object};
+use api::{Object, ObjectMeta};
 use bgpd::policy::Decision;
 use bgpd::wire::{Attributes, Family, NextHop};
 
@@ -18,7 +18,13 @@ fn node(labels: &[(&str, &str)], v4: &str, v6: &str, asn: Option<u32>, cluster: 
         route_reflector_cluster_id: cluster.into(),
         ..NodeBgpSpec::default()
     };
-    Object::new(metadata, NodeSpec { bgp: Some(bgp), ..NodeSpec::default() })
+    Object::new(
+        metadata,
+        NodeSpec {
+            bgp: Some(bgp),
+            ..NodeSpec::default()
+        },
+    )
 }
 
 fn peer(spec: BgpPeerSpec) -> BgpPeer {
@@ -42,7 +48,9 @@ fn fabric() -> Resources {
         ("b", "r1", "10.0.0.10/24", "fd00::10/64"),
         ("c", "r2", "10.0.1.1/24", ""),
     ] {
-        resources.nodes.insert(name.into(), node(&[("rack", rack)], v4, v6, None, ""));
+        resources
+            .nodes
+            .insert(name.into(), node(&[("rack", rack)], v4, v6, None, ""));
     }
     resources
 }
@@ -54,9 +62,10 @@ fn configuration(change: impl FnOnce(&mut BgpConfigurationSpec)) -> BgpConfigura
 }
 
 fn without_mesh(mut resources: Resources) -> Resources {
-    resources
-        .configurations
-        .insert("default".into(), configuration(|spec| spec.node_to_node_mesh_enabled = Some(false)));
+    resources.configurations.insert(
+        "default".into(),
+        configuration(|spec| spec.node_to_node_mesh_enabled = Some(false)),
+    );
     resources
 }
 
@@ -68,8 +77,16 @@ fn sessions(translation: &Translation) -> Vec<String> {
         .iter()
         .map(|n| {
             let flags = [(n.passive, " passive"), (n.route_reflector_client, " client")];
-            let flags: String = flags.into_iter().filter_map(|(set, text)| set.then_some(text)).collect();
-            format!("{} {} {}{flags}", n.key(), n.remote_as, translation.origins[&n.key()].peer_type.text())
+            let flags: String = flags
+                .into_iter()
+                .filter_map(|(set, text)| set.then_some(text))
+                .collect();
+            format!(
+                "{} {} {}{flags}",
+                n.key(),
+                n.remote_as,
+                translation.origins[&n.key()].peer_type.text()
+            )
         })
         .collect()
 }
@@ -89,21 +106,41 @@ fn mesh_by_default_in_both_families_and_one_side_waits() {
     );
     assert_eq!(translation.problems, Vec::<String>::new());
     let seen_from_b = sessions(&translate(&resources, "b", &settings()));
-    assert!(seen_from_b.contains(&"10.0.0.9 64512 node-to-node mesh passive".to_owned()), "{seen_from_b:?}");
+    assert!(
+        seen_from_b.contains(&"10.0.0.9 64512 node-to-node mesh passive".to_owned()),
+        "{seen_from_b:?}"
+    );
     let config = translation.config.unwrap();
     assert_eq!(config.router_id, Ipv4Addr::new(10, 0, 0, 9));
-    assert_eq!(config.listen, ["0.0.0.0:179".parse().unwrap(), "[::]:179".parse().unwrap()]);
-    assert!(config.neighbors.iter().all(|n| n.hold_time == Duration::from_secs(9) && n.source.is_some()));
+    assert_eq!(
+        config.listen,
+        ["0.0.0.0:179".parse().unwrap(), "[::]:179".parse().unwrap()]
+    );
+    assert!(
+        config
+            .neighbors
+            .iter()
+            .all(|n| n.hold_time == Duration::from_secs(9) && n.source.is_some())
+    );
 }
 
 #[test]
 fn a_reflector_leaves_the_mesh_and_reflects() {
     let mut resources = fabric();
-    resources.nodes.insert("rr".into(), node(&[("rr", "yes")], "10.0.2.1/24", "", None, "224.0.0.1"));
-    resources.nodes.insert("rr2".into(), node(&[("rr", "yes")], "10.0.2.2/24", "", None, "224.0.0.1"));
+    resources.nodes.insert(
+        "rr".into(),
+        node(&[("rr", "yes")], "10.0.2.1/24", "", None, "224.0.0.1"),
+    );
+    resources.nodes.insert(
+        "rr2".into(),
+        node(&[("rr", "yes")], "10.0.2.2/24", "", None, "224.0.0.1"),
+    );
     resources.peers.insert(
         "to-reflectors".into(),
-        peer(BgpPeerSpec { peer_selector: "rr == 'yes'".into(), ..BgpPeerSpec::default() }),
+        peer(BgpPeerSpec {
+            peer_selector: "rr == 'yes'".into(),
+            ..BgpPeerSpec::default()
+        }),
     );
     assert_eq!(
         sessions(&translate(&resources, "rr", &settings())),
@@ -119,7 +156,7 @@ fn a_reflector_leaves_the_mesh_and_reflects() {
     assert_eq!(
         on_host,
         [
-            "10.0.0.9 64512 node-to-node mesh passive",
+            "10.0.0.9 64512 node-to-node mesh",
             "10.0.0.10 64512 node-to-node mesh",
             "10.0.2.1 64512 global",
             "10.0.2.2 64512 global",
@@ -138,16 +175,30 @@ fn explicit_peers_by_node_and_selector() {
             ..BgpPeerSpec::default()
         })
     };
-    resources.peers.insert("tor1".into(), tor("rack == 'r1'", "10.0.0.1", 65001));
-    resources.peers.insert("tor1-v6".into(), tor("rack == 'r1'", "[fd00::1]:1179", 65001));
-    resources.peers.insert("tor2".into(), tor("rack == 'r2'", "10.0.1.254", 65002));
+    resources
+        .peers
+        .insert("tor1".into(), tor("rack == 'r1'", "10.0.0.1", 65001));
+    resources
+        .peers
+        .insert("tor1-v6".into(), tor("rack == 'r1'", "[fd00::1]:1179", 65001));
+    resources
+        .peers
+        .insert("tor2".into(), tor("rack == 'r2'", "10.0.1.254", 65002));
     assert_eq!(
         sessions(&translate(&resources, "a", &settings())),
-        ["10.0.0.1 65001 node specific", "[fd00::1]:1179 65001 node specific"]
+        [
+            "10.0.0.1 65001 node specific",
+            "[fd00::1]:1179 65001 node specific"
+        ]
     );
     // A node without an IPv6 address has no IPv6 session.
-    resources.peers.insert("all-v6".into(), tor("all()", "fd00::2", 65003));
-    assert_eq!(sessions(&translate(&resources, "c", &settings())), ["10.0.1.254 65002 node specific"]);
+    resources
+        .peers
+        .insert("all-v6".into(), tor("all()", "fd00::2", 65003));
+    assert_eq!(
+        sessions(&translate(&resources, "c", &settings())),
+        ["10.0.1.254 65002 node specific"]
+    );
 }
 
 #[test]
@@ -159,14 +210,28 @@ fn a_bad_peer_is_named_and_the_others_stay() {
         as_number: AsNumber(65001),
         ..BgpPeerSpec::default()
     };
-    resources.peers.insert("bad-ip".into(), peer(spec("10.0.0.300", "")));
-    resources.peers.insert("bad-selector".into(), peer(spec("10.0.0.3", "rack ==")));
+    resources
+        .peers
+        .insert("bad-ip".into(), peer(spec("10.0.0.300", "")));
+    resources
+        .peers
+        .insert("bad-selector".into(), peer(spec("10.0.0.3", "rack ==")));
     resources.peers.insert("good".into(), peer(spec("10.0.0.1", "")));
-    resources.peers.insert("twice".into(), peer(spec("10.0.0.1", "has(rack)")));
+    resources
+        .peers
+        .insert("twice".into(), peer(spec("10.0.0.1", "has(rack)")));
     let translation = translate(&resources, "a", &settings());
     assert_eq!(sessions(&translation), ["10.0.0.1 65001 global"]);
-    for wanted in ["BGPPeer(bad-ip) spec.peerIP", "BGPPeer(bad-selector) spec.nodeSelector", "BGPPeer(twice): 10.0.0.1 already"] {
-        assert!(translation.problems.iter().any(|p| p.starts_with(wanted)), "{wanted}: {:?}", translation.problems);
+    for wanted in [
+        "BGPPeer(bad-ip) spec.peerIP",
+        "BGPPeer(bad-selector) spec.nodeSelector",
+        "BGPPeer(twice): 10.0.0.1 already",
+    ] {
+        assert!(
+            translation.problems.iter().any(|p| p.starts_with(wanted)),
+            "{wanted}: {:?}",
+            translation.problems
+        );
     }
 }
 
@@ -181,33 +246,64 @@ fn a_peer_that_is_a_node_peers_back() {
         ..BgpPeerSpec::default()
     };
     resources.peers.insert("a-to-c".into(), peer(spec.clone()));
-    assert_eq!(sessions(&translate(&resources, "c", &settings())), ["10.0.0.9 64512 node specific"]);
+    assert_eq!(
+        sessions(&translate(&resources, "c", &settings())),
+        ["10.0.0.9 64512 node specific"]
+    );
     let mirrored = translate(&resources, "c", &settings()).config.unwrap();
-    assert_eq!(mirrored.neighbors[0].local_as, None, "a mirror does not inherit localASNumber");
+    assert_eq!(
+        mirrored.neighbors[0].local_as, None,
+        "a mirror does not inherit localASNumber"
+    );
     let original = translate(&resources, "a", &settings()).config.unwrap();
     assert_eq!(original.neighbors[0].local_as, Some(65100));
-    let manual = BgpPeerSpec { reverse_peering: Some(api::v3::bgp_peer::ReversePeering::Manual), ..spec };
+    let manual = BgpPeerSpec {
+        reverse_peering: Some(api::v3::bgp_peer::ReversePeering::Manual),
+        ..spec
+    };
     resources.peers.insert("a-to-c".into(), peer(manual));
-    assert_eq!(sessions(&translate(&resources, "c", &settings())), Vec::<String>::new());
+    assert_eq!(
+        sessions(&translate(&resources, "c", &settings())),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
 fn own_as_comes_from_node_then_configuration_then_default() {
     let mut resources = fabric();
-    assert_eq!(translate(&resources, "a", &settings()).config.unwrap().local_as, 64512);
-    resources.configurations.insert("default".into(), configuration(|spec| spec.as_number = Some(AsNumber(65000))));
-    assert_eq!(translate(&resources, "a", &settings()).config.unwrap().local_as, 65000);
-    resources.nodes.insert("a".into(), node(&[], "10.0.0.9/24", "", Some(65077), ""));
+    assert_eq!(
+        translate(&resources, "a", &settings()).config.unwrap().local_as,
+        64512
+    );
+    resources.configurations.insert(
+        "default".into(),
+        configuration(|spec| spec.as_number = Some(AsNumber(65000))),
+    );
+    assert_eq!(
+        translate(&resources, "a", &settings()).config.unwrap().local_as,
+        65000
+    );
+    resources
+        .nodes
+        .insert("a".into(), node(&[], "10.0.0.9/24", "", Some(65077), ""));
     let translation = translate(&resources, "a", &settings());
     // A mesh peer without an AS of its own is taken to be in ours.
-    assert!(sessions(&translation).iter().all(|s| s.contains(" 65077 ")), "{:?}", sessions(&translation));
+    assert!(
+        sessions(&translation).iter().all(|s| s.contains(" 65077 ")),
+        "{:?}",
+        sessions(&translation)
+    );
 }
 
 #[test]
 fn ports_of_nodes_follow_their_configuration() {
     let mut resources = fabric();
-    resources.configurations.insert("default".into(), configuration(|spec| spec.listen_port = 1790));
-    resources.configurations.insert("node.b".into(), configuration(|spec| spec.listen_port = 1791));
+    resources
+        .configurations
+        .insert("default".into(), configuration(|spec| spec.listen_port = 1790));
+    resources
+        .configurations
+        .insert("node.b".into(), configuration(|spec| spec.listen_port = 1791));
     let translation = translate(&resources, "a", &settings());
     assert_eq!(translation.config.as_ref().unwrap().listen[0].port(), 1790);
     let ports: Vec<String> = translation.origins.keys().map(ToString::to_string).collect();
@@ -218,29 +314,64 @@ fn ports_of_nodes_follow_their_configuration() {
 fn own_blocks_leave_as_aggregates_and_borrowed_addresses_alone() {
     let mut resources = without_mesh(fabric());
     let pool = |cidr: &str, disable: bool| {
-        let spec = IpPoolSpec { cidr: cidr.into(), disable_bgp_export: disable, ..IpPoolSpec::default() };
+        let spec = IpPoolSpec {
+            cidr: cidr.into(),
+            disable_bgp_export: disable,
+            ..IpPoolSpec::default()
+        };
         Object::new(ObjectMeta::default(), spec)
     };
     resources.pools.insert("p4".into(), pool("10.65.0.0/16", false));
     resources.pools.insert("p6".into(), pool("fd00:65::/48", false));
-    resources.pools.insert("hidden".into(), pool("10.66.0.0/16", true));
-    resources.blocks = ["10.65.0.64/26", "fd00:65::40/122", "10.66.0.0/26", "10.65.9.9/32"].map(|b| b.parse().unwrap()).into();
-    resources.workload_addresses =
-        ["10.65.0.65", "10.65.7.7", "fd00:65::41", "fd00:65::ffff", "192.0.2.1"].map(|a| a.parse().unwrap()).into();
+    resources
+        .pools
+        .insert("hidden".into(), pool("10.66.0.0/16", true));
+    resources.blocks = ["10.65.0.64/26", "fd00:65::40/122", "10.66.0.0/26", "10.65.9.9/32"]
+        .map(|b| b.parse().unwrap())
+        .into();
+    resources.workload_addresses = [
+        "10.65.0.65",
+        "10.65.7.7",
+        "fd00:65::41",
+        "fd00:65::ffff",
+        "192.0.2.1",
+    ]
+    .map(|a| a.parse().unwrap())
+    .into();
     resources.peers.insert(
         "tor".into(),
-        peer(BgpPeerSpec { peer_ip: "10.0.0.1".into(), as_number: AsNumber(64512), ..BgpPeerSpec::default() }),
+        peer(BgpPeerSpec {
+            peer_ip: "10.0.0.1".into(),
+            as_number: AsNumber(64512),
+            ..BgpPeerSpec::default()
+        }),
     );
     let translation = translate(&resources, "a", &settings());
     let config = translation.config.unwrap();
     let networks: Vec<String> = config.networks.iter().map(|n| n.prefix.to_string()).collect();
     assert_eq!(
         networks,
-        ["10.65.0.64/26", "10.65.9.9/32", "10.66.0.0/26", "fd00:65::40/122", "10.65.7.7/32", "fd00:65::ffff/128"]
+        [
+            "10.65.0.64/26",
+            "10.65.9.9/32",
+            "10.66.0.0/26",
+            "fd00:65::40/122",
+            "10.65.7.7/32",
+            "fd00:65::ffff/128"
+        ]
     );
-    assert!(config.networks.iter().all(|n| n.local_pref == Some(2_147_482_623)));
+    assert!(
+        config
+            .networks
+            .iter()
+            .all(|n| n.local_pref == Some(2_147_482_623))
+    );
     let blackholes: Vec<String> = translation.blackholes.iter().map(ToString::to_string).collect();
-    assert_eq!(blackholes, ["10.65.0.64/26", "10.66.0.0/26", "fd00:65::40/122"], "no blackhole for a full-length block");
+    assert_eq!(
+        blackholes,
+        ["10.65.0.64/26", "10.66.0.0/26", "fd00:65::40/122"],
+        "no blackhole for a full-length block"
+    );
 
     let export = &config.neighbors[0].export;
     for (prefix, passes) in [
@@ -268,17 +399,24 @@ fn no_node_or_no_address_is_no_bgp_and_says_why() {
     assert!(translation.config.is_none() && translation.problems[0].contains("Node(nobody)"));
     assert_eq!(translation.blackholes.len(), 1);
     resources.nodes.insert("a".into(), node(&[], "", "", None, ""));
-    assert!(translate(&resources, "a", &settings()).problems[0].contains("neither ipv4Address nor ipv6Address"));
+    assert!(
+        translate(&resources, "a", &settings()).problems[0].contains("neither ipv4Address nor ipv6Address")
+    );
 }
 
 #[test]
 fn router_id_of_a_node_without_ipv4_is_the_hash_of_its_name() {
     let mut resources = fabric();
-    resources.nodes.insert("a".into(), node(&[], "", "fd00::9/64", None, ""));
+    resources
+        .nodes
+        .insert("a".into(), node(&[], "", "fd00::9/64", None, ""));
     let id = translate(&resources, "a", &settings()).config.unwrap().router_id;
     // printf a | sha256sum | head -c 8: ca978112, and 0xca = 202 is below 224.
     assert_eq!(id, Ipv4Addr::new(0xca, 0x97, 0x81, 0x12));
-    let wrong = Settings { router_id: Some("x".into()), ..settings() };
+    let wrong = Settings {
+        router_id: Some("x".into()),
+        ..settings()
+    };
     assert!(translate(&resources, "a", &wrong).problems[0].contains("CALICO_ROUTER_ID"));
 }
 
@@ -286,18 +424,33 @@ fn router_id_of_a_node_without_ipv4_is_the_hash_of_its_name() {
 fn a_missing_password_is_loud() {
     use api::v3::bgp_configuration::{BgpPassword, SecretKeyRef};
     let mut resources = without_mesh(fabric());
-    let reference = SecretKeyRef { name: "bgp".into(), key: "tor".into(), optional: None };
+    let reference = SecretKeyRef {
+        name: "bgp".into(),
+        key: "tor".into(),
+        optional: None,
+    };
     let spec = BgpPeerSpec {
         peer_ip: "10.0.0.1".into(),
         as_number: AsNumber(64512),
-        password: Some(BgpPassword { secret_key_ref: Some(reference) }),
+        password: Some(BgpPassword {
+            secret_key_ref: Some(reference),
+        }),
         ..BgpPeerSpec::default()
     };
     resources.peers.insert("tor".into(), peer(spec));
     let translation = translate(&resources, "a", &settings());
-    assert!(translation.problems[0].contains("NO password"), "{:?}", translation.problems);
-    resources.secrets.insert(("bgp".into(), "tor".into()), "hunter2".into());
+    assert!(
+        translation.problems[0].contains("NO password"),
+        "{:?}",
+        translation.problems
+    );
+    resources
+        .secrets
+        .insert(("bgp".into(), "tor".into()), "hunter2".into());
     let translation = translate(&resources, "a", &settings());
-    assert_eq!(translation.config.unwrap().neighbors[0].password.as_deref(), Some("hunter2"));
+    assert_eq!(
+        translation.config.unwrap().neighbors[0].password.as_deref(),
+        Some("hunter2")
+    );
     assert_eq!(translation.problems, Vec::<String>::new());
 }
