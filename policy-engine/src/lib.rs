@@ -5,9 +5,14 @@ mod clause;
 mod compile;
 mod engine;
 mod evaluate;
+mod expression;
+mod index;
 mod input;
 pub mod output;
+mod policies;
 mod problem;
+mod resolve;
+mod rules;
 
 pub use self::engine::Engine;
 pub use self::evaluate::{Packet, Replica, ReplicaError, Verdict, evaluate};

@@ -15,7 +15,18 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
-    /// A rule that denies or passes is taken as an unconditional deny, one that allows or logs is left out.
+    /// An entry of a list is left out.
+    #[error("{resource}: {field}: {reason}; the entry is ignored until it is corrected")]
+    EntryIgnored {
+        /// `Kind(name)` or `Kind(namespace/name)`.
+        resource: String,
+        /// Path of the entry.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A rule is not enforced as written: one that denies or passes is mostly taken as an unconditional deny, one that
+    /// allows or logs is left out.
     #[error("{resource}: {field}: {reason}; the rule {instead} until it is corrected")]
     RuleReplaced {
         /// `Kind(name)` or `Kind(namespace/name)`.
@@ -72,6 +83,8 @@ pub enum Instead {
     Denies,
     /// It is left out.
     IsLeftOut,
+    /// It is enforced as if the field were not there.
+    IgnoresTheField,
 }
 
 impl std::fmt::Display for Instead {
@@ -79,6 +92,7 @@ impl std::fmt::Display for Instead {
         f.write_str(match self {
             Self::Denies => "denies everything",
             Self::IsLeftOut => "is left out",
+            Self::IgnoresTheField => "ignores the field",
         })
     }
 }

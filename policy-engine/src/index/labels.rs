@@ -232,11 +232,11 @@ impl LabelIndex {
             if !restriction.present {
                 continue;
             }
-            let ids: Vec<ClassId> = match (self.by_label.get(name.as_ref() as &str), &restriction.values) {
+            let ids: Vec<ClassId> = match (self.by_label.get(&name), &restriction.values) {
                 (None, _) => Vec::new(),
                 (Some(by_value), Some(values)) => values
                     .iter()
-                    .filter_map(|value| by_value.get(value.as_ref() as &str))
+                    .filter_map(|value| by_value.get(value))
                     .flatten()
                     .copied()
                     .collect(),

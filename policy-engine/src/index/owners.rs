@@ -75,6 +75,11 @@ impl OwnerIndex {
         self.owners.get(&id)
     }
 
+    /// The class of an owner.
+    pub(crate) fn class_of(&self, key: &OwnerKey) -> Option<ClassId> {
+        self.owners.get(self.ids.get(key)?).map(|owner| owner.class)
+    }
+
     /// The members of a class.
     pub(crate) fn of_class(&self, class: ClassId) -> impl Iterator<Item = OwnerId> {
         self.by_class.get(&class).into_iter().flatten().copied()

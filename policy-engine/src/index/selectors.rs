@@ -2,7 +2,6 @@
 //! match them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use api::selector::Selector;
 use rustc_hash::FxHashMap;
@@ -156,15 +155,10 @@ fn place(selector: &Selector) -> Place {
         };
         if better {
             best = match &restriction.values {
-                Some(values) => Place::Values(name.to_string(), values.iter().map(ToString::to_string).collect()),
-                None => Place::Name(name.to_string()),
+                Some(values) => Place::Values(name, values.iter().cloned().collect()),
+                None => Place::Name(name),
             };
         }
     }
     best
-}
-
-/// An `Arc` for the label index.
-pub(crate) fn shared(selector: &Selector) -> Arc<Selector> {
-    Arc::new(selector.clone())
 }
