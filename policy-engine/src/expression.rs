@@ -19,7 +19,10 @@ pub(crate) fn of_network_policy(
 ) -> Result<Arc<Selector>, BadSelector> {
     check("selector", &spec.selector)?;
     check("serviceAccountSelector", &spec.service_account_selector)?;
-    parse("selector", &effective::network_policy(namespace, &spec.selector, &spec.service_account_selector))
+    parse(
+        "selector",
+        &effective::network_policy(namespace, &spec.selector, &spec.service_account_selector),
+    )
 }
 
 /// The endpoints that a global policy applies to.
@@ -43,7 +46,11 @@ pub(crate) fn of_entity(namespace: &str, side: &EntityRule) -> Result<Option<Arc
         check("serviceAccounts.selector", &accounts.selector)?;
     }
     let text = effective::entity(namespace, side);
-    if text.is_empty() { Ok(None) } else { parse("selector", &text).map(Some) }
+    if text.is_empty() {
+        Ok(None)
+    } else {
+        parse("selector", &text).map(Some)
+    }
 }
 
 /// A selector that may be empty, which means that there is none.
@@ -51,7 +58,9 @@ pub(crate) fn optional(text: &str) -> Result<Option<Arc<Selector>>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    Selector::parse(text).map(|selector| Some(Arc::new(selector))).map_err(|error| error.to_string())
+    Selector::parse(text)
+        .map(|selector| Some(Arc::new(selector)))
+        .map_err(|error| error.to_string())
 }
 
 /// What the first selects and the second does not.
@@ -66,5 +75,8 @@ fn check(field: &'static str, text: &str) -> Result<(), BadSelector> {
 }
 
 fn parse(field: &'static str, text: &str) -> Result<Arc<Selector>, BadSelector> {
-    Selector::parse(text).map(Arc::new).map_err(|error| BadSelector { field, reason: error.to_string() })
+    Selector::parse(text).map(Arc::new).map_err(|error| BadSelector {
+        field,
+        reason: error.to_string(),
+    })
 }

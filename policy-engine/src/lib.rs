@@ -15,6 +15,6 @@ mod resolve;
 mod rules;
 
 pub use self::engine::Engine;
-pub use self::evaluate::{Packet, Replica, ReplicaError, Verdict, evaluate};
+pub use self::evaluate::{PROTOCOL_ICMP, PROTOCOL_ICMPV6, Packet, Replica, ReplicaError, Verdict, evaluate};
 pub use self::input::{Counts, Input};
 pub use self::problem::{Instead, Kept, Problem};

@@ -156,8 +156,10 @@ impl PolicyTable {
                 by_tier.entry(&policy.tier).or_default().push((key, policy));
             }
         }
-        let mut tiers: Vec<(&str, Option<TierOrder>)> =
-            by_tier.keys().map(|name| (*name, self.tiers.get(*name).copied())).collect();
+        let mut tiers: Vec<(&str, Option<TierOrder>)> = by_tier
+            .keys()
+            .map(|name| (*name, self.tiers.get(*name).copied()))
+            .collect();
         tiers.sort_by(|(a_name, a), (b_name, b)| {
             b.is_some()
                 .cmp(&a.is_some())
@@ -175,7 +177,12 @@ impl PolicyTable {
                 policies: policies.into_iter().map(|(key, _)| key.clone()).collect(),
             }
         });
-        ProgramSpec { direction, family, tiers: tiers.collect(), profiles: profiles.to_vec() }
+        ProgramSpec {
+            direction,
+            family,
+            tiers: tiers.collect(),
+            profiles: profiles.to_vec(),
+        }
     }
 }
 

@@ -34,7 +34,12 @@ pub(crate) struct TierSpec {
 impl ProgramSpec {
     /// No policy and no profile: a single deny.
     pub(crate) fn deny_all(direction: Direction, family: Family) -> Self {
-        Self { direction, family, tiers: Vec::new(), profiles: Vec::new() }
+        Self {
+            direction,
+            family,
+            tiers: Vec::new(),
+            profiles: Vec::new(),
+        }
     }
 
     /// All policies that it names.
@@ -68,7 +73,12 @@ pub(crate) fn resolve(
         }
         let end = if tier.passes { PASS } else { Action::Deny };
         clauses.push(Clause::unconditional(
-            Rule { action: end, id: RuleId::EndOfTier { tier: tier.name.clone() } },
+            Rule {
+                action: end,
+                id: RuleId::EndOfTier {
+                    tier: tier.name.clone(),
+                },
+            },
             v4,
         ));
         // Beyond u16 the program is refused for its length.
@@ -86,9 +96,14 @@ pub(crate) fn resolve(
     }
     for name in &spec.profiles {
         // A profile that is not there denies all.
-        let Some(profile) = policies.profile(name) else { break };
+        let Some(profile) = policies.profile(name) else {
+            break;
+        };
         for rule in profile.rules(spec.direction) {
-            let id = RuleId::Profile { name: name.clone(), index: rule.index };
+            let id = RuleId::Profile {
+                name: name.clone(),
+                index: rule.index,
+            };
             let action = match rule.action {
                 ApiAction::Pass => Action::Deny,
                 other => action(other),
@@ -96,7 +111,13 @@ pub(crate) fn resolve(
             expand(rule, action, &id, spec.family, intern, &mut clauses);
         }
     }
-    clauses.push(Clause::unconditional(Rule { action: Action::Deny, id: RuleId::EndOfProfiles }, v4));
+    clauses.push(Clause::unconditional(
+        Rule {
+            action: Action::Deny,
+            id: RuleId::EndOfProfiles,
+        },
+        v4,
+    ));
     Some(clauses)
 }
 
@@ -125,12 +146,19 @@ fn expand(
     if rule.family.is_some_and(|f| f != family) {
         return;
     }
-    let Some(source) = sides(&rule.source, rule.protocol, family, intern) else { return };
-    let Some(destination) = sides(&rule.destination, rule.protocol, family, intern) else { return };
+    let Some(source) = sides(&rule.source, rule.protocol, family, intern) else {
+        return;
+    };
+    let Some(destination) = sides(&rule.destination, rule.protocol, family, intern) else {
+        return;
+    };
     for source in &source {
         for destination in &destination {
             clauses.push(Clause {
-                rule: Rule { action, id: id.clone() },
+                rule: Rule {
+                    action,
+                    id: id.clone(),
+                },
                 v4: family == Family::V4,
                 protocol: rule.protocol,
                 not_protocol: rule.not_protocol,
@@ -157,7 +185,15 @@ fn sides(
     }
     let selector = side.selector.as_ref().map(&mut *intern);
     let names = |ports: &ParsedPorts| -> Vec<NamedPort> {
-        ports.names.iter().map(|name| NamedPort { selector, protocol, name: name.clone() }).collect()
+        ports
+            .names
+            .iter()
+            .map(|name| NamedPort {
+                selector,
+                protocol,
+                name: name.clone(),
+            })
+            .collect()
     };
     let base = Side {
         selector,
@@ -169,19 +205,30 @@ fn sides(
         named: None,
         not_named: names(&side.not_ports),
     };
-    let by_number = Side { ports: Some(side.ports.numbers.clone()), ..base.clone() };
-    let by_name = Side { named: Some(names(&side.ports)), ..base.clone() };
-    Some(match (side.ports.numbers.is_empty(), side.ports.names.is_empty()) {
-        (true, true) => vec![base],
-        (false, true) => vec![by_number],
-        (true, false) => vec![by_name],
-        (false, false) => vec![by_number, by_name],
-    })
+    let by_number = Side {
+        ports: Some(side.ports.numbers.clone()),
+        ..base.clone()
+    };
+    let by_name = Side {
+        named: Some(names(&side.ports)),
+        ..base.clone()
+    };
+    Some(
+        match (side.ports.numbers.is_empty(), side.ports.names.is_empty()) {
+            (true, true) => vec![base],
+            (false, true) => vec![by_number],
+            (true, false) => vec![by_name],
+            (false, false) => vec![by_number, by_name],
+        },
+    )
 }
 
 /// The nets of a family; `None` if there were some and none is left.
 fn of_family(nets: &[IpNet], family: Family) -> Option<Vec<IpNet>> {
-    let left: Vec<IpNet> =
-        nets.iter().filter(|net| matches!(net, IpNet::V4(_)) == (family == Family::V4)).copied().collect();
+    let left: Vec<IpNet> = nets
+        .iter()
+        .filter(|net| matches!(net, IpNet::V4(_)) == (family == Family::V4))
+        .copied()
+        .collect();
     (nets.is_empty() || !left.is_empty()).then_some(left)
 }

@@ -12,8 +12,14 @@ use crate::output::Family;
 use crate::problem::{Instead, Problem};
 
 /// Protocol names, for those that write them in other cases than the API does.
-const PROTOCOL_NAMES: [(&str, u8); 6] =
-    [("tcp", 6), ("udp", 17), ("icmp", 1), ("icmpv6", 58), ("sctp", 132), ("udplite", 136)];
+const PROTOCOL_NAMES: [(&str, u8); 6] = [
+    ("tcp", 6),
+    ("udp", 17),
+    ("icmp", 1),
+    ("icmpv6", 58),
+    ("sctp", 132),
+    ("udplite", 136),
+];
 
 /// A rule.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +63,10 @@ struct Fault {
 }
 
 fn fault(field: impl Into<String>, reason: impl Into<String>) -> Fault {
-    Fault { field: field.into(), reason: reason.into() }
+    Fault {
+        field: field.into(),
+        reason: reason.into(),
+    }
 }
 
 /// Where a list of rules stands.
@@ -73,7 +82,11 @@ pub(crate) struct Place<'a> {
 
 /// Parses a list of rules. A rule that cannot be understood must not open anything: in place of one that denies
 /// or passes stands an unconditional deny; one that allows or logs is left out.
-pub(crate) fn parse_rules(rules: &[ApiRule], place: Place<'_>, problems: &mut Vec<Problem>) -> Vec<ParsedRule> {
+pub(crate) fn parse_rules(
+    rules: &[ApiRule],
+    place: Place<'_>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ParsedRule> {
     let mut parsed = Vec::with_capacity(rules.len());
     for (at, rule) in rules.iter().enumerate() {
         let index = u32::try_from(at).unwrap_or(u32::MAX);
@@ -130,7 +143,11 @@ fn parse_rule(
     };
     for (side, entity) in [("source", &rule.source), ("destination", &rule.destination)] {
         if entity.services.is_some() {
-            let instead = if action == ApiAction::Deny { Instead::IgnoresTheField } else { Instead::IsLeftOut };
+            let instead = if action == ApiAction::Deny {
+                Instead::IgnoresTheField
+            } else {
+                Instead::IsLeftOut
+            };
             problems.push(Problem::RuleReplaced {
                 resource: place.resource.to_owned(),
                 field: format!("{}[{index}].{side}.services", place.list),
@@ -158,9 +175,10 @@ fn parse_rule(
 /// The protocol's number, whatever the case of its name.
 pub(crate) fn protocol_number(protocol: &Protocol) -> Option<u8> {
     protocol.number().or_else(|| match protocol {
-        Protocol::Name(name) => {
-            PROTOCOL_NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|&(_, number)| number)
-        }
+        Protocol::Name(name) => PROTOCOL_NAMES
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|&(_, number)| number),
         Protocol::Number(_) => None,
     })
 }
@@ -178,7 +196,10 @@ fn icmp(fields: Option<&IcmpFields>, field: &str) -> Result<Option<Icmp>, Fault>
     };
     let code = fields.code.map(|code| byte(code, "code")).transpose()?;
     match fields.r#type {
-        Some(r#type) => Ok(Some(Icmp { r#type: byte(r#type, "type")?, code })),
+        Some(r#type) => Ok(Some(Icmp {
+            r#type: byte(r#type, "type")?,
+            code,
+        })),
         None if code.is_some() => Err(fault(format!("{field}.code"), "needs a type")),
         None => Ok(None),
     }
@@ -217,14 +238,20 @@ fn nets(texts: &[String], field: &str) -> Result<Vec<IpNet>, Fault> {
 /// A CIDR or an address, host bits cleared.
 pub(crate) fn parse_net(text: &str) -> Option<IpNet> {
     let text = text.trim();
-    text.parse::<IpNet>().map(|net| net.trunc()).ok().or_else(|| text.parse().map(IpNet::from).ok())
+    text.parse::<IpNet>()
+        .map(|net| net.trunc())
+        .ok()
+        .or_else(|| text.parse::<std::net::IpAddr>().map(IpNet::from).ok())
 }
 
 fn ports(ports: &[Port]) -> ParsedPorts {
     let mut parsed = ParsedPorts::default();
     for port in ports {
         match port {
-            Port::Range { min, max } => parsed.numbers.push(PortRange { first: *min, last: *max }),
+            Port::Range { min, max } => parsed.numbers.push(PortRange {
+                first: *min,
+                last: *max,
+            }),
             Port::Named(name) => parsed.names.push(name.clone()),
         }
     }

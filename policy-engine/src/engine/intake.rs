@@ -36,6 +36,7 @@ impl Engine {
             programs: Programs::default(),
             local: BTreeMap::new(),
             selected: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             gone: Vec::new(),
             resource_problems: BTreeMap::new(),
             program_problems: Vec::new(),
@@ -51,8 +52,13 @@ impl Engine {
                 self.resource_problems.remove(&resource.id());
                 self.set(&resource);
             }
-            Input::Remove { kind, namespace, name } => {
-                self.resource_problems.remove(&api::kinds::resource_id(kind, &namespace, &name));
+            Input::Remove {
+                kind,
+                namespace,
+                name,
+            } => {
+                self.resource_problems
+                    .remove(&api::kinds::resource_id(kind, &namespace, &name));
                 self.remove(kind, namespace, name);
             }
         }
@@ -67,19 +73,33 @@ impl Engine {
                 labels.insert(LABEL_NAMESPACE.to_owned(), set.metadata.namespace.clone());
                 let profiles = vec![format!("kns.{}", set.metadata.namespace)];
                 let nets = self.nets(Kind::NetworkSet, &set.metadata, &set.spec.nets);
-                let content = OwnerContent { labels, profiles, nets, ports: Vec::new() };
-                self.world.set_owner(network_set_key(&set.metadata), Some(content));
+                let content = OwnerContent {
+                    labels,
+                    profiles,
+                    nets,
+                    ports: Vec::new(),
+                };
+                self.world
+                    .set_owner(network_set_key(&set.metadata), Some(content));
             }
             AnyResource::GlobalNetworkSet(set) => {
                 let nets = self.nets(Kind::GlobalNetworkSet, &set.metadata, &set.spec.nets);
                 let labels = set.metadata.labels.clone();
-                let content = OwnerContent { labels, nets, ..OwnerContent::default() };
-                let key = OwnerKey::GlobalNetworkSet { name: set.metadata.name.clone() };
+                let content = OwnerContent {
+                    labels,
+                    nets,
+                    ..OwnerContent::default()
+                };
+                let key = OwnerKey::GlobalNetworkSet {
+                    name: set.metadata.name.clone(),
+                };
                 self.world.set_owner(key, Some(content));
             }
             AnyResource::NetworkPolicy(policy) => self.set_network_policy(policy),
             AnyResource::GlobalNetworkPolicy(policy) => self.set_global_policy(policy),
-            AnyResource::Tier(tier) => self.policies.set_tier(&tier.metadata.name, Some(tier_order(tier))),
+            AnyResource::Tier(tier) => self
+                .policies
+                .set_tier(&tier.metadata.name, Some(tier_order(tier))),
             // The static profile cannot be replaced.
             AnyResource::Profile(profile) if profile.metadata.name != DEFAULT_ALLOW_PROFILE => {
                 self.set_profile(profile);
@@ -96,10 +116,19 @@ impl Engine {
                 self.world.set_owner(key, None);
             }
             Kind::HostEndpoint => self.world.set_owner(OwnerKey::Host { name }, None),
-            Kind::NetworkSet => self.world.set_owner(OwnerKey::NetworkSet { namespace, name }, None),
+            Kind::NetworkSet => self
+                .world
+                .set_owner(OwnerKey::NetworkSet { namespace, name }, None),
             Kind::GlobalNetworkSet => self.world.set_owner(OwnerKey::GlobalNetworkSet { name }, None),
             Kind::NetworkPolicy | Kind::GlobalNetworkPolicy => {
-                self.policies.set_policy(PolicyKey { kind, namespace, name }, None);
+                self.policies.set_policy(
+                    PolicyKey {
+                        kind,
+                        namespace,
+                        name,
+                    },
+                    None,
+                );
             }
             Kind::Tier => self.policies.set_tier(&name, None),
             Kind::Profile if name != DEFAULT_ALLOW_PROFILE => {
@@ -112,7 +141,10 @@ impl Engine {
 
     fn set_workload(&mut self, endpoint: &WorkloadEndpoint) {
         let (metadata, spec) = (&endpoint.metadata, &endpoint.spec);
-        let key = OwnerKey::Workload { namespace: metadata.namespace.clone(), name: metadata.name.clone() };
+        let key = OwnerKey::Workload {
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+        };
         let nets = self.nets_of(Kind::WorkloadEndpoint, metadata, "ipNetworks", &spec.ip_networks);
         // Without an address there is nothing to match and nothing to enforce.
         if nets.is_empty() {
@@ -120,14 +152,21 @@ impl Engine {
             self.world.set_owner(key, None);
             return;
         }
-        let inherited =
-            |name: &str| name.starts_with(NAMESPACE_LABEL_PREFIX) || name.starts_with(SERVICE_ACCOUNT_LABEL_PREFIX);
+        let inherited = |name: &str| {
+            name.starts_with(NAMESPACE_LABEL_PREFIX) || name.starts_with(SERVICE_ACCOUNT_LABEL_PREFIX)
+        };
         let mut labels = metadata.labels.clone();
         labels.retain(|name, _| !inherited(name));
         if !spec.service_account_name.is_empty() {
-            labels.insert(LABEL_SERVICE_ACCOUNT.to_owned(), spec.service_account_name.clone());
+            labels.insert(
+                LABEL_SERVICE_ACCOUNT.to_owned(),
+                spec.service_account_name.clone(),
+            );
         }
-        let ports = spec.ports.iter().filter_map(|port| owner_port(&port.name, &port.protocol, port.port));
+        let ports = spec
+            .ports
+            .iter()
+            .filter_map(|port| owner_port(&port.name, &port.protocol, port.port));
         let content = OwnerContent {
             labels,
             profiles: spec.profiles.clone(),
@@ -138,14 +177,25 @@ impl Engine {
         if spec.node != self.local_node {
             self.drop_local(&key);
         } else if spec.interface_name.is_empty() {
-            self.ignore(Kind::WorkloadEndpoint, metadata, "spec.interfaceName", "is required");
+            self.ignore(
+                Kind::WorkloadEndpoint,
+                metadata,
+                "spec.interfaceName",
+                "is required",
+            );
             self.drop_local(&key);
         } else {
             self.set_local(key, metadata, spec, &nets);
         }
     }
 
-    fn set_local(&mut self, key: OwnerKey, metadata: &ObjectMeta, spec: &WorkloadEndpointSpec, nets: &[IpNet]) {
+    fn set_local(
+        &mut self,
+        key: OwnerKey,
+        metadata: &ObjectMeta,
+        spec: &WorkloadEndpointSpec,
+        nets: &[IpNet],
+    ) {
         let field = "allowSpoofedSourcePrefixes";
         let content = Endpoint {
             id: endpoint_id(metadata, spec),
@@ -160,7 +210,9 @@ impl Engine {
             mac: parse_mac(&spec.mac),
             programs: NO_PROGRAMS,
         };
-        let Some(class) = self.world.owners.class_of(&key) else { return };
+        let Some(class) = self.world.owners.class_of(&key) else {
+            return;
+        };
         let mut published = None;
         if let Some(before) = self.local.remove(&key) {
             if before.content.id == content.id {
@@ -169,7 +221,14 @@ impl Engine {
                 self.gone.extend(before.published.map(|endpoint| endpoint.id));
             }
         }
-        self.local.insert(key, LocalEndpoint { class, content, published });
+        self.local.insert(
+            key,
+            LocalEndpoint {
+                class,
+                content,
+                published,
+            },
+        );
     }
 
     fn drop_local(&mut self, key: &OwnerKey) {
@@ -179,14 +238,22 @@ impl Engine {
 
     fn set_host(&mut self, endpoint: &HostEndpoint) {
         let (metadata, spec) = (&endpoint.metadata, &endpoint.spec);
-        let ports = spec.ports.iter().filter_map(|port| owner_port(&port.name, &port.protocol, port.port));
+        let ports = spec
+            .ports
+            .iter()
+            .filter_map(|port| owner_port(&port.name, &port.protocol, port.port));
         let content = OwnerContent {
             labels: metadata.labels.clone(),
             profiles: spec.profiles.clone(),
             nets: self.nets_of(Kind::HostEndpoint, metadata, "expectedIPs", &spec.expected_ips),
             ports: ports.collect(),
         };
-        self.world.set_owner(OwnerKey::Host { name: metadata.name.clone() }, Some(content));
+        self.world.set_owner(
+            OwnerKey::Host {
+                name: metadata.name.clone(),
+            },
+            Some(content),
+        );
     }
 
     fn set_network_policy(&mut self, policy: &NetworkPolicy) {
@@ -194,7 +261,15 @@ impl Engine {
         let selector = crate::expression::of_network_policy(&metadata.namespace, spec);
         let types = directions(&spec.types, !spec.ingress.is_empty(), !spec.egress.is_empty());
         let rules = [&spec.ingress[..], &spec.egress[..]];
-        self.set_policy(Kind::NetworkPolicy, metadata, &spec.tier, spec.order, selector, types, rules);
+        self.set_policy(
+            Kind::NetworkPolicy,
+            metadata,
+            &spec.tier,
+            spec.order,
+            selector,
+            types,
+            rules,
+        );
     }
 
     fn set_global_policy(&mut self, policy: &GlobalNetworkPolicy) {
@@ -206,10 +281,21 @@ impl Engine {
             types = [false; 2];
         }
         let rules = [&spec.ingress[..], &spec.egress[..]];
-        self.set_policy(Kind::GlobalNetworkPolicy, metadata, &spec.tier, spec.order, selector, types, rules);
+        self.set_policy(
+            Kind::GlobalNetworkPolicy,
+            metadata,
+            &spec.tier,
+            spec.order,
+            selector,
+            types,
+            rules,
+        );
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the common part of two specs that share no type")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the common part of two specs that share no type"
+    )]
     fn set_policy(
         &mut self,
         kind: Kind,
@@ -221,7 +307,11 @@ impl Engine {
         [ingress, egress]: [&[ApiRule]; 2],
     ) {
         let (namespace, name) = (metadata.namespace.clone(), metadata.name.clone());
-        let key = PolicyKey { kind, namespace, name };
+        let key = PolicyKey {
+            kind,
+            namespace,
+            name,
+        };
         let selector = match selector {
             Ok(selector) => selector,
             Err(bad) => {
@@ -232,9 +322,19 @@ impl Engine {
         };
         let ingress =
             has_ingress.then(|| self.rules(kind, metadata, "spec.ingress", &metadata.namespace, ingress));
-        let egress = has_egress.then(|| self.rules(kind, metadata, "spec.egress", &metadata.namespace, egress));
+        let egress =
+            has_egress.then(|| self.rules(kind, metadata, "spec.egress", &metadata.namespace, egress));
         let tier = if tier.is_empty() { DEFAULT_TIER } else { tier }.to_owned();
-        self.policies.set_policy(key, Some(Policy { tier, order, selector, ingress, egress }));
+        self.policies.set_policy(
+            key,
+            Some(Policy {
+                tier,
+                order,
+                selector,
+                ingress,
+                egress,
+            }),
+        );
     }
 
     fn set_profile(&mut self, profile: &Profile) {
@@ -244,7 +344,9 @@ impl Engine {
             egress: self.rules(Kind::Profile, metadata, "spec.egress", "", &spec.egress),
         };
         self.policies.set_profile(&metadata.name, Some(rules));
-        self.world.labels.set_profile(&metadata.name, Some(spec.labels_to_apply.clone()));
+        self.world
+            .labels
+            .set_profile(&metadata.name, Some(spec.labels_to_apply.clone()));
     }
 
     fn rules(
@@ -257,9 +359,20 @@ impl Engine {
     ) -> Vec<ParsedRule> {
         let resource = resource_id(kind, metadata);
         let mut problems = Vec::new();
-        let parsed = parse_rules(rules, Place { resource: &resource, list, namespace }, &mut problems);
+        let parsed = parse_rules(
+            rules,
+            Place {
+                resource: &resource,
+                list,
+                namespace,
+            },
+            &mut problems,
+        );
         if !problems.is_empty() {
-            self.resource_problems.entry(resource).or_default().extend(problems);
+            self.resource_problems
+                .entry(resource)
+                .or_default()
+                .extend(problems);
         }
         parsed
     }
@@ -278,7 +391,11 @@ impl Engine {
                     let reason = format!("{text:?} is no address or CIDR");
                     let resource = resource_id(kind, metadata);
                     let field = format!("spec.{field}[{at}]");
-                    let problem = Problem::EntryIgnored { resource: resource.clone(), field, reason };
+                    let problem = Problem::EntryIgnored {
+                        resource: resource.clone(),
+                        field,
+                        reason,
+                    };
                     self.resource_problems.entry(resource).or_default().push(problem);
                 }
             }
@@ -288,8 +405,11 @@ impl Engine {
 
     fn ignore(&mut self, kind: Kind, metadata: &ObjectMeta, field: &str, reason: &str) {
         let resource = resource_id(kind, metadata);
-        let problem =
-            Problem::Ignored { resource: resource.clone(), field: field.to_owned(), reason: reason.to_owned() };
+        let problem = Problem::Ignored {
+            resource: resource.clone(),
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+        };
         self.resource_problems.entry(resource).or_default().push(problem);
     }
 }
@@ -307,7 +427,10 @@ fn resource_id(kind: Kind, metadata: &ObjectMeta) -> String {
 }
 
 fn network_set_key(metadata: &ObjectMeta) -> OwnerKey {
-    OwnerKey::NetworkSet { namespace: metadata.namespace.clone(), name: metadata.name.clone() }
+    OwnerKey::NetworkSet {
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+    }
 }
 
 fn tier_order(tier: &Tier) -> TierOrder {
@@ -322,7 +445,10 @@ fn directions(types: &[PolicyType], ingress_rules: bool, egress_rules: bool) -> 
     if types.is_empty() {
         return [ingress_rules || !egress_rules, egress_rules];
     }
-    [types.contains(&PolicyType::Ingress), types.contains(&PolicyType::Egress)]
+    [
+        types.contains(&PolicyType::Ingress),
+        types.contains(&PolicyType::Egress),
+    ]
 }
 
 /// As Felix's v1 key: the workload is the namespace and what the name's third segment stands for.
@@ -342,7 +468,11 @@ fn endpoint_id(metadata: &ObjectMeta, spec: &WorkloadEndpointSpec) -> EndpointId
 
 fn owner_port(name: &str, protocol: &Protocol, port: u16) -> Option<OwnerPort> {
     let named = !name.is_empty() && port > 0;
-    named.then_some(OwnerPort { name: name.to_owned(), protocol: protocol_number(protocol)?, port })
+    named.then_some(OwnerPort {
+        name: name.to_owned(),
+        protocol: protocol_number(protocol)?,
+        port,
+    })
 }
 
 fn parse_mac(text: &str) -> Option<[u8; 6]> {

@@ -11,7 +11,7 @@ use self::programs::Programs;
 use self::world::World;
 use crate::index::{ClassId, OwnerKey};
 use crate::input::Counts;
-use crate::output::{Endpoint, EndpointId};
+use crate::output::{Endpoint, EndpointId, EndpointPrograms};
 use crate::policies::{PolicyKey, PolicyTable};
 use crate::problem::Problem;
 
@@ -42,6 +42,8 @@ pub struct Engine {
     local: BTreeMap<OwnerKey, LocalEndpoint>,
     /// The policies that select each class of local endpoints.
     selected: BTreeMap<ClassId, BTreeSet<PolicyKey>>,
+    /// The programs that each class of local endpoints asks for.
+    wanted: BTreeMap<ClassId, EndpointPrograms>,
     /// Published endpoints that are no more.
     gone: Vec<EndpointId>,
     /// By resource.
@@ -61,7 +63,12 @@ struct LocalEndpoint {
 impl Engine {
     /// What cannot be enforced as it is written, at the last flush.
     pub fn problems(&self) -> Vec<Problem> {
-        self.resource_problems.values().flatten().chain(&self.program_problems).cloned().collect()
+        self.resource_problems
+            .values()
+            .flatten()
+            .chain(&self.program_problems)
+            .cloned()
+            .collect()
     }
 
     /// How much is at work.

@@ -46,14 +46,26 @@ pub(crate) enum Refusal {
 
 impl Programs {
     /// The key of a spec; a new one is resolved at once.
-    pub(crate) fn want(&mut self, spec: ProgramSpec, policies: &PolicyTable, world: &mut World) -> ProgramKey {
+    pub(crate) fn want(
+        &mut self,
+        spec: ProgramSpec,
+        policies: &PolicyTable,
+        world: &mut World,
+    ) -> ProgramKey {
         if let Some(&key) = self.keys.get(&spec) {
             return key;
         }
         let key = ProgramKey(self.next);
         self.next += 1;
         self.keys.insert(spec.clone(), key);
-        self.entries.insert(key, Entry { spec, enforced: None, refusal: None });
+        self.entries.insert(
+            key,
+            Entry {
+                spec,
+                enforced: None,
+                refusal: None,
+            },
+        );
         self.resolve(key, policies, world);
         key
     }
@@ -62,17 +74,27 @@ impl Programs {
     pub(crate) fn follow(&mut self, changes: &PolicyChanges, policies: &PolicyTable, world: &mut World) {
         let concerned = |entry: &Entry| {
             entry.spec.policies().any(|key| changes.policies.contains(key))
-                || entry.spec.profiles.iter().any(|name| changes.profiles.contains(name))
+                || entry
+                    .spec
+                    .profiles
+                    .iter()
+                    .any(|name| changes.profiles.contains(name))
         };
-        let keys: Vec<ProgramKey> =
-            self.entries.iter().filter(|(_, entry)| concerned(entry)).map(|(key, _)| *key).collect();
+        let keys: Vec<ProgramKey> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| concerned(entry))
+            .map(|(key, _)| *key)
+            .collect();
         for key in keys {
             self.resolve(key, policies, world);
         }
     }
 
     fn resolve(&mut self, key: ProgramKey, policies: &PolicyTable, world: &mut World) {
-        let Some(entry) = self.entries.get_mut(&key) else { return };
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return;
+        };
         // Without one of its policies it is only there for endpoints whose newest policy was refused: it stays as it is.
         let Some(clauses) = resolve(&entry.spec, policies, &mut |selector| world.intern(selector)) else {
             return;
@@ -83,7 +105,11 @@ impl Programs {
             return;
         }
         entry.refusal = None;
-        if entry.enforced.as_ref().is_none_or(|enforced| enforced.clauses != clauses) {
+        if entry
+            .enforced
+            .as_ref()
+            .is_none_or(|enforced| enforced.clauses != clauses)
+        {
             self.pending.insert(key, clauses);
         } else {
             self.pending.remove(&key);
@@ -94,7 +120,10 @@ impl Programs {
     pub(crate) fn named_ports(&self) -> BTreeSet<&NamedPort> {
         let enforced = self.entries.values().filter_map(|entry| entry.enforced.as_ref());
         let pending = self.pending.values().flatten().flat_map(Clause::named_ports);
-        enforced.flat_map(|enforced| &enforced.named_ports).chain(pending).collect()
+        enforced
+            .flat_map(|enforced| &enforced.named_ports)
+            .chain(pending)
+            .collect()
     }
 
     /// Compiles again the programs that use a named port whose members changed.
@@ -103,7 +132,9 @@ impl Programs {
             if let Some(enforced) = &entry.enforced
                 && !enforced.named_ports.is_disjoint(changed)
             {
-                self.pending.entry(*key).or_insert_with(|| enforced.clauses.clone());
+                self.pending
+                    .entry(*key)
+                    .or_insert_with(|| enforced.clauses.clone());
             }
         }
     }
@@ -114,15 +145,22 @@ impl Programs {
             return;
         }
         for (key, entry) in &mut self.entries {
-            let Some(enforced) = &mut entry.enforced else { continue };
+            let Some(enforced) = &mut entry.enforced else {
+                continue;
+            };
             match enforced.identities.learn(created) {
                 Some(change) if change == IdentityChange::default() => {}
                 Some(change) => {
-                    deltas.push(Delta::ProgramIdentities { key: *key, change: Arc::new(change) });
+                    deltas.push(Delta::ProgramIdentities {
+                        key: *key,
+                        change: Arc::new(change),
+                    });
                 }
                 // Out of vector indices: those that no entry uses any more go with a new compilation.
                 None => {
-                    self.pending.entry(*key).or_insert_with(|| enforced.clauses.clone());
+                    self.pending
+                        .entry(*key)
+                        .or_insert_with(|| enforced.clauses.clone());
                 }
             }
         }
@@ -138,7 +176,10 @@ impl Programs {
                 .map(|(id, _)| *id)
                 .collect();
             if !removed.is_empty() {
-                let change = Arc::new(IdentityChange { removed, ..IdentityChange::default() });
+                let change = Arc::new(IdentityChange {
+                    removed,
+                    ..IdentityChange::default()
+                });
                 deltas.push(Delta::ProgramIdentities { key: *key, change });
             }
         }
@@ -147,7 +188,9 @@ impl Programs {
     /// Compiles what is pending.
     pub(crate) fn compile(&mut self, world: &mut World, deltas: &mut Vec<Delta>) {
         for (key, clauses) in std::mem::take(&mut self.pending) {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
             let Ok(compiled) = compile(&clauses, world) else {
                 entry.refusal = Some(Refusal::Vectors);
                 continue;
@@ -160,9 +203,15 @@ impl Programs {
             };
             enforced.selectors.iter().for_each(|id| world.selectors.hold(*id));
             if let Some(before) = entry.enforced.replace(enforced) {
-                before.selectors.iter().for_each(|id| world.selectors.release(*id));
+                before
+                    .selectors
+                    .iter()
+                    .for_each(|id| world.selectors.release(*id));
             }
-            deltas.push(Delta::ProgramUpdate { key, program: Arc::new(compiled.program) });
+            deltas.push(Delta::ProgramUpdate {
+                key,
+                program: Arc::new(compiled.program),
+            });
         }
     }
 
@@ -174,7 +223,10 @@ impl Programs {
             }
             self.keys.remove(&entry.spec);
             if let Some(enforced) = &entry.enforced {
-                enforced.selectors.iter().for_each(|id| world.selectors.release(*id));
+                enforced
+                    .selectors
+                    .iter()
+                    .for_each(|id| world.selectors.release(*id));
                 deltas.push(Delta::ProgramRemove { key: *key });
             }
             false
@@ -183,17 +235,24 @@ impl Programs {
 
     /// Whether there is something to enforce under this key.
     pub(crate) fn is_enforced(&self, key: ProgramKey) -> bool {
-        self.entries.get(&key).is_some_and(|entry| entry.enforced.is_some())
+        self.entries
+            .get(&key)
+            .is_some_and(|entry| entry.enforced.is_some())
     }
 
     /// Why the newest content of a program is not enforced, if it is not.
     pub(crate) fn refusal(&self, key: ProgramKey) -> Option<(&ProgramSpec, Refusal)> {
-        self.entries.get(&key).and_then(|entry| Some((&entry.spec, entry.refusal?)))
+        self.entries
+            .get(&key)
+            .and_then(|entry| Some((&entry.spec, entry.refusal?)))
     }
 
     /// How many are enforced.
     pub(crate) fn len(&self) -> usize {
-        self.entries.values().filter(|entry| entry.enforced.is_some()).count()
+        self.entries
+            .values()
+            .filter(|entry| entry.enforced.is_some())
+            .count()
     }
 }
 
@@ -206,7 +265,9 @@ impl ProgramIdentities {
         let known = self.pool.vectors().len();
         let pool = &mut self.pool;
         let mut entries = |dimension: &Option<crate::compile::IdentityDimension>| {
-            let Some(dimension) = dimension else { return Some(Vec::new()) };
+            let Some(dimension) = dimension else {
+                return Some(Vec::new());
+            };
             created
                 .iter()
                 .filter(|(_, selectors)| dimension.concerns(selectors))
@@ -215,11 +276,19 @@ impl ProgramIdentities {
         };
         let (source, destination) = (entries(&self.source)?, entries(&self.destination)?);
         let vectors = self.pool.vectors().get(known..).unwrap_or_default().to_vec();
-        Some(IdentityChange { vectors, source, destination, removed: Vec::new() })
+        Some(IdentityChange {
+            vectors,
+            source,
+            destination,
+            removed: Vec::new(),
+        })
     }
 }
 
 /// The identity deltas of a reassignment.
 pub(crate) fn identity_deltas(reassignment: &Reassignment, deltas: &mut Vec<Delta>) {
-    deltas.extend(reassignment.nets.iter().map(|(net, identity)| Delta::Identity { net: *net, identity: *identity }));
+    deltas.extend(reassignment.nets.iter().map(|(net, identity)| Delta::Identity {
+        net: *net,
+        identity: *identity,
+    }));
 }

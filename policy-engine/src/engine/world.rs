@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use crate::clause::{NamedPort, SelectorId};
 use crate::compile::Membership;
 use crate::index::{
-    AddressIndex, LabelIndex, Labels, Owner, OwnerId, OwnerIndex, OwnerKey, OwnerPort, Reassignment, SelectorTable,
+    AddressIndex, LabelIndex, Labels, Owner, OwnerId, OwnerIndex, OwnerKey, OwnerPort, Reassignment,
+    SelectorTable,
 };
 use crate::output::{IdentityId, TupleKey};
 
@@ -43,7 +44,11 @@ impl World {
                 content.nets.sort_unstable();
                 content.nets.dedup();
                 let class = self.labels.join(content.labels, content.profiles);
-                let owner = Owner { class, nets: content.nets, ports: content.ports };
+                let owner = Owner {
+                    class,
+                    nets: content.nets,
+                    ports: content.ports,
+                };
                 let (id, before) = self.owners.insert(key, owner.clone());
                 (id, before, Some(owner))
             }
@@ -54,7 +59,8 @@ impl World {
         };
         if before != after {
             let both = || before.iter().chain(&after);
-            self.touched_port_names.extend(both().flat_map(|o| &o.ports).map(|port| port.name.clone()));
+            self.touched_port_names
+                .extend(both().flat_map(|o| &o.ports).map(|port| port.name.clone()));
             let nets_before = before.as_ref().map_or(&[][..], |o| &o.nets);
             let nets_after = after.as_ref().map_or(&[][..], |o| &o.nets);
             for net in nets_before {
@@ -86,13 +92,20 @@ impl World {
     pub(crate) fn reassign(&mut self) -> Reassignment {
         for class in self.labels.take_rematched() {
             for owner in self.owners.of_class(class).filter_map(|id| self.owners.owner(id)) {
-                self.touched_port_names.extend(owner.ports.iter().map(|port| port.name.clone()));
+                self.touched_port_names
+                    .extend(owner.ports.iter().map(|port| port.name.clone()));
                 owner.nets.iter().for_each(|net| self.addresses.touch(*net));
             }
         }
         let (owners, labels) = (&self.owners, &self.labels);
-        let matched = |id: OwnerId| owners.owner(id).into_iter().flat_map(|owner| labels.matched(owner.class));
-        self.addresses.reassign(matched, &std::mem::take(&mut self.fresh_selectors))
+        let matched = |id: OwnerId| {
+            owners
+                .owner(id)
+                .into_iter()
+                .flat_map(|owner| labels.matched(owner.class))
+        };
+        self.addresses
+            .reassign(matched, &std::mem::take(&mut self.fresh_selectors))
     }
 
     /// Forgets the selectors that no program uses any more.

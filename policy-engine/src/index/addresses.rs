@@ -99,17 +99,29 @@ impl AddressIndex {
             self.dirty.insert(net);
             return;
         }
-        self.dirty.extend(self.nets.range(net..).map(|(net, _)| *net).take_while(|inner| net.contains(inner)));
+        self.dirty.extend(
+            self.nets
+                .range(net..)
+                .map(|(net, _)| *net)
+                .take_while(|inner| net.contains(inner)),
+        );
     }
 
     /// Identities that match a selector.
     pub(crate) fn matching(&self, selector: SelectorId) -> Vec<IdentityId> {
-        self.by_selector.get(&selector).into_iter().flatten().copied().collect()
+        self.by_selector
+            .get(&selector)
+            .into_iter()
+            .flatten()
+            .copied()
+            .collect()
     }
 
     /// What an identity matches.
     pub(crate) fn selectors(&self, identity: IdentityId) -> &[SelectorId] {
-        self.identities.get(&identity).map_or(&[], |identity| &identity.selectors)
+        self.identities
+            .get(&identity)
+            .map_or(&[], |identity| &identity.selectors)
     }
 
     /// How many identities there are.
@@ -127,15 +139,25 @@ impl AddressIndex {
         let mut outcome = Reassignment::default();
         let mut moves: BTreeMap<IdentityId, BTreeMap<SelectorSet, Vec<IpNet>>> = BTreeMap::new();
         for net in std::mem::take(&mut self.dirty) {
-            let Some(entry) = self.nets.get(&net) else { continue };
+            let Some(entry) = self.nets.get(&net) else {
+                continue;
+            };
             let before = entry.identity.unwrap_or(IdentityId::UNKNOWN);
-            let after: SelectorSet =
-                if entry.owners.is_empty() { Arc::from([]) } else { self.selectors_of(net, &matched) };
+            let after: SelectorSet = if entry.owners.is_empty() {
+                Arc::from([])
+            } else {
+                self.selectors_of(net, &matched)
+            };
             if entry.owners.is_empty() {
                 self.nets.remove(&net);
                 count(&mut self.lengths, net).map(|n| *n = n.saturating_sub(1));
             }
-            moves.entry(before).or_default().entry(after).or_default().push(net);
+            moves
+                .entry(before)
+                .or_default()
+                .entry(after)
+                .or_default()
+                .push(net);
         }
         for (before, groups) in moves {
             let renamed = self.rename(before, &groups, fresh);
@@ -151,13 +173,22 @@ impl AddressIndex {
     /// Takes selectors that no program uses any more out of the identities.
     pub(crate) fn forget(&mut self, selectors: &BTreeSet<SelectorId>) -> Reassignment {
         let mut outcome = Reassignment::default();
-        let affected: BTreeSet<IdentityId> =
-            selectors.iter().flat_map(|selector| self.matching(*selector)).collect();
+        let affected: BTreeSet<IdentityId> = selectors
+            .iter()
+            .flat_map(|selector| self.matching(*selector))
+            .collect();
         for id in affected {
-            let after: SelectorSet =
-                self.selectors(id).iter().filter(|s| !selectors.contains(s)).copied().collect();
+            let after: SelectorSet = self
+                .selectors(id)
+                .iter()
+                .filter(|s| !selectors.contains(s))
+                .copied()
+                .collect();
             if after.is_empty() || self.by_set.contains_key(&after) {
-                let nets = self.identities.get(&id).map(|identity| identity.nets.iter().copied().collect());
+                let nets = self
+                    .identities
+                    .get(&id)
+                    .map(|identity| identity.nets.iter().copied().collect());
                 self.shift(id, &after, nets.unwrap_or_default(), &mut outcome);
             } else {
                 self.set_selectors(id, after);
@@ -180,7 +211,11 @@ impl AddressIndex {
         {
             return None;
         }
-        let kept = |set: &SelectorSet| set.iter().filter(|s| !fresh.contains(s)).eq(identity.selectors.iter());
+        let kept = |set: &SelectorSet| {
+            set.iter()
+                .filter(|s| !fresh.contains(s))
+                .eq(identity.selectors.iter())
+        };
         let (set, _) = groups
             .iter()
             .filter(|(set, _)| !set.is_empty() && !self.by_set.contains_key(*set) && kept(set))
@@ -191,15 +226,27 @@ impl AddressIndex {
     }
 
     fn set_selectors(&mut self, id: IdentityId, set: SelectorSet) {
-        let Some(identity) = self.identities.get_mut(&id) else { return };
+        let Some(identity) = self.identities.get_mut(&id) else {
+            return;
+        };
         let before = std::mem::replace(&mut identity.selectors, Arc::clone(&set));
         self.unindex(id, &before);
         self.index(id, set);
     }
 
     /// Moves nets to the identity of a set of selectors.
-    fn shift(&mut self, before: IdentityId, after: &SelectorSet, nets: Vec<IpNet>, outcome: &mut Reassignment) {
-        let to = if after.is_empty() { IdentityId::UNKNOWN } else { self.intern(after, outcome) };
+    fn shift(
+        &mut self,
+        before: IdentityId,
+        after: &SelectorSet,
+        nets: Vec<IpNet>,
+        outcome: &mut Reassignment,
+    ) {
+        let to = if after.is_empty() {
+            IdentityId::UNKNOWN
+        } else {
+            self.intern(after, outcome)
+        };
         if before == to {
             return;
         }
@@ -215,7 +262,10 @@ impl AddressIndex {
             }
             outcome.nets.insert(net, to);
         }
-        if self.identities.get(&before).is_some_and(|identity| identity.nets.is_empty())
+        if self
+            .identities
+            .get(&before)
+            .is_some_and(|identity| identity.nets.is_empty())
             && let Some(identity) = self.identities.remove(&before)
         {
             self.unindex(before, &identity.selectors);
@@ -231,7 +281,13 @@ impl AddressIndex {
         }
         let id = IdentityId(self.next);
         self.next += 1;
-        self.identities.insert(id, Identity { selectors: Arc::clone(set), nets: BTreeSet::new() });
+        self.identities.insert(
+            id,
+            Identity {
+                selectors: Arc::clone(set),
+                nets: BTreeSet::new(),
+            },
+        );
         self.index(id, Arc::clone(set));
         outcome.created.insert(id, Arc::clone(set));
         id
@@ -271,7 +327,9 @@ impl AddressIndex {
             if length > net.prefix_len() {
                 break;
             }
-            let covering = IpNet::new(net.addr(), length).ok().and_then(|outer| self.nets.get(&outer.trunc()));
+            let covering = IpNet::new(net.addr(), length)
+                .ok()
+                .and_then(|outer| self.nets.get(&outer.trunc()));
             for owner in covering.iter().flat_map(|entry| &entry.owners) {
                 set.extend(matched(*owner));
             }

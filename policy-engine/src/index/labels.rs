@@ -63,21 +63,32 @@ impl LabelIndex {
         for parent in &key.parents {
             self.children.entry(parent.clone()).or_default().insert(id);
         }
-        self.classes
-            .insert(id, Class { key, members: 1, effective: Labels::new(), matched: BTreeSet::new() });
+        self.classes.insert(
+            id,
+            Class {
+                key,
+                members: 1,
+                effective: Labels::new(),
+                matched: BTreeSet::new(),
+            },
+        );
         self.relabel(id);
         id
     }
 
     /// One member less; the last one takes the class with it.
     pub(crate) fn leave(&mut self, id: ClassId) {
-        let Some(class) = self.classes.get_mut(&id) else { return };
+        let Some(class) = self.classes.get_mut(&id) else {
+            return;
+        };
         class.members = class.members.saturating_sub(1);
         if class.members > 0 {
             return;
         }
         self.unindex_labels(id);
-        let Some(class) = self.classes.remove(&id) else { return };
+        let Some(class) = self.classes.remove(&id) else {
+            return;
+        };
         self.ids.remove(&class.key);
         for parent in &class.key.parents {
             if let Some(children) = self.children.get_mut(parent) {
@@ -127,7 +138,9 @@ impl LabelIndex {
 
     /// Stops matching a selector. Classes are not reported as rematched: who asked knows.
     pub(crate) fn deactivate(&mut self, id: SelectorId) {
-        let Some((selector, classes)) = self.active.remove(&id) else { return };
+        let Some((selector, classes)) = self.active.remove(&id) else {
+            return;
+        };
         self.lookup.remove(id, &selector);
         for class in classes {
             if let Some(class) = self.classes.get_mut(&class) {
@@ -138,17 +151,24 @@ impl LabelIndex {
 
     /// Whether a class matches an active selector.
     pub(crate) fn is_match(&self, class: ClassId, selector: SelectorId) -> bool {
-        self.classes.get(&class).is_some_and(|class| class.matched.contains(&selector))
+        self.classes
+            .get(&class)
+            .is_some_and(|class| class.matched.contains(&selector))
     }
 
     /// The active selectors that a class matches.
     pub(crate) fn matched(&self, class: ClassId) -> impl Iterator<Item = SelectorId> {
-        self.classes.get(&class).into_iter().flat_map(|class| class.matched.iter().copied())
+        self.classes
+            .get(&class)
+            .into_iter()
+            .flat_map(|class| class.matched.iter().copied())
     }
 
     /// Evaluates a selector that is not active.
     pub(crate) fn evaluate(&self, class: ClassId, selector: &Selector) -> bool {
-        self.classes.get(&class).is_some_and(|class| matches(selector, &class.effective))
+        self.classes
+            .get(&class)
+            .is_some_and(|class| matches(selector, &class.effective))
     }
 
     /// The profiles of a class.
@@ -166,16 +186,18 @@ impl LabelIndex {
         std::mem::take(&mut self.relabelled)
     }
 
-    /// Whether the class still has members.
-    pub(crate) fn contains(&self, class: ClassId) -> bool {
-        self.classes.contains_key(&class)
-    }
-
     fn relabel(&mut self, id: ClassId) {
         self.unindex_labels(id);
-        let Some(class) = self.classes.get_mut(&id) else { return };
+        let Some(class) = self.classes.get_mut(&id) else {
+            return;
+        };
         let mut effective = class.key.labels.clone();
-        for labels in class.key.parents.iter().filter_map(|parent| self.profiles.get(parent)) {
+        for labels in class
+            .key
+            .parents
+            .iter()
+            .filter_map(|parent| self.profiles.get(parent))
+        {
             for (name, value) in labels {
                 effective.entry(name.clone()).or_insert_with(|| value.clone());
             }
@@ -210,9 +232,13 @@ impl LabelIndex {
     }
 
     fn unindex_labels(&mut self, id: ClassId) {
-        let Some(class) = self.classes.get(&id) else { return };
+        let Some(class) = self.classes.get(&id) else {
+            return;
+        };
         for (name, value) in &class.effective {
-            let Some(values) = self.by_label.get_mut(name) else { continue };
+            let Some(values) = self.by_label.get_mut(name) else {
+                continue;
+            };
             if let Some(ids) = values.get_mut(value) {
                 ids.remove(&id);
                 if ids.is_empty() {

@@ -87,7 +87,11 @@ impl OwnerIndex {
 
     /// Those that have a port of this name.
     pub(crate) fn with_port(&self, name: &str) -> impl Iterator<Item = &Owner> {
-        self.by_port_name.get(name).into_iter().flatten().filter_map(|id| self.owners.get(id))
+        self.by_port_name
+            .get(name)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.owners.get(id))
     }
 
     fn unlink(&mut self, id: OwnerId) -> Option<Owner> {

@@ -103,7 +103,9 @@ impl SelectorLookup {
     pub(super) fn remove(&mut self, id: SelectorId, selector: &Selector) {
         match place(selector) {
             Place::Values(name, values) => {
-                let Some(by_value) = self.by_value.get_mut(&name) else { return };
+                let Some(by_value) = self.by_value.get_mut(&name) else {
+                    return;
+                };
                 for value in values {
                     if let Some(ids) = by_value.get_mut(&value) {
                         ids.remove(&id);
@@ -135,7 +137,13 @@ impl SelectorLookup {
         let mut ids: Vec<SelectorId> = self.anywhere.iter().copied().collect();
         for (name, value) in labels {
             ids.extend(self.by_name.get(name).into_iter().flatten());
-            ids.extend(self.by_value.get(name).and_then(|values| values.get(value)).into_iter().flatten());
+            ids.extend(
+                self.by_value
+                    .get(name)
+                    .and_then(|values| values.get(value))
+                    .into_iter()
+                    .flatten(),
+            );
         }
         ids
     }
