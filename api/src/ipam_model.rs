@@ -138,10 +138,6 @@ impl Affinity {
     }
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde's serialize_with calls"
-)]
 fn state_text<S: serde::Serializer>(state: &Option<AffinityState>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.map_or("", AffinityState::as_str))
 }

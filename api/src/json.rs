@@ -74,15 +74,11 @@ pub(crate) fn zero<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 /// A float as Go prints it: whole numbers without a fraction.
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde's serialize_with calls"
-)]
 pub(crate) fn float<S: Serializer>(value: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     /// Integers up to here are exact in a double.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     match value {
-        #[expect(clippy::cast_possible_truncation, reason = "whole and within the exact range")]
+        // Whole and within the exact range.
         Some(v) if v.fract() == 0.0 && v.abs() <= EXACT_MAX => serializer.serialize_i64(*v as i64),
         other => other.serialize(serializer),
     }

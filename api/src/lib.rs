@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+mod defaults;
 pub mod ipam_model;
 pub mod json;
 pub mod kinds;
 pub mod meta;
+pub mod net;
 pub mod object;
 pub mod scalar;
 pub mod selector;
@@ -16,6 +18,7 @@ pub mod store;
 pub mod unknown;
 pub mod v3;
 pub mod validate;
+pub mod workload_name;
 
 pub use kinds::{AnyResource, Kind};
 pub use meta::ObjectMeta;

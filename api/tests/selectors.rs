@@ -7,9 +7,10 @@ use api::v3::rule::{EntityRule, ServiceAccountMatch};
 use proptest::prelude::*;
 
 fn canonical(text: &str) -> String {
-    Selector::parse(text)
-        .unwrap_or_else(|error| panic!("{text}: {error}"))
-        .to_string()
+    Selector::parse(text).map_or_else(
+        |error| format!("{text}: {error}"),
+        |selector| selector.to_string(),
+    )
 }
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::defaults;
 use crate::json::{empty_is_none, string_enum, zero};
 use crate::kinds::Kind;
 use crate::object::{NoStatus, Object, Spec};
@@ -171,5 +172,11 @@ impl Spec for BgpConfigurationSpec {
     const KIND: Kind = Kind::BgpConfiguration;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn default_on_write(object: &mut Object<Self>) {
+        defaults::bgp_configuration(object);
+    }
+
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::bgp_configuration(object, errors);
+    }
 }

@@ -108,5 +108,7 @@ impl Spec for BgpPeerSpec {
     const KIND: Kind = Kind::BgpPeer;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::bgp_peer(object, errors);
+    }
 }

@@ -48,5 +48,7 @@ impl Spec for HostEndpointSpec {
     const KIND: Kind = Kind::HostEndpoint;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::host_endpoint(object, errors);
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::defaults;
 use crate::json::{empty_is_none, string_enum, zero};
 use crate::kinds::Kind;
 use crate::object::{Object, Spec, Status};
@@ -126,5 +127,15 @@ impl Spec for IpPoolSpec {
     const KIND: Kind = Kind::IpPool;
     type Status = Option<IpPoolStatus>;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn default_on_write(object: &mut Object<Self>) {
+        defaults::ip_pool_on_write(object);
+    }
+
+    fn default_on_read(object: &mut Object<Self>) {
+        defaults::ip_pool(object);
+    }
+
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::ip_pool(object, errors);
+    }
 }

@@ -34,12 +34,16 @@ impl Spec for NetworkSetSpec {
     const KIND: Kind = Kind::NetworkSet;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::network_set(&object.metadata, &object.spec.nets, errors);
+    }
 }
 
 impl Spec for GlobalNetworkSetSpec {
     const KIND: Kind = Kind::GlobalNetworkSet;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::network_set(&object.metadata, &object.spec.nets, errors);
+    }
 }

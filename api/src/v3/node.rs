@@ -148,5 +148,7 @@ impl Spec for NodeSpec {
     const KIND: Kind = Kind::Node;
     type Status = NodeStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::node(object, errors);
+    }
 }

@@ -1,8 +1,10 @@
 //! `NetworkPolicy` and `GlobalNetworkPolicy`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::rule::Rule;
+use crate::defaults;
 use crate::json::{float, string_enum, zero};
 use crate::kinds::Kind;
 use crate::object::{NoStatus, Object, Spec};
@@ -102,12 +104,54 @@ impl Spec for NetworkPolicySpec {
     const KIND: Kind = Kind::NetworkPolicy;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn default_on_write(object: &mut Object<Self>) {
+        let Object { metadata, spec, .. } = object;
+        defaults::policy_on_write(
+            metadata,
+            &mut spec.tier,
+            &mut spec.types,
+            &spec.ingress,
+            &spec.egress,
+        );
+    }
+
+    fn default_on_read(object: &mut Object<Self>) {
+        defaults::policy_on_read(&mut object.metadata, &object.spec.tier);
+    }
+
+    fn to_stored(value: &mut Value) {
+        defaults::policy_to_stored(value);
+    }
+
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::network_policy(object, errors);
+    }
 }
 
 impl Spec for GlobalNetworkPolicySpec {
     const KIND: Kind = Kind::GlobalNetworkPolicy;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn default_on_write(object: &mut Object<Self>) {
+        let Object { metadata, spec, .. } = object;
+        defaults::policy_on_write(
+            metadata,
+            &mut spec.tier,
+            &mut spec.types,
+            &spec.ingress,
+            &spec.egress,
+        );
+    }
+
+    fn default_on_read(object: &mut Object<Self>) {
+        defaults::policy_on_read(&mut object.metadata, &object.spec.tier);
+    }
+
+    fn to_stored(value: &mut Value) {
+        defaults::policy_to_stored(value);
+    }
+
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::global_network_policy(object, errors);
+    }
 }

@@ -36,7 +36,9 @@ impl Spec for ProfileSpec {
     const KIND: Kind = Kind::Profile;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::profile(object, errors);
+    }
 }
 
 /// The static profile `projectcalico-default-allow`, with revision 1: get and list return it, nothing stores it.

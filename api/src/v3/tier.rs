@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ip_pool::Condition;
+use crate::defaults;
 use crate::json::{empty_is_none, float, string_enum, zero};
 use crate::kinds::Kind;
 use crate::object::{Object, Spec, Status};
@@ -55,7 +56,17 @@ impl Spec for TierSpec {
     const KIND: Kind = Kind::Tier;
     type Status = TierStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn default_on_write(object: &mut Object<Self>) {
+        defaults::tier(object);
+    }
+
+    fn default_on_read(object: &mut Object<Self>) {
+        defaults::tier(object);
+    }
+
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::tier(object, errors);
+    }
 }
 
 /// The tiers that initialisation creates: `default`, `kube-admin` and `kube-baseline`.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::defaults;
 use crate::json::zero;
 use crate::kinds::Kind;
 use crate::object::{NoStatus, Object, Spec};
@@ -153,5 +154,11 @@ impl Spec for WorkloadEndpointSpec {
     const KIND: Kind = Kind::WorkloadEndpoint;
     type Status = NoStatus;
 
-    fn validate(_object: &Object<Self>, _errors: &mut Vec<FieldError>) {}
+    fn default_on_write(object: &mut Object<Self>) {
+        defaults::workload_endpoint(object);
+    }
+
+    fn validate(object: &Object<Self>, errors: &mut Vec<FieldError>) {
+        crate::validate::workload_endpoint(object, errors);
+    }
 }
