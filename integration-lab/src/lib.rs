@@ -4,6 +4,9 @@
 
 pub mod commands;
 pub mod deploy;
+pub mod fabric;
 pub mod node;
+pub mod observe;
+pub mod running;
 pub mod state;
 pub mod topology;

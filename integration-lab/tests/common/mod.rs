@@ -1,5 +1,6 @@
 //! A lab for a test: a state directory and a name of its own, ended when the test is over, also by a panic.
 #![allow(dead_code, reason = "each test file uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,0 +1,162 @@
+//! The text of `lab.yml` and of the workloads file that it names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_saphyr::Spanned;
+
+use super::expect::ExpectText;
+use super::{Fabric, Rack, SpeakerKind, check};
+use crate::topology::{Topology, TopologyError};
+
+/// Largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct LabFile {
+    pub(super) store: StoreText,
+    #[serde(default)]
+    pub(super) resources: Vec<Spanned<PathBuf>>,
+    pub(super) speakers: IndexMap<String, Spanned<SpeakerText>>,
+    pub(super) sessions: Vec<Spanned<Vec<String>>>,
+    #[serde(default)]
+    pub(super) route_checks: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) route_prints: Vec<Spanned<String>>,
+    pub(super) hold_time_s: u64,
+    #[serde(default)]
+    pub(super) racks: IndexMap<String, Spanned<Rack>>,
+    #[serde(default)]
+    pub(super) pending_affinities: Vec<Spanned<PendingText>>,
+    pub(super) workloads: Spanned<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoreText {
+    pub(super) node: Spanned<String>,
+    pub(super) endpoint: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SpeakerText {
+    pub(super) kind: SpeakerKind,
+    pub(super) processes: Vec<String>,
+    pub(super) start: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PendingText {
+    pub(super) host: String,
+    pub(super) block: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkloadsFile {
+    pub(super) cni: Spanned<PathBuf>,
+    pub(super) workloads: Vec<Spanned<WorkloadText>>,
+    #[serde(default)]
+    pub(super) expect: Vec<Spanned<ExpectText>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WorkloadText {
+    pub(super) name: String,
+    pub(super) host: String,
+    #[serde(default)]
+    pub(super) labels: IndexMap<String, String>,
+    #[serde(default)]
+    pub(super) pools: Vec<String>,
+    #[serde(default)]
+    pub(super) borrowed: bool,
+}
+
+/// Where an error is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) file: &'a Path,
+}
+
+impl At<'_> {
+    pub(super) fn error(
+        self,
+        line: u64,
+        field: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> TopologyError {
+        TopologyError::Value {
+            file: self.file.to_path_buf(),
+            line,
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+pub(super) fn load(path: &Path, topology: &Topology) -> Result<Fabric, TopologyError> {
+    let lab: LabFile = parse(path, &read(path)?)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let workloads_path = existing(At { file: path }, directory, "workloads", &lab.workloads)?;
+    let workloads: WorkloadsFile = parse(&workloads_path, &read(&workloads_path)?)?;
+    let cni_path = existing(
+        At {
+            file: &workloads_path,
+        },
+        workloads_path.parent().unwrap_or(directory),
+        "cni",
+        &workloads.cni,
+    )?;
+    let cni = serde_json::from_str(&read(&cni_path)?).map_err(|e| TopologyError::Syntax {
+        file: cni_path,
+        line: e.line() as u64,
+        reason: e.to_string(),
+    })?;
+    let mut resources = Vec::new();
+    for resource in &lab.resources {
+        resources.push(existing(At { file: path }, directory, "resources", resource)?);
+    }
+    check::build(path, lab, &workloads_path, workloads, cni, resources, topology)
+}
+
+pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, TopologyError> {
+    serde_saphyr::from_str(text).map_err(|e| TopologyError::Syntax {
+        file: path.to_path_buf(),
+        line: e.location().map_or(0, |l| l.line()),
+        reason: e.without_snippet().to_string(),
+    })
+}
+
+fn read(path: &Path) -> Result<String, TopologyError> {
+    let unreadable = |reason: String| TopologyError::Unreadable {
+        file: path.to_path_buf(),
+        reason,
+    };
+    let size = fs::metadata(path).map_err(|e| unreadable(e.to_string()))?.len();
+    if size > FILE_BYTES_MAX {
+        return Err(unreadable(format!(
+            "{size} bytes, more than the {FILE_BYTES_MAX} that are read"
+        )));
+    }
+    fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))
+}
+
+/// A path relative to the file that names it, which must exist.
+fn existing(
+    at: At,
+    directory: &Path,
+    field: &str,
+    path: &Spanned<PathBuf>,
+) -> Result<PathBuf, TopologyError> {
+    let joined = directory.join(&path.value);
+    joined
+        .canonicalize()
+        .map_err(|e| at.error(path.defined.line(), field, format!("{}: {e}", joined.display())))
+}
