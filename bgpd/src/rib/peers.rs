@@ -1,0 +1,135 @@
+//! What the RIB knows of a session.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::groups::Membership;
+use crate::config::{NeighborKey, NextHopMode};
+use crate::policy::Policy;
+use crate::wire::{Family, FamilySet, NextHop, Prefix};
+
+/// An established session, as far as routes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSettings {
+    /// The neighbour. One session of each at a time.
+    pub key: NeighborKey,
+    /// Its AS.
+    pub remote_as: u32,
+    /// Our AS on this session.
+    pub local_as: u32,
+    /// Its BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Our address on this session: no next hop may be this.
+    pub local_address: IpAddr,
+    /// The families that both sides carry.
+    pub families: FamilySet,
+    /// RFC 4456: it is a client of ours.
+    pub route_reflector_client: bool,
+    /// The cluster that we reflect for on this session.
+    pub cluster_id: Ipv4Addr,
+    /// How the next hop is set.
+    pub next_hop: NextHopMode,
+    /// What we are as a next hop, for IPv4 and IPv6 prefixes. Without it for a family, routes that
+    /// would need it are not sent.
+    pub self_next_hop: [Option<NextHop>; 2],
+    /// The subnet that we share with an external peer: next hops in it are kept
+    /// (RFC 4271 section 5.1.3, "third party").
+    pub shared_subnet: Option<Prefix>,
+    /// How often our AS may occur in its AS_PATHs.
+    pub allow_own_as: u8,
+    /// What to take from it.
+    pub import: Policy,
+    /// What to tell it.
+    pub export: Policy,
+    /// Peers with different values never share a message: a digest of the negotiated capabilities that
+    /// the encoding depends on.
+    pub encoding: u64,
+}
+
+impl PeerSettings {
+    /// A session over the peer's address family. Policies are those of RFC 8212: reject both ways for
+    /// a peer in another AS, else accept.
+    pub fn new(key: NeighborKey, remote_as: u32, local_as: u32) -> Self {
+        let family = Family::of_address(key.address);
+        let policy = if remote_as == local_as {
+            Policy::Accept
+        } else {
+            Policy::Reject
+        };
+        Self {
+            key,
+            remote_as,
+            local_as,
+            router_id: Ipv4Addr::UNSPECIFIED,
+            local_address: NextHop::unspecified(family).address(),
+            families: [family].into_iter().collect(),
+            route_reflector_client: false,
+            cluster_id: Ipv4Addr::UNSPECIFIED,
+            next_hop: NextHopMode::Auto,
+            self_next_hop: [None, None],
+            shared_subnet: None,
+            allow_own_as: 0,
+            import: policy.clone(),
+            export: policy,
+            encoding: 0,
+        }
+    }
+
+    /// Whether the peer is in another AS than we are on this session.
+    pub fn is_ebgp(&self) -> bool {
+        self.remote_as != self.local_as
+    }
+
+    pub(super) fn self_next_hop(&self, family: Family) -> Option<NextHop> {
+        let [v4, v6] = self.self_next_hop;
+        match family {
+            Family::Ipv4Unicast => v4,
+            Family::Ipv6Unicast => v6,
+        }
+    }
+}
+
+/// A session and where it stands.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) settings: PeerSettings,
+    /// False while only its stale routes are left.
+    pub(super) up: bool,
+    /// Families whose table it has sent.
+    pub(super) end_of_rib: FamilySet,
+    /// Nothing is to be sent to it now.
+    pub(super) paused: bool,
+    /// Its update groups, for IPv4 and IPv6.
+    pub(super) memberships: [Option<Membership>; 2],
+}
+
+impl Peer {
+    pub(super) fn new(settings: PeerSettings) -> Self {
+        Self {
+            settings,
+            up: true,
+            end_of_rib: FamilySet::EMPTY,
+            paused: false,
+            memberships: [None, None],
+        }
+    }
+
+    pub(super) fn is_ebgp(&self) -> bool {
+        self.settings.is_ebgp()
+    }
+
+    pub(super) fn membership(&self, family: Family) -> Option<&Membership> {
+        let [v4, v6] = &self.memberships;
+        match family {
+            Family::Ipv4Unicast => v4.as_ref(),
+            Family::Ipv6Unicast => v6.as_ref(),
+        }
+    }
+
+    pub(super) fn membership_mut(&mut self, family: Family) -> &mut Option<Membership> {
+        let [v4, v6] = &mut self.memberships;
+        match family {
+            Family::Ipv4Unicast => v4,
+            Family::Ipv6Unicast => v6,
+        }
+    }
+}
