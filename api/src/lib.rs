@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod defaults;
+pub mod file;
 pub mod ipam_model;
 pub mod json;
 pub mod kinds;
