@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use integration_lab::commands;
 use integration_lab::deploy;
 use integration_lab::node::{enter, holder};
+use integration_lab::running::RunningLab;
 use integration_lab::state::{STATE_DIR_DEFAULT, StateDir};
 use integration_lab::topology::Topology;
+use integration_lab::traffic::{self, Traffic};
+use integration_lab::verify;
 
 /// Runs a containerlab topology in network, mount and process namespaces of this machine.
 #[derive(Parser)]
@@ -29,6 +32,13 @@ struct Which {
     /// Name of the lab.
     #[arg(long = "lab", visible_alias = "name")]
     lab: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Output {
+    #[default]
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -70,6 +80,17 @@ enum CommandLine {
         /// The node.
         node: String,
     },
+    /// Compare everything that must hold in the fabric with what is.
+    Verify {
+        #[command(flatten)]
+        which: Which,
+        /// How to print: text or json.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// What runs in workloads: servers, probes, streams.
+    #[command(hide = true, subcommand)]
+    Traffic(Traffic),
     #[command(name = holder::UNSHARE_COMMAND, hide = true)]
     Unshare { spec: PathBuf },
     #[command(name = holder::RUN_COMMAND, hide = true)]
@@ -92,7 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         CommandLine::Up { topology, name, keep } => {
             let topology = Topology::load(&topology, name.as_deref())?;
-            deploy::up(&state, &topology, keep, &mut progress)?;
+            commands::up(&state, &topology, keep, &mut progress)?;
         }
         CommandLine::Down(which) => {
             let name = commands::lab_name(&state, which.lab.as_deref(), which.topology.as_deref())?;
@@ -117,6 +138,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let name = commands::lab_name(&state, lab.as_deref(), None)?;
             commands::logs(&state, &name, &node, &mut std::io::stdout().lock())?;
         }
+        CommandLine::Verify { which, output } => {
+            let name = commands::lab_name(&state, which.lab.as_deref(), which.topology.as_deref())?;
+            let report = verify::verify(&RunningLab::open(&state, &name)?)?;
+            match output {
+                Output::Text => println!("{report}"),
+                Output::Json => println!("{}", report.to_json()?),
+            }
+            if report.differences().next().is_some() {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        CommandLine::Traffic(traffic) => traffic::run(traffic)?,
         CommandLine::Unshare { spec } => holder::unshare_and_spawn(&spec)?,
         CommandLine::Holder { spec } => holder::run(&spec)?,
     }

@@ -257,6 +257,21 @@ impl LabDir {
         Ok(names)
     }
 
+    /// Reads a file of the lab's directory, if it is there.
+    pub fn read<T: for<'de> Deserialize<'de>>(&self, file: &str) -> anyhow::Result<Option<T>> {
+        let path = self.path.join(file);
+        if path.exists() {
+            read_json(&path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Writes a file of the lab's directory.
+    pub fn write<T: Serialize>(&self, file: &str, value: &T) -> anyhow::Result<()> {
+        write_json(&self.path.join(file), value)
+    }
+
     /// Removes the directory, and the directory of all labs once it is empty.
     pub fn remove(self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))?;

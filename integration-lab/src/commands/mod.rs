@@ -2,6 +2,7 @@
 
 mod logs;
 mod status;
+mod up;
 
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use anyhow::bail;
 
 pub use logs::logs;
 pub use status::status;
+pub use up::up;
 
 use crate::state::StateDir;
 use crate::topology::Topology;

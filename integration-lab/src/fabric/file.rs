@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
 use super::expect::ExpectText;
-use super::{Fabric, Rack, SpeakerKind, check};
+use super::{Fabric, Pools, Rack, SpeakerKind, check};
 use crate::topology::{Topology, TopologyError};
 
 /// Largest file that is read, in bytes.
@@ -74,7 +74,7 @@ pub(super) struct WorkloadText {
     #[serde(default)]
     pub(super) labels: IndexMap<String, String>,
     #[serde(default)]
-    pub(super) pools: Vec<String>,
+    pub(super) pools: Pools,
     #[serde(default)]
     pub(super) borrowed: bool,
 }

@@ -75,6 +75,18 @@ pub enum SpeakerKind {
     Agent,
 }
 
+impl SpeakerKind {
+    /// How it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bird => "BIRD",
+            Self::Frr => "FRR",
+            Self::Gobgp => "GoBGP",
+            Self::Agent => "margay-agent",
+        }
+    }
+}
+
 /// A session, with the address that each end speaks from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
@@ -119,10 +131,22 @@ pub struct Workload {
     pub host: String,
     /// Labels of its endpoint.
     pub labels: IndexMap<String, String>,
-    /// Pools to take addresses from, by name; any if empty.
-    pub pools: Vec<String>,
+    /// Pools to take addresses from, by name; any of the family where none is named.
+    pub pools: Pools,
     /// Whether its addresses must come from blocks of other hosts.
     pub borrowed: bool,
+}
+
+/// A pool a family, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pools {
+    /// For IPv4.
+    #[serde(default)]
+    pub v4: Option<String>,
+    /// For IPv6.
+    #[serde(default)]
+    pub v6: Option<String>,
 }
 
 impl Fabric {

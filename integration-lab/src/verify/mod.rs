@@ -1,0 +1,34 @@
+//! `lab verify`: everything that must hold in the fabric, seen and compared.
+
+mod matrix;
+mod report;
+mod routes;
+mod sessions;
+mod store;
+
+use std::time::Duration;
+
+pub use report::{Check, Report};
+
+use crate::observe::ipam::IpamView;
+use crate::provision::{all_established, eventually};
+use crate::running::RunningLab;
+
+/// How long sessions and routes may take to settle before they are judged.
+const SETTLE_MAX: Duration = Duration::from_secs(45);
+
+/// Looks at the whole fabric.
+pub fn verify(lab: &RunningLab) -> anyhow::Result<Report> {
+    let fabric = lab.fabric()?;
+    let mut report = Report::default();
+    // What has not settled in time is judged as it is: the checks below say what is wrong.
+    let _ = eventually(SETTLE_MAX, || all_established(lab, fabric));
+    let _ = eventually(SETTLE_MAX, || routes::settled(lab, fabric));
+    sessions::check(lab, fabric, &mut report);
+    let ipam = IpamView::read(lab, fabric)?;
+    store::check(lab, fabric, &ipam, &mut report)?;
+    routes::check(lab, fabric, &ipam, &mut report);
+    routes::print(lab, fabric, &mut report);
+    matrix::check(lab, fabric, &mut report)?;
+    Ok(report)
+}
