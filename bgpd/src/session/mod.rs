@@ -1,0 +1,539 @@
+//! The session with one neighbour: the state machine of RFC 4271 section 8, without I/O or clock.
+//!
+//! [`Session::handle`] takes an event and the time and returns what to do; [`Session::poll_timeout`]
+//! says when it wants [`Event::Timer`]. Connections are the caller's: the session knows them by
+//! number. There may be two at once, one in each direction, until OPEN tells which one stays
+//! (section 6.8). Routes do not pass through here: the caller takes them from the connection that
+//! [`Action::Up`] names.
+
+mod connection;
+mod event;
+mod jitter;
+mod negotiation;
+mod record;
+mod settings;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use connection::{Connection, Direction, Phase};
+pub use event::{Action, ConnectionId, DownReason, Event, Outgoing, Received, StopReason, Timestamp};
+use jitter::Jitter;
+pub use negotiation::Negotiated;
+use negotiation::negotiate;
+pub use record::{Entry, Recording, ReplayError, replay};
+pub use settings::{
+    CONNECT_TIME, OPEN_HOLD_TIME, RETRY_TIME_MAX, RETRY_TIME_MIN, SEND_HOLD_TIME_MIN, STABLE_TIME, Settings,
+};
+
+use crate::wire::notification::{CEASE, FSM, HOLD_TIMER, SEND_HOLD_TIMER, cease, fsm};
+use crate::wire::{FamilySet, MessageType, Notification, Open};
+
+/// The states of RFC 4271 section 8.2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// Stopped, or waiting after an error.
+    Idle,
+    /// Connecting.
+    Connect,
+    /// Waiting for the neighbour to connect, or for the next attempt.
+    Active,
+    /// OPEN was sent.
+    OpenSent,
+    /// OPEN was received.
+    OpenConfirm,
+    /// Routes are exchanged.
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What is done to get a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// Nothing: stopped, or there is a connection.
+    None,
+    /// IdleHoldTimer runs: nothing is tried and nothing is accepted.
+    Hold { until: Timestamp },
+    /// ConnectRetryTimer runs, and the neighbour may connect.
+    Wait { until: Timestamp },
+    /// The neighbour has to connect.
+    Listen,
+    /// We are connecting.
+    Dial { until: Timestamp },
+}
+
+/// The session with one neighbour.
+#[derive(Clone, Debug)]
+pub struct Session {
+    settings: Settings,
+    jitter: Jitter,
+    running: bool,
+    attempt: Attempt,
+    /// At most one in each direction.
+    connections: Vec<Connection>,
+    /// Attempts and short sessions in a row that came to nothing.
+    failures: u32,
+    /// When the session was established last.
+    established_at: Option<Timestamp>,
+    flaps: u64,
+    since: Timestamp,
+    last_error: Option<String>,
+}
+
+impl Session {
+    /// A stopped session. Equal seeds give equal jitter.
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            jitter: Jitter::new(seed),
+            running: false,
+            attempt: Attempt::None,
+            connections: Vec::new(),
+            failures: 0,
+            established_at: None,
+            flaps: 0,
+            since: Timestamp::default(),
+            last_error: None,
+        }
+    }
+
+    /// The state of the connection that has come furthest.
+    pub fn state(&self) -> State {
+        let furthest = self
+            .connections
+            .iter()
+            .map(|connection| connection.phase.state())
+            .max();
+        furthest.unwrap_or(match self.attempt {
+            Attempt::None | Attempt::Hold { .. } => State::Idle,
+            Attempt::Wait { .. } | Attempt::Listen => State::Active,
+            Attempt::Dial { .. } => State::Connect,
+        })
+    }
+
+    /// When the state changed last.
+    pub const fn since(&self) -> Timestamp {
+        self.since
+    }
+
+    /// How often the session was lost after it had been established.
+    pub const fn flaps(&self) -> u64 {
+        self.flaps
+    }
+
+    /// What went wrong last.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
+    }
+
+    /// What was agreed on, while established.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.established()?.negotiated.as_ref()
+    }
+
+    /// When [`Event::Timer`] is due.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let attempt = match self.attempt {
+            Attempt::None | Attempt::Listen => None,
+            Attempt::Hold { until } | Attempt::Wait { until } | Attempt::Dial { until } => Some(until),
+        };
+        self.connections
+            .iter()
+            .filter_map(Connection::deadline)
+            .chain(attempt)
+            .min()
+    }
+
+    /// Takes an event and says what to do.
+    pub fn handle(&mut self, event: Event, now: Timestamp) -> Vec<Action> {
+        let before = self.state();
+        let mut actions = Vec::new();
+        self.dispatch(event, now, &mut actions);
+        if self.state() != before {
+            self.since = now;
+        }
+        actions
+    }
+
+    fn dispatch(&mut self, event: Event, now: Timestamp, out: &mut Vec<Action>) {
+        match event {
+            Event::Start if self.running => {}
+            Event::Start => {
+                self.running = true;
+                self.failures = 0;
+                self.connect(now, out);
+            }
+            Event::Stop(reason) => self.stop(reason, now, out),
+            Event::Timer => self.timer(now, out),
+            Event::Connected(id) => match self.attempt {
+                Attempt::Dial { .. } => {
+                    self.attempt = Attempt::None;
+                    self.open(id, Direction::Outgoing, now, out);
+                }
+                _ => out.push(Action::Close(id)),
+            },
+            Event::ConnectFailed(reason) => {
+                if matches!(self.attempt, Attempt::Dial { .. }) {
+                    self.last_error = Some(format!("connect: {reason}"));
+                    self.attempt = Attempt::None;
+                    self.retry(now);
+                }
+            }
+            Event::Accepted(id) => self.accept(id, now, out),
+            Event::Closed(id, reason) => self.closed(id, reason, now, out),
+            Event::Received(id, message) => self.received(id, message, now, out),
+            Event::Malformed(id, notification) => self.fail(id, notification, now, out),
+            Event::ReadPaused(id) => self.with(id, |connection| connection.read_paused = true),
+            Event::ReadResumed(id) => self.with(id, |connection| {
+                connection.read_paused = false;
+                connection.refresh_hold(now);
+            }),
+            Event::WriteStalled(id) => self.with(id, |connection| connection.stall(now)),
+            Event::WriteResumed(id) => self.with(id, |connection| connection.send_hold_at = None),
+            Event::RestartComplete => self.settings.restarting = false,
+        }
+    }
+
+    fn established(&self) -> Option<&Connection> {
+        self.connections
+            .iter()
+            .find(|connection| connection.phase == Phase::Established)
+    }
+
+    fn find(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.iter().find(|connection| connection.id == id)
+    }
+
+    fn with(&mut self, id: ConnectionId, change: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            change(connection);
+        }
+    }
+
+    /// Starts to connect, or to wait for the neighbour.
+    fn connect(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        if self.settings.passive {
+            self.attempt = Attempt::Listen;
+        } else {
+            self.attempt = Attempt::Dial {
+                until: now + CONNECT_TIME,
+            };
+            out.push(Action::Connect);
+        }
+    }
+
+    fn abort_attempt(&mut self, out: &mut Vec<Action>) {
+        if matches!(self.attempt, Attempt::Dial { .. }) {
+            out.push(Action::AbortConnect);
+        }
+        self.attempt = Attempt::None;
+    }
+
+    fn retry_time(&mut self) -> std::time::Duration {
+        let doubled = RETRY_TIME_MIN.saturating_mul(1 << self.failures.min(8));
+        self.failures = self.failures.saturating_add(1);
+        self.jitter.apply(doubled.min(RETRY_TIME_MAX))
+    }
+
+    /// Waits for the next attempt, if nothing else is under way.
+    fn retry(&mut self, now: Timestamp) {
+        if !self.running || self.attempt != Attempt::None || !self.connections.is_empty() {
+            return;
+        }
+        self.attempt = if self.settings.passive {
+            Attempt::Listen
+        } else {
+            Attempt::Wait {
+                until: now + self.retry_time(),
+            }
+        };
+    }
+
+    /// Waits in Idle after an error, if nothing else is under way.
+    fn hold(&mut self, now: Timestamp) {
+        if self.running && self.attempt == Attempt::None && self.connections.is_empty() {
+            self.attempt = Attempt::Hold {
+                until: now + self.retry_time(),
+            };
+        }
+    }
+
+    fn open(&mut self, id: ConnectionId, direction: Direction, now: Timestamp, out: &mut Vec<Action>) {
+        self.connections.push(Connection::new(id, direction, now));
+        let open = self.settings.open(self.established_at.is_some());
+        out.push(Action::Send(id, Outgoing::Open(open)));
+    }
+
+    fn accept(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {
+        if !self.running || matches!(self.attempt, Attempt::Hold { .. }) {
+            out.push(Action::Close(id));
+            return;
+        }
+        let previous = self
+            .connections
+            .iter()
+            .find(|other| other.direction == Direction::Incoming);
+        match previous.map(|other| (other.id, other.phase)) {
+            // The neighbour has given up on that one, or it would not connect again.
+            Some((old, Phase::OpenSent)) => self.drop_connection(old, None, out),
+            Some((_, Phase::OpenConfirm)) => {
+                let rejected = Notification::new(CEASE, cease::CONNECTION_REJECTED);
+                out.extend([
+                    Action::Send(id, Outgoing::Notification(rejected)),
+                    Action::Close(id),
+                ]);
+                return;
+            }
+            Some((_, Phase::Established)) | None => {}
+        }
+        if matches!(self.attempt, Attempt::Wait { .. } | Attempt::Listen) {
+            self.attempt = Attempt::None;
+        }
+        self.open(id, Direction::Incoming, now, out);
+    }
+
+    /// Forgets a connection, with a NOTIFICATION if there is one to send.
+    fn drop_connection(
+        &mut self,
+        id: ConnectionId,
+        notification: Option<Notification>,
+        out: &mut Vec<Action>,
+    ) {
+        self.connections.retain(|connection| connection.id != id);
+        out.extend(notification.map(|notification| Action::Send(id, Outgoing::Notification(notification))));
+        out.push(Action::Close(id));
+    }
+
+    /// The session is no longer established. Call it before the connection is forgotten.
+    fn down(&mut self, id: ConnectionId, reason: DownReason, now: Timestamp, out: &mut Vec<Action>) {
+        self.last_error = Some(reason.to_string());
+        let Some(connection) = self.established().filter(|connection| connection.id == id) else {
+            return;
+        };
+        let retain = match &reason {
+            DownReason::Closed(_) | DownReason::PeerRestarted => self.retained(connection),
+            _ => FamilySet::EMPTY,
+        };
+        let stable = self.established_at.is_none_or(|at| at + STABLE_TIME <= now);
+        self.failures = if stable { 0 } else { self.failures };
+        self.flaps += 1;
+        out.push(Action::Down { reason, retain });
+    }
+
+    /// RFC 4724 section 4.2: families whose routes the neighbour asked to be kept over its restart.
+    fn retained(&self, connection: &Connection) -> FamilySet {
+        let theirs = connection
+            .negotiated
+            .as_ref()
+            .and_then(|negotiated| negotiated.graceful_restart.as_ref());
+        theirs.map_or(FamilySet::EMPTY, |restart| {
+            restart.families.intersection(self.settings.families)
+        })
+    }
+
+    fn stop(&mut self, reason: StopReason, now: Timestamp, out: &mut Vec<Action>) {
+        self.running = false;
+        self.abort_attempt(out);
+        for id in self
+            .connections
+            .iter()
+            .map(|connection| connection.id)
+            .collect::<Vec<_>>()
+        {
+            self.down(id, DownReason::Stopped(reason), now, out);
+            self.drop_connection(id, reason.notification(), out);
+        }
+    }
+
+    /// Answers an error on a connection and ends it.
+    fn fail(&mut self, id: ConnectionId, notification: Notification, now: Timestamp, out: &mut Vec<Action>) {
+        if self.find(id).is_none() {
+            return;
+        }
+        self.down(id, DownReason::Sent(notification.clone()), now, out);
+        self.drop_connection(id, Some(notification), out);
+        self.hold(now);
+    }
+
+    fn closed(&mut self, id: ConnectionId, reason: String, now: Timestamp, out: &mut Vec<Action>) {
+        if self.find(id).is_none() {
+            return;
+        }
+        self.down(id, DownReason::Closed(reason), now, out);
+        self.drop_connection(id, None, out);
+        self.retry(now);
+    }
+
+    fn timer(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        match self.attempt {
+            Attempt::Hold { until } | Attempt::Wait { until } if until <= now => self.connect(now, out),
+            Attempt::Dial { until } if until <= now => {
+                self.last_error = Some("connect: no answer".to_owned());
+                self.abort_attempt(out);
+                self.retry(now);
+            }
+            _ => {}
+        }
+        for id in self
+            .connections
+            .iter()
+            .map(|connection| connection.id)
+            .collect::<Vec<_>>()
+        {
+            self.connection_timer(id, now, out);
+        }
+    }
+
+    fn connection_timer(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        if due(connection.hold_at) {
+            if !connection.read_paused {
+                return self.fail(id, Notification::new(HOLD_TIMER, 0), now, out);
+            }
+            // What the neighbour sent lies unread in our own queue: that is no silence.
+            connection.refresh_hold(now);
+        }
+        if due(connection.send_hold_at) {
+            // RFC 9687 section 4.2. The NOTIFICATION will hardly get through; it costs nothing.
+            return self.fail(id, Notification::new(SEND_HOLD_TIMER, 0), now, out);
+        }
+        if due(connection.keepalive_at) {
+            let interval = connection
+                .negotiated
+                .as_ref()
+                .map(|negotiated| negotiated.keepalive);
+            connection.keepalive_at = interval.map(|interval| now + self.jitter.apply(interval));
+            out.push(Action::Send(id, Outgoing::Keepalive));
+        }
+    }
+
+    fn received(&mut self, id: ConnectionId, message: Received, now: Timestamp, out: &mut Vec<Action>) {
+        let Some(phase) = self.find(id).map(|connection| connection.phase) else {
+            return;
+        };
+        match (phase, message) {
+            (_, Received::Notification(notification)) => {
+                self.down(id, DownReason::Received(notification), now, out);
+                self.drop_connection(id, None, out);
+                self.retry(now);
+            }
+            (Phase::OpenSent, Received::Open(open)) => self.opened(id, &open, now, out),
+            (Phase::OpenConfirm, Received::Keepalive) => self.establish(id, now, out),
+            (Phase::Established, Received::Keepalive | Received::Update | Received::RouteRefresh) => {
+                self.with(id, |connection| connection.refresh_hold(now));
+            }
+            (phase, message) => self.fail(id, unexpected(phase, &message), now, out),
+        }
+    }
+
+    fn opened(&mut self, id: ConnectionId, open: &Open, now: Timestamp, out: &mut Vec<Action>) {
+        let negotiated = match negotiate(&self.settings, open) {
+            Ok(negotiated) => negotiated,
+            Err(notification) => return self.fail(id, notification, now, out),
+        };
+        if !self.survives_collision(id, &negotiated, now, out) {
+            return;
+        }
+        let keepalive = negotiated.keepalive;
+        let keepalive_at = (!keepalive.is_zero()).then(|| now + self.jitter.apply(keepalive));
+        let codec = negotiated.codec;
+        self.with(id, |connection| {
+            connection.phase = Phase::OpenConfirm;
+            connection.negotiated = Some(negotiated);
+            connection.keepalive_at = keepalive_at;
+            connection.refresh_hold(now);
+        });
+        out.extend([Action::Opened(id, codec), Action::Send(id, Outgoing::Keepalive)]);
+    }
+
+    /// RFC 4271 section 6.8: whether this connection stays, now that its OPEN is here. If another
+    /// one has to go for it, it goes.
+    fn survives_collision(
+        &mut self,
+        id: ConnectionId,
+        negotiated: &Negotiated,
+        now: Timestamp,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let collision = || Some(Notification::new(CEASE, cease::COLLISION));
+        let other = self
+            .connections
+            .iter()
+            .find(|other| other.id != id && other.phase > Phase::OpenSent);
+        let Some(other) = other else { return true };
+        let (other_id, other_phase) = (other.id, other.phase);
+        if other_phase == Phase::Established {
+            // RFC 4724 section 4.2: a neighbour that has restarted did not close its old connection.
+            let restarted = other
+                .negotiated
+                .as_ref()
+                .is_some_and(|was| was.graceful_restart.is_some())
+                && negotiated.graceful_restart.is_some();
+            if restarted {
+                self.down(other_id, DownReason::PeerRestarted, now, out);
+                self.drop_connection(other_id, None, out);
+            } else {
+                self.drop_connection(id, collision(), out);
+            }
+            return restarted;
+        }
+        // The connection stays that the speaker with the higher identifier opened; between equal
+        // identifiers, the one in the higher AS (RFC 6286 section 2.3).
+        let ours = (self.settings.router_id, self.settings.local_as);
+        let stays = if ours > (negotiated.remote_id, negotiated.remote_as) {
+            Direction::Outgoing
+        } else {
+            Direction::Incoming
+        };
+        let survives = self
+            .find(id)
+            .is_some_and(|connection| connection.direction == stays);
+        self.drop_connection(if survives { other_id } else { id }, collision(), out);
+        survives
+    }
+
+    fn establish(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {
+        self.abort_attempt(out);
+        let others = self
+            .connections
+            .iter()
+            .filter(|other| other.id != id)
+            .map(|other| other.id);
+        for other in others.collect::<Vec<_>>() {
+            self.drop_connection(other, Some(Notification::new(CEASE, cease::COLLISION)), out);
+        }
+        self.established_at = Some(now);
+        self.with(id, |connection| {
+            connection.phase = Phase::Established;
+            connection.refresh_hold(now);
+        });
+        let negotiated = self.negotiated().cloned();
+        out.extend(negotiated.map(|negotiated| Action::Up(id, negotiated)));
+    }
+}
+
+/// RFC 6608: the data is the type of the message that was not expected.
+fn unexpected(phase: Phase, message: &Received) -> Notification {
+    let subcode = match phase {
+        Phase::OpenSent => fsm::OPEN_SENT,
+        Phase::OpenConfirm => fsm::OPEN_CONFIRM,
+        Phase::Established => fsm::ESTABLISHED,
+    };
+    let kind = match message {
+        Received::Open(_) => MessageType::Open,
+        Received::Keepalive => MessageType::Keepalive,
+        Received::Notification(_) => MessageType::Notification,
+        Received::Update => MessageType::Update,
+        Received::RouteRefresh => MessageType::RouteRefresh,
+    };
+    Notification::with_data(FSM, subcode, &[kind.code()])
+}

@@ -1,0 +1,86 @@
+//! Whether a neighbour's OPEN is acceptable (RFC 4271 section 6.2), and what both ends then share.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Settings;
+use crate::wire::notification::{OPEN, open};
+use crate::wire::{Codec, GracefulRestart, Notification, Open};
+
+/// What both ends agreed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Negotiated {
+    /// How messages are read and written.
+    pub codec: Codec,
+    /// The smaller of both hold times; zero for no keepalives.
+    pub hold_time: Duration,
+    /// Time between keepalives, before jitter.
+    pub keepalive: Duration,
+    /// The neighbour's BGP identifier.
+    pub remote_id: Ipv4Addr,
+    /// The neighbour's AS.
+    pub remote_as: u32,
+    /// Whether the neighbour answers ROUTE-REFRESH.
+    pub route_refresh: bool,
+    /// The neighbour's graceful-restart capability.
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// Checks an OPEN against the settings.
+pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated, Notification> {
+    let error = |subcode| Notification::new(OPEN, subcode);
+    if theirs.asn != settings.remote_as {
+        return Err(error(open::BAD_PEER_AS));
+    }
+    // RFC 6286: not zero, and unique within an AS.
+    let ours = !settings.is_external() && theirs.router_id == settings.router_id;
+    if theirs.router_id.is_unspecified() || ours {
+        return Err(Notification::with_data(
+            OPEN,
+            open::BAD_IDENTIFIER,
+            &theirs.router_id.octets(),
+        ));
+    }
+    if matches!(theirs.hold_time_s, 1 | 2) {
+        return Err(error(open::UNACCEPTABLE_HOLD_TIME));
+    }
+    let families = settings
+        .families
+        .intersection(theirs.capabilities.offered_families());
+    if families.is_empty() {
+        return Err(Notification::with_data(
+            OPEN,
+            open::UNSUPPORTED_CAPABILITY,
+            &missing_families(settings),
+        ));
+    }
+    let hold_time = settings
+        .hold_time
+        .min(Duration::from_secs(theirs.hold_time_s.into()));
+    let third = hold_time / 3;
+    Ok(Negotiated {
+        codec: Codec {
+            four_octet_as: theirs.capabilities.four_octet_as.is_some(),
+            extended_message: theirs.capabilities.extended_message,
+            families,
+            external: settings.is_external(),
+        },
+        hold_time,
+        keepalive: settings.keepalive.map_or(third, |keepalive| keepalive.min(third)),
+        remote_id: theirs.router_id,
+        remote_as: theirs.asn,
+        route_refresh: theirs.capabilities.route_refresh,
+        graceful_restart: theirs.capabilities.graceful_restart.clone(),
+    })
+}
+
+/// RFC 5492 section 3: the capabilities that the neighbour lacks.
+fn missing_families(settings: &Settings) -> Vec<u8> {
+    let capability = |family: crate::wire::Family| {
+        let [high, low] = family.afi().to_be_bytes();
+        [1, 4, high, low, 0, family.safi()]
+    };
+    settings.families.iter().flat_map(capability).collect()
+}

@@ -1,0 +1,84 @@
+//! What a session needs to know of the configuration, and the limits of its timers.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::{Capabilities, FamilySet, GracefulRestart, Open};
+
+/// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
+pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
+/// How long one attempt to connect may take: ConnectRetryTimer in the Connect state.
+pub const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// First wait between attempts: ConnectRetryTimer in Active, IdleHoldTimer in Idle. It doubles
+/// with each failure in a row. Jitter takes up to a quarter off, which leaves a second.
+pub const RETRY_TIME_MIN: Duration = Duration::from_millis(1334);
+/// Longest wait between attempts.
+pub const RETRY_TIME_MAX: Duration = Duration::from_secs(5);
+/// A session that held this long does not count as a failure.
+pub const STABLE_TIME: Duration = Duration::from_secs(10);
+/// Shortest send hold time (RFC 9687 section 4.3: the larger of this and twice the hold time).
+pub const SEND_HOLD_TIME_MIN: Duration = Duration::from_secs(480);
+
+/// The settings of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Our AS on this session.
+    pub local_as: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// The AS that the neighbour must be in.
+    pub remote_as: u32,
+    /// Never connect.
+    pub passive: bool,
+    /// Families to offer.
+    pub families: FamilySet,
+    /// Proposed hold time: zero or at least 3 s, whole seconds.
+    pub hold_time: Duration,
+    /// Keepalive interval; without it, a third of the negotiated hold time.
+    pub keepalive: Option<Duration>,
+    /// Restart time to advertise, in seconds.
+    pub restart_time_s: u16,
+    /// Whether our forwarding of learned routes outlives this process: the F bit.
+    pub forwarding_preserved: bool,
+    /// Whether this process takes over from an earlier one: the R bit.
+    pub restarting: bool,
+}
+
+impl Settings {
+    /// Whether the neighbour is in another AS.
+    pub const fn is_external(&self) -> bool {
+        self.local_as != self.remote_as
+    }
+
+    /// Our OPEN. `again` if the session was established before in the life of this process.
+    pub(super) fn open(&self, again: bool) -> Open {
+        // F says that forwarding survived what ended the last session: a restart of ours, or a loss
+        // of the connection alone.
+        let preserved = self.forwarding_preserved && (self.restarting || again);
+        Open {
+            asn: self.local_as,
+            hold_time_s: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
+            router_id: self.router_id,
+            capabilities: Capabilities {
+                families: self.families,
+                route_refresh: true,
+                extended_message: true,
+                four_octet_as: Some(self.local_as),
+                graceful_restart: Some(GracefulRestart {
+                    restarted: self.restarting,
+                    notification: false,
+                    restart_time_s: self.restart_time_s,
+                    families: self.families,
+                    preserved: if preserved {
+                        self.families
+                    } else {
+                        FamilySet::EMPTY
+                    },
+                }),
+                unknown: Vec::new(),
+            },
+        }
+    }
+}
