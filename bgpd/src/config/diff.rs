@@ -92,8 +92,6 @@ fn change(old: &Neighbor, new: &Neighbor) -> Option<NeighborChange> {
     }
     // What only decides about routes may differ; everything else is part of the session.
     let same_session = Neighbor {
-        next_hop: old.next_hop,
-        allow_own_as: old.allow_own_as,
         import: old.import.clone(),
         export: old.export.clone(),
         restart_time: old.restart_time,

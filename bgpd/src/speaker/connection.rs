@@ -1,0 +1,408 @@
+//! One TCP connection: a task that reads and decodes, and a task that writes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::rib_task::{Gone, RibControl, RibSender, SessionId};
+use crate::config::NeighborKey;
+use crate::session::{ConnectionId, Event, Received};
+use crate::wire::{self, Codec, Message, Notification, Update};
+
+/// Room for what one read takes in, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+/// Most UPDATEs that go to the RIB in one piece.
+const BATCH_UPDATES_MAX: usize = 128;
+/// Pieces of encoded UPDATEs that wait for the writer.
+const WRITE_QUEUE_PIECES: usize = 8;
+/// How often the session is told that something came in.
+const ACTIVITY_INTERVAL: Duration = Duration::from_millis(200);
+/// A write that takes longer is reported to the session.
+const STALL_TIME: Duration = Duration::from_secs(1);
+/// How long a closed connection may take to deliver what was sent on it.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// Octets of a malformed message that are logged.
+const LOGGED_OCTETS_MAX: usize = 128;
+
+/// What the writer is to do.
+pub(super) enum Write {
+    /// A message of the session.
+    Message(Vec<u8>),
+    /// Write what is there, then close.
+    Finish,
+}
+
+/// What the reader is to do after a message of the handshake.
+pub(super) enum Go {
+    /// Read on.
+    On(Codec),
+    /// Read on and send UPDATEs to the RIB.
+    Established(Codec, SessionId),
+}
+
+/// The RIB's end of a connection.
+#[derive(Clone, Debug)]
+pub(super) struct PeerOut {
+    /// Encoded messages.
+    pub(super) pieces: mpsc::Sender<Bytes>,
+    /// The RIB waits for room and wants to hear of it.
+    pub(super) wanted: Arc<AtomicBool>,
+}
+
+/// What the session keeps of a connection.
+pub(super) struct Connection {
+    pub(super) local: SocketAddr,
+    pub(super) out: PeerOut,
+    write: mpsc::UnboundedSender<Write>,
+    go: mpsc::UnboundedSender<Go>,
+    cancel: CancellationToken,
+    writer: tokio::task::JoinHandle<()>,
+}
+
+impl Connection {
+    /// Starts the tasks of a connection.
+    pub(super) fn spawn(
+        id: ConnectionId,
+        stream: TcpStream,
+        key: NeighborKey,
+        events: mpsc::UnboundedSender<Event>,
+        rib: RibSender,
+    ) -> std::io::Result<Self> {
+        let local = stream.local_addr()?;
+        let (read, write_half) = stream.into_split();
+        let (write, commands) = mpsc::unbounded_channel();
+        let (go, verdicts) = mpsc::unbounded_channel();
+        let (pieces, queue) = mpsc::channel(WRITE_QUEUE_PIECES);
+        let wanted = Arc::new(AtomicBool::new(false));
+        let cancel = CancellationToken::new();
+        let reader = Reader {
+            id,
+            key,
+            stream: read,
+            buffer: BytesMut::with_capacity(READ_BYTES),
+            codec: Codec::default(),
+            session: None,
+            verdicts,
+            events: events.clone(),
+            rib: rib.clone(),
+            reported: Instant::now(),
+            faulty: false,
+        };
+        tokio::spawn(reader.run(cancel.clone()));
+        let writer = Writer {
+            id,
+            key,
+            stream: write_half,
+            commands,
+            queue,
+            wanted: Arc::clone(&wanted),
+            events,
+            rib,
+        };
+        let writer = tokio::spawn(writer.run());
+        Ok(Self {
+            local,
+            out: PeerOut { pieces, wanted },
+            write,
+            go,
+            cancel,
+            writer,
+        })
+    }
+
+    pub(super) fn send(&self, message: Vec<u8>) {
+        // The writer is gone once the connection failed, which it has reported.
+        let _ = self.write.send(Write::Message(message));
+    }
+
+    pub(super) fn go(&self, go: Go) {
+        let _ = self.go.send(go);
+    }
+
+    /// Closes the connection once everything is written. Wait for the result to be sure of it.
+    pub(super) fn close(self) -> tokio::task::JoinHandle<()> {
+        let _ = self.write.send(Write::Finish);
+        self.cancel.cancel();
+        self.writer
+    }
+}
+
+struct Reader {
+    id: ConnectionId,
+    key: NeighborKey,
+    stream: OwnedReadHalf,
+    buffer: BytesMut,
+    codec: Codec,
+    /// While established.
+    session: Option<SessionId>,
+    verdicts: mpsc::UnboundedReceiver<Go>,
+    events: mpsc::UnboundedSender<Event>,
+    rib: RibSender,
+    reported: Instant,
+    /// An UPDATE of this session had a wrong attribute, which was logged.
+    faulty: bool,
+}
+
+/// Nothing more is to be read.
+struct Done;
+
+impl From<Gone> for Done {
+    fn from(_: Gone) -> Self {
+        Self
+    }
+}
+
+impl Reader {
+    async fn run(mut self, cancel: CancellationToken) {
+        let done = tokio::select! {
+            biased;
+            () = cancel.cancelled() => false,
+            Done = self.read() => true,
+        };
+        if done {
+            cancel.cancelled().await;
+        }
+        self.drain().await;
+    }
+
+    /// Takes in what still comes, so that the kernel does not answer it with a reset that would
+    /// destroy our last message on its way.
+    async fn drain(&mut self) {
+        let drained = async {
+            loop {
+                self.buffer.clear();
+                match self.stream.read_buf(&mut self.buffer).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => {}
+                }
+            }
+        };
+        // Either way the connection is over.
+        let _ = timeout(LINGER_TIME, drained).await;
+    }
+
+    fn event(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    async fn read(&mut self) -> Done {
+        loop {
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => {
+                    self.event(Event::Closed(self.id, "closed by the neighbor".to_owned()));
+                    return Done;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.event(Event::Closed(self.id, error.to_string()));
+                    return Done;
+                }
+            }
+            if let Err(Done) = self.messages().await {
+                return Done;
+            }
+            self.buffer.reserve(READ_BYTES);
+        }
+    }
+
+    /// Handles every whole message in the buffer.
+    async fn messages(&mut self) -> Result<(), Done> {
+        let mut batch = Vec::new();
+        loop {
+            let length = match wire::frame(&self.buffer, self.codec) {
+                Ok(Some(length)) => length,
+                Ok(None) => break,
+                Err(notification) => return self.malformed(batch, notification).await,
+            };
+            let octets = self.buffer.get(..length).unwrap_or_default();
+            let message = match wire::decode(octets, self.codec) {
+                Ok(message) => message,
+                Err(notification) => return self.malformed(batch, notification).await,
+            };
+            if let Message::Update(update) = &message {
+                self.log_faults(update);
+            }
+            self.buffer.advance(length);
+            self.message(message, &mut batch).await?;
+        }
+        self.flush(batch).await
+    }
+
+    async fn message(&mut self, message: Message, batch: &mut Vec<Update>) -> Result<(), Done> {
+        let received = match (message, self.session) {
+            (Message::Update(update), Some(_)) => {
+                batch.push(update);
+                if batch.len() >= BATCH_UPDATES_MAX {
+                    self.flush(std::mem::take(batch)).await?;
+                }
+                self.active(Received::Update);
+                return Ok(());
+            }
+            (Message::Keepalive, Some(_)) => {
+                self.active(Received::Keepalive);
+                return Ok(());
+            }
+            (Message::RouteRefresh(family), Some(session)) => {
+                if let Some(family) = family.filter(|family| self.codec.families.contains(*family)) {
+                    self.rib.control(RibControl::Refresh {
+                        key: self.key,
+                        session,
+                        family,
+                    });
+                }
+                self.active(Received::RouteRefresh);
+                return Ok(());
+            }
+            (Message::Open(open), _) => Received::Open(open),
+            (Message::Notification(notification), _) => Received::Notification(notification),
+            (Message::Keepalive, None) => Received::Keepalive,
+            (Message::Update(_), None) => Received::Update,
+            (Message::RouteRefresh(_), None) => Received::RouteRefresh,
+        };
+        self.flush(std::mem::take(batch)).await?;
+        self.event(Event::Received(self.id, received));
+        // The session decides about how to read on. If it closes the connection, it cancels us.
+        match self.verdicts.recv().await {
+            Some(Go::On(codec)) => self.codec = codec,
+            Some(Go::Established(codec, session)) => {
+                self.codec = codec;
+                self.session = Some(session);
+            }
+            None => return Err(Done),
+        }
+        Ok(())
+    }
+
+    fn active(&mut self, received: Received) {
+        if self.reported.elapsed() >= ACTIVITY_INTERVAL {
+            self.reported = Instant::now();
+            self.event(Event::Received(self.id, received));
+        }
+    }
+
+    /// Sends UPDATEs to the RIB, and waits while it is behind.
+    async fn flush(&mut self, batch: Vec<Update>) -> Result<(), Done> {
+        let Some(session) = self.session.filter(|_| !batch.is_empty()) else {
+            return Ok(());
+        };
+        let Err(batch) = self.rib.try_updates(self.key, session, batch)? else {
+            return Ok(());
+        };
+        self.event(Event::ReadPaused(self.id));
+        let sent = self.rib.updates(batch).await;
+        self.event(Event::ReadResumed(self.id));
+        Ok(sent?)
+    }
+
+    async fn malformed(&mut self, batch: Vec<Update>, notification: Notification) -> Result<(), Done> {
+        // What came before it counts.
+        self.flush(batch).await?;
+        let octets = self
+            .buffer
+            .get(..self.buffer.len().min(LOGGED_OCTETS_MAX))
+            .unwrap_or_default();
+        tracing::warn!(
+            neighbor = %self.key,
+            %notification,
+            buffered = self.buffer.len(),
+            octets = %Hex(octets),
+            "malformed message received, the session ends"
+        );
+        self.event(Event::Malformed(self.id, notification));
+        Err(Done)
+    }
+
+    fn log_faults(&mut self, update: &Update) {
+        if update.faults.is_empty() || self.faulty {
+            return;
+        }
+        self.faulty = true;
+        for fault in &update.faults {
+            tracing::warn!(
+                neighbor = %self.key,
+                attribute = fault.code,
+                reason = %fault.reason,
+                outcome = if fault.withdrawn { "routes withdrawn" } else { "attribute dropped" },
+                "wrong attribute received; further ones of this session are not logged"
+            );
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+struct Writer {
+    id: ConnectionId,
+    key: NeighborKey,
+    stream: OwnedWriteHalf,
+    commands: mpsc::UnboundedReceiver<Write>,
+    queue: mpsc::Receiver<Bytes>,
+    wanted: Arc<AtomicBool>,
+    events: mpsc::UnboundedSender<Event>,
+    rib: RibSender,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        loop {
+            // Keepalives first.
+            let written = tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(Write::Message(message)) => self.write(&message).await,
+                    Some(Write::Finish) | None => break,
+                },
+                Some(piece) = self.queue.recv() => {
+                    if self.wanted.swap(false, Ordering::SeqCst) {
+                        self.rib.control(RibControl::Room { key: self.key });
+                    }
+                    self.write(&piece).await
+                }
+            };
+            if let Err(error) = written {
+                let _ = self.events.send(Event::Closed(self.id, error.to_string()));
+                break;
+            }
+        }
+        // The other side may be gone already.
+        let _ = timeout(LINGER_TIME, self.stream.shutdown()).await;
+    }
+
+    async fn write(&mut self, mut octets: &[u8]) -> std::io::Result<()> {
+        let mut stalled = false;
+        while !octets.is_empty() {
+            match timeout(STALL_TIME, self.stream.write(octets)).await {
+                Ok(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(Ok(count)) => {
+                    octets = octets.get(count..).unwrap_or_default();
+                    if std::mem::take(&mut stalled) {
+                        let _ = self.events.send(Event::WriteResumed(self.id));
+                    }
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) if self.commands.is_closed() => return Err(std::io::ErrorKind::TimedOut.into()),
+                Err(_) => {
+                    if !std::mem::replace(&mut stalled, true) {
+                        let _ = self.events.send(Event::WriteStalled(self.id));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! Accepts connections and hands each to the neighbour that it comes from.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::neighbor::Command;
+use super::socket::{listen, set_listener_key};
+use super::status::SessionStatus;
+use crate::session::State;
+
+/// Wait after an accept that failed, as when there are no file descriptors left.
+const ACCEPT_RETRY_TIME: Duration = Duration::from_millis(100);
+
+/// A neighbour that may connect.
+#[derive(Clone)]
+pub(super) struct Expected {
+    /// Our address that it must connect to.
+    pub(super) source: Option<IpAddr>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) status: Arc<Mutex<SessionStatus>>,
+}
+
+/// The neighbours that may connect, by address.
+pub(super) type Directory = Arc<RwLock<HashMap<IpAddr, Vec<Expected>>>>;
+
+/// A listener and its task.
+pub(super) struct Listener {
+    pub(super) address: SocketAddr,
+    socket: Arc<TcpListener>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Listens at `address`, port 0 standing for any free port.
+    pub(super) fn start(address: SocketAddr, directory: Directory) -> std::io::Result<Self> {
+        let socket = Arc::new(listen(address)?);
+        let task = tokio::spawn(accept(Arc::clone(&socket), directory));
+        Ok(Self {
+            address: socket.local_addr()?,
+            socket,
+            task,
+        })
+    }
+
+    /// Sets or removes a neighbour's TCP MD5 key.
+    pub(super) fn set_key(&self, neighbor: IpAddr, password: Option<&str>) -> std::io::Result<()> {
+        set_listener_key(&self.socket, neighbor, password)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(socket: Arc<TcpListener>, directory: Directory) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, remote)) => dispatch(stream, remote, &directory),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_RETRY_TIME).await;
+            }
+        }
+    }
+}
+
+fn dispatch(stream: TcpStream, remote: SocketAddr, directory: &Directory) {
+    let Ok(local) = stream.local_addr() else { return };
+    let local = local.ip().to_canonical();
+    let directory = directory.read().unwrap_or_else(PoisonError::into_inner);
+    let expected = directory
+        .get(&remote.ip().to_canonical())
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let mut fitting = expected
+        .iter()
+        .filter(|expected| expected.source.is_none_or(|source| source == local));
+    let is_up = |expected: &&Expected| {
+        expected
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .state
+            == State::Established
+    };
+    // Several neighbours may share an address, with different ports: the one without a session.
+    let first = fitting.clone().next();
+    match fitting.find(|expected| !is_up(expected)).or(first) {
+        Some(expected) => {
+            // If the neighbour was removed just now, the connection is closed.
+            let _ = expected.commands.send(Command::Accepted(stream));
+        }
+        None => tracing::debug!(%remote, %local, "connection from an unknown neighbor closed"),
+    }
+}

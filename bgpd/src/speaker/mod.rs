@@ -1,0 +1,522 @@
+//! The speaker: the tokio shell around sessions and RIB.
+//!
+//! Sessions run in a runtime of their own, and the RIB in a thread of its own, so that keepalives
+//! wait neither for the embedding program nor for routes.
+
+mod connection;
+mod interface;
+mod listener;
+mod neighbor;
+mod restart;
+mod rib_task;
+mod socket;
+mod status;
+mod sys;
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::{Mutex, broadcast, oneshot, watch};
+
+use crate::config::{Config, ConfigDiff, ConfigError, Neighbor, NeighborChange, NeighborKey, Network};
+use crate::rib::{PathView, Rib};
+use crate::session::{Settings, StopReason};
+use crate::wire::Family;
+use listener::{Directory, Expected, Listener};
+use neighbor::{Command, NeighborHandle, NeighborTask, Shared};
+use rib_task::{RibControl, RibSender, RibStart};
+use socket::SocketSettings;
+pub use status::{PeerEvent, PeerStatus, RouteStatus, RouteView};
+
+/// Threads for sessions; what is heavy is done by the RIB's thread.
+const SESSION_THREADS: usize = 2;
+/// State changes that a slow subscriber may be behind before it misses some.
+const PEER_EVENTS_MAX: usize = 1024;
+/// How long a stop may take before what is left is cut off.
+const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How a speaker is started.
+#[derive(Clone, Debug, Default)]
+pub struct StartOptions {
+    /// An earlier speaker ran here a moment ago, and the routes that it installed are still in
+    /// place: restart gracefully (RFC 4724 section 4.1).
+    pub restarting: bool,
+    /// The forwarding of learned routes goes on while no speaker runs: what installs them, in this
+    /// process or beside it, leaves them in place.
+    pub forwarding_preserved: bool,
+}
+
+/// What neighbours are told when the speaker stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// That it will be back: sessions are closed without NOTIFICATION, so that they keep our routes
+    /// for the restart time (RFC 4724).
+    Restart,
+    /// That it is gone: Cease, administrative shutdown. They drop our routes at once.
+    Shutdown,
+}
+
+/// Why the speaker cannot do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum SpeakerError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A listener cannot be opened.
+    #[error("global listen {address}: {source}; free the port or choose another address")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A TCP MD5 key cannot be set.
+    #[error("neighbor {neighbor} password: {source}; the kernel needs CONFIG_TCP_MD5SIG")]
+    Password {
+        /// Whose.
+        neighbor: IpAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system gives no thread or runtime.
+    #[error("cannot start the speaker's threads: {0}")]
+    Threads(std::io::Error),
+    /// [`SpeakerHandle::stop`] was called.
+    #[error("the speaker was stopped; start a new one")]
+    Stopped,
+}
+
+/// A speaker to be.
+#[derive(Debug)]
+pub struct Speaker;
+
+impl Speaker {
+    /// Starts a speaker: listeners are open and sessions on their way when this returns.
+    pub fn start(config: Config, options: StartOptions) -> Result<SpeakerHandle, SpeakerError> {
+        config.validate()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(SESSION_THREADS)
+            .thread_name("bgp-session")
+            .enable_all()
+            .build()
+            .map_err(SpeakerError::Threads)?;
+        let epoch = Instant::now();
+        let (complete, restart_complete) = watch::channel(false);
+        let start = RibStart {
+            config: Arc::new(config.clone()),
+            restarting: options.restarting,
+            complete,
+            epoch,
+        };
+        let (rib, _thread) = rib_task::spawn(start).map_err(SpeakerError::Threads)?;
+        let (peer_events, _) = broadcast::channel(PEER_EVENTS_MAX);
+        let shared = Shared {
+            rib: rib.clone(),
+            peer_events: peer_events.clone(),
+            restart_complete: restart_complete.clone(),
+            numbers: Arc::new(AtomicU64::new(1)),
+            epoch,
+        };
+        let mut running = Running {
+            config: Config {
+                neighbors: Vec::new(),
+                listen: Vec::new(),
+                ..config.clone()
+            },
+            options,
+            neighbors: HashMap::new(),
+            listeners: HashMap::new(),
+            directory: Directory::default(),
+            shared,
+        };
+        let result = {
+            let _context = runtime.enter();
+            running.apply(config)
+        };
+        let inner = Inner {
+            running: Mutex::new(Some(running)),
+            rib,
+            peer_events,
+            restart_complete,
+            runtime: Some(runtime),
+        };
+        let handle = SpeakerHandle {
+            inner: Arc::new(inner),
+        };
+        // If the configuration could not be applied, the handle's end ends what was started.
+        result.map(|_| handle)
+    }
+}
+
+/// A speaker. Clones are the same speaker; it ends with the last of them, without a word to its
+/// neighbours, unless it was stopped before.
+#[derive(Clone)]
+pub struct SpeakerHandle {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for SpeakerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SpeakerHandle").finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    /// None once stopped.
+    running: Mutex<Option<Running>>,
+    rib: RibSender,
+    peer_events: broadcast::Sender<PeerEvent>,
+    restart_complete: watch::Receiver<bool>,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.rib.control(RibControl::Stop);
+        if let Some(runtime) = self.runtime.take() {
+            // The last handle may be dropped inside of another runtime, where blocking is forbidden.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl SpeakerHandle {
+    /// Changes the configuration. Only what differs is touched, and what that is is returned.
+    pub async fn reconfigure(&self, config: Config) -> Result<ConfigDiff, SpeakerError> {
+        config.validate()?;
+        let mut running = self.inner.running.lock().await;
+        let running = running.as_mut().ok_or(SpeakerError::Stopped)?;
+        let runtime = self.inner.runtime.as_ref().ok_or(SpeakerError::Stopped)?;
+        let _context = runtime.enter();
+        running.apply(config)
+    }
+
+    /// Changes what we originate, and nothing else.
+    pub async fn set_networks(&self, networks: Vec<Network>) -> Result<(), SpeakerError> {
+        let mut running = self.inner.running.lock().await;
+        let running = running.as_mut().ok_or(SpeakerError::Stopped)?;
+        let config = Config {
+            networks,
+            ..running.config.clone()
+        };
+        config.validate()?;
+        self.inner
+            .rib
+            .control(RibControl::Networks(config.networks.clone()));
+        running.config = config;
+        Ok(())
+    }
+
+    /// The neighbours and their sessions, in the order of the configuration.
+    pub async fn peers(&self) -> Result<Vec<PeerStatus>, SpeakerError> {
+        let mut peers = {
+            let running = self.inner.running.lock().await;
+            running.as_ref().ok_or(SpeakerError::Stopped)?.peers()
+        };
+        let keys: Vec<NeighborKey> = peers.iter().map(PeerStatus::key).collect();
+        let counters = self.query(move |rib| {
+            let count = |key: &NeighborKey| {
+                let id = rib.peer(*key)?;
+                Some(Family::ALL.map(|family| rib.counters(id, family)))
+            };
+            keys.iter().map(count).collect::<Vec<_>>()
+        });
+        for (peer, counters) in peers.iter_mut().zip(counters.await?) {
+            for counters in counters.into_iter().flatten() {
+                peer.prefixes_received += counters.received as u64;
+                peer.prefixes_accepted += counters.accepted as u64;
+                peer.prefixes_advertised += counters.advertised as u64;
+            }
+        }
+        Ok(peers)
+    }
+
+    /// Routes of both families, by prefix.
+    pub async fn routes(&self, view: RouteView) -> Result<Vec<RouteStatus>, SpeakerError> {
+        self.query(move |rib| {
+            Family::ALL
+                .into_iter()
+                .flat_map(|family| list(rib, view, family))
+                .collect()
+        })
+        .await
+    }
+
+    /// State changes of sessions from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
+        self.inner.peer_events.subscribe()
+    }
+
+    /// Whether every neighbour has sent its routes since the start, or the time for that is over.
+    pub fn is_restart_complete(&self) -> bool {
+        *self.inner.restart_complete.borrow()
+    }
+
+    /// Waits for [`SpeakerHandle::is_restart_complete`].
+    pub async fn restart_complete(&self) {
+        // An error means that the speaker was stopped: nothing more will come.
+        let _ = self
+            .inner
+            .restart_complete
+            .clone()
+            .wait_for(|complete| *complete)
+            .await;
+    }
+
+    /// The configuration in force.
+    pub async fn config(&self) -> Result<Config, SpeakerError> {
+        let running = self.inner.running.lock().await;
+        running
+            .as_ref()
+            .map(|running| running.config.clone())
+            .ok_or(SpeakerError::Stopped)
+    }
+
+    /// The addresses that are listened at, with the ports that stand for port 0.
+    pub async fn listen_addresses(&self) -> Result<Vec<SocketAddr>, SpeakerError> {
+        let running = self.inner.running.lock().await;
+        let running = running.as_ref().ok_or(SpeakerError::Stopped)?;
+        let mut addresses: Vec<_> = running
+            .listeners
+            .values()
+            .map(|listener| listener.address)
+            .collect();
+        addresses.sort_unstable();
+        Ok(addresses)
+    }
+
+    /// Ends all sessions and everything else. Routes in the kernel stay.
+    pub async fn stop(&self, mode: StopMode) {
+        let Some(running) = self.inner.running.lock().await.take() else {
+            return;
+        };
+        let reason = match mode {
+            StopMode::Restart => StopReason::Restart,
+            StopMode::Shutdown => StopReason::Shutdown,
+        };
+        // A neighbour that takes nothing in does not hold up the end.
+        let _ = tokio::time::timeout(STOP_TIME_MAX, running.stop(reason)).await;
+        self.inner.rib.control(RibControl::Stop);
+    }
+
+    async fn query<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Rib) -> T + Send + 'static,
+    ) -> Result<T, SpeakerError> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.rib.control(RibControl::Query(Box::new(move |rib| {
+            // Whoever asked may not wait any more.
+            let _ = answer.send(ask(rib));
+        })));
+        answered.await.map_err(|_| SpeakerError::Stopped)
+    }
+}
+
+fn list(rib: &Rib, view: RouteView, family: Family) -> Vec<RouteStatus> {
+    let status = |path: PathView| RouteStatus {
+        prefix: path.prefix,
+        neighbor: path.peer,
+        attributes: path.attributes,
+        stale: path.stale,
+        status: Some(path.status),
+    };
+    match view {
+        RouteView::Best => rib.best(family).into_iter().map(status).collect(),
+        RouteView::Received(key) => {
+            let Some(id) = rib.peer(key) else {
+                return Vec::new();
+            };
+            rib.received(id, family).into_iter().map(status).collect()
+        }
+        RouteView::Advertised(key) => {
+            let Some(id) = rib.peer(key) else {
+                return Vec::new();
+            };
+            let routes = rib.advertised(id, family).into_iter();
+            let status = |(prefix, attributes)| RouteStatus {
+                prefix,
+                neighbor: Some(key),
+                attributes,
+                stale: false,
+                status: None,
+            };
+            routes.map(status).collect()
+        }
+    }
+}
+
+/// What there is while the speaker runs.
+struct Running {
+    config: Config,
+    options: StartOptions,
+    neighbors: HashMap<NeighborKey, NeighborHandle>,
+    /// By the address asked for.
+    listeners: HashMap<SocketAddr, Listener>,
+    directory: Directory,
+    shared: Shared,
+}
+
+impl Running {
+    /// Goes over to another configuration. If a listener cannot be opened, nothing has changed.
+    fn apply(&mut self, config: Config) -> Result<ConfigDiff, SpeakerError> {
+        let diff = ConfigDiff::between(&self.config, &config);
+        if !diff.is_empty() {
+            tracing::info!(?diff, "configuration");
+        }
+        let mut opened = Vec::new();
+        for address in &diff.listen_added {
+            let listener = Listener::start(*address, Arc::clone(&self.directory)).map_err(|source| {
+                SpeakerError::Listen {
+                    address: *address,
+                    source,
+                }
+            })?;
+            opened.push((*address, listener));
+        }
+        self.listeners.extend(opened);
+        self.listeners
+            .retain(|address, _| !diff.listen_removed.contains(address));
+        self.set_keys(&config)?;
+        for key in &diff.removed {
+            self.stop_neighbor(*key, StopReason::Deconfigured);
+        }
+        let reset = |(key, change): &(NeighborKey, NeighborChange)| {
+            (*change == NeighborChange::Reset).then_some(*key)
+        };
+        let reset: Vec<NeighborKey> = diff.changed.iter().filter_map(reset).collect();
+        for key in &reset {
+            self.stop_neighbor(*key, StopReason::ConfigurationChange);
+        }
+        // What waits for a restart keeps its old value until then.
+        self.config = Config {
+            fib: self.config.fib,
+            api: self.config.api.clone(),
+            ..config
+        };
+        self.shared
+            .rib
+            .control(RibControl::Configure(Arc::new(self.config.clone())));
+        let started: HashSet<NeighborKey> = diff.added.iter().chain(&reset).copied().collect();
+        for neighbor in self
+            .config
+            .neighbors
+            .iter()
+            .filter(|neighbor| started.contains(&neighbor.key()))
+        {
+            let handle = self.start_neighbor(neighbor);
+            self.neighbors.insert(neighbor.key(), handle);
+        }
+        self.publish_directory();
+        Ok(diff)
+    }
+
+    fn set_keys(&self, config: &Config) -> Result<(), SpeakerError> {
+        let wanted: HashMap<IpAddr, &str> = passwords(config).collect();
+        let gone = passwords(&self.config).filter(|(address, _)| !wanted.contains_key(address));
+        for listener in self.listeners.values() {
+            for (neighbor, _) in gone.clone() {
+                // The listener may be newer than the key.
+                let _ = listener.set_key(neighbor, None);
+            }
+            for (neighbor, password) in &wanted {
+                listener
+                    .set_key(*neighbor, Some(password))
+                    .map_err(|source| SpeakerError::Password {
+                        neighbor: *neighbor,
+                        source,
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_neighbor(&self, neighbor: &Neighbor) -> NeighborHandle {
+        let restarting = self.options.restarting && !*self.shared.restart_complete.borrow();
+        let restart_time = neighbor.restart_time.unwrap_or(self.config.restart_time);
+        let settings = Settings {
+            local_as: neighbor.session_as(&self.config),
+            router_id: self.config.router_id,
+            remote_as: neighbor.remote_as,
+            passive: neighbor.passive,
+            families: neighbor.families,
+            hold_time: neighbor.hold_time,
+            keepalive: neighbor.keepalive,
+            restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
+            forwarding_preserved: self.options.forwarding_preserved,
+            restarting,
+        };
+        let socket = SocketSettings::new(neighbor, &self.config);
+        NeighborTask::spawn(
+            neighbor.key(),
+            settings,
+            socket,
+            self.shared.clone(),
+            rand::random(),
+        )
+    }
+
+    fn stop_neighbor(&mut self, key: NeighborKey, reason: StopReason) {
+        if let Some(neighbor) = self.neighbors.remove(&key) {
+            // The task ends by itself once its last message is written.
+            let _ = neighbor.commands.send(Command::Stop(reason));
+        }
+    }
+
+    fn publish_directory(&self) {
+        let mut directory: HashMap<IpAddr, Vec<Expected>> = HashMap::new();
+        for neighbor in &self.config.neighbors {
+            if let Some(handle) = self.neighbors.get(&neighbor.key()) {
+                directory.entry(neighbor.address).or_default().push(Expected {
+                    source: neighbor.source,
+                    commands: handle.commands.clone(),
+                    status: Arc::clone(&handle.status),
+                });
+            }
+        }
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
+    }
+
+    fn peers(&self) -> Vec<PeerStatus> {
+        let peer = |neighbor: &Neighbor| {
+            let handle = self.neighbors.get(&neighbor.key())?;
+            let status = handle.status.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(PeerStatus {
+                address: neighbor.address,
+                port: neighbor.port,
+                remote_as: status.remote_as,
+                local_as: status.local_as,
+                state: status.state,
+                since: status.since,
+                last_error: status.last_error.clone(),
+                prefixes_received: 0,
+                prefixes_accepted: 0,
+                prefixes_advertised: 0,
+                flaps: status.flaps,
+                remote_id: status.remote_id,
+            })
+        };
+        self.config.neighbors.iter().filter_map(peer).collect()
+    }
+
+    async fn stop(self, reason: StopReason) {
+        drop(self.listeners);
+        for neighbor in self.neighbors.values() {
+            let _ = neighbor.commands.send(Command::Stop(reason));
+        }
+        for neighbor in self.neighbors.into_values() {
+            // A task that panicked has nothing more to say.
+            let _ = neighbor.task.await;
+        }
+    }
+}
+
+fn passwords(config: &Config) -> impl Iterator<Item = (IpAddr, &str)> + Clone {
+    config
+        .neighbors
+        .iter()
+        .filter_map(|neighbor| Some((neighbor.address, neighbor.password.as_deref()?)))
+}

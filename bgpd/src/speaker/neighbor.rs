@@ -1,0 +1,309 @@
+//! The task of one neighbour: drives its session and owns its connections.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::net::TcpStream;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::connection::{Connection, Go};
+use super::interface::Surroundings;
+use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
+use super::socket::SocketSettings;
+use super::status::{PeerEvent, SessionStatus};
+use crate::config::NeighborKey;
+use crate::session::{
+    Action, ConnectionId, Event, Outgoing, Session, Settings, State, StopReason, Timestamp,
+};
+use crate::wire;
+
+/// How long the last messages of a session may take when the speaker stops.
+const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// What the rest of the speaker tells a neighbour.
+pub(super) enum Command {
+    /// It has connected.
+    Accepted(TcpStream),
+    /// End.
+    Stop(StopReason),
+}
+
+/// What every neighbour's task shares.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) rib: RibSender,
+    pub(super) peer_events: broadcast::Sender<PeerEvent>,
+    /// True once our own restart is complete.
+    pub(super) restart_complete: watch::Receiver<bool>,
+    /// Numbers for connections and sessions.
+    pub(super) numbers: Arc<AtomicU64>,
+    pub(super) epoch: Instant,
+}
+
+impl Shared {
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// A neighbour's task from outside.
+pub(super) struct NeighborHandle {
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) status: Arc<Mutex<SessionStatus>>,
+    pub(super) task: JoinHandle<()>,
+}
+
+pub(super) struct NeighborTask {
+    key: NeighborKey,
+    session: Session,
+    socket: SocketSettings,
+    shared: Shared,
+    status: Arc<Mutex<SessionStatus>>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    events: mpsc::UnboundedReceiver<Event>,
+    event_sender: mpsc::UnboundedSender<Event>,
+    dial: Option<JoinHandle<std::io::Result<TcpStream>>>,
+    connections: HashMap<ConnectionId, Connection>,
+    closing: Vec<JoinHandle<()>>,
+    /// The established session, as the RIB knows it.
+    established: Option<SessionId>,
+}
+
+impl NeighborTask {
+    /// Starts a neighbour's task and its session.
+    pub(super) fn spawn(
+        key: NeighborKey,
+        settings: Settings,
+        socket: SocketSettings,
+        shared: Shared,
+        seed: u64,
+    ) -> NeighborHandle {
+        let (commands, command_queue) = mpsc::unbounded_channel();
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let status = Arc::new(Mutex::new(SessionStatus::new(&settings)));
+        let task = Self {
+            key,
+            session: Session::new(settings, seed),
+            socket,
+            shared,
+            status: Arc::clone(&status),
+            commands: command_queue,
+            events,
+            event_sender,
+            dial: None,
+            connections: HashMap::new(),
+            closing: Vec::new(),
+            established: None,
+        };
+        NeighborHandle {
+            commands,
+            status,
+            task: tokio::spawn(task.run()),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.shared.epoch.elapsed())
+    }
+
+    async fn run(mut self) {
+        let mut restart_complete = self.shared.restart_complete.clone();
+        let mut restarting = !*restart_complete.borrow_and_update();
+        if !restarting {
+            self.handle(Event::RestartComplete);
+        }
+        self.handle(Event::Start);
+        loop {
+            let deadline = self.session.poll_timeout().map(|at| self.shared.epoch + at.0);
+            tokio::select! {
+                biased;
+                () = sleep_until(deadline) => self.handle(Event::Timer),
+                command = self.commands.recv() => match command {
+                    Some(Command::Accepted(stream)) => self.accepted(stream),
+                    Some(Command::Stop(reason)) => return self.stop(reason).await,
+                    None => return self.stop(StopReason::Shutdown).await,
+                },
+                Some(event) = self.events.recv() => self.handle(event),
+                result = dialled(&mut self.dial) => {
+                    self.dial = None;
+                    self.dialled(result);
+                }
+                changed = restart_complete.changed(), if restarting => {
+                    restarting = false;
+                    if changed.is_ok() {
+                        self.handle(Event::RestartComplete);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn stop(mut self, reason: StopReason) {
+        self.handle(Event::Stop(reason));
+        for connection in self.closing.drain(..) {
+            // A neighbour that takes nothing in must not hold up the rest.
+            let _ = timeout(STOP_TIME, connection).await;
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream) {
+        if let Err(error) = self.socket.adopt(&stream) {
+            tracing::warn!(neighbor = %self.key, %error, "cannot prepare an accepted connection");
+            return;
+        }
+        if let Some(id) = self.adopt(stream) {
+            self.handle(Event::Accepted(id));
+        }
+    }
+
+    fn dialled(&mut self, result: std::io::Result<TcpStream>) {
+        match result {
+            Ok(stream) => {
+                if let Some(id) = self.adopt(stream) {
+                    return self.handle(Event::Connected(id));
+                }
+                self.handle(Event::ConnectFailed("the connection was lost at once".to_owned()));
+            }
+            Err(error) => self.handle(Event::ConnectFailed(error.to_string())),
+        }
+    }
+
+    fn adopt(&mut self, stream: TcpStream) -> Option<ConnectionId> {
+        let id = ConnectionId(self.shared.number());
+        let events = self.event_sender.clone();
+        match Connection::spawn(id, stream, self.key, events, self.shared.rib.clone()) {
+            Ok(connection) => {
+                self.connections.insert(id, connection);
+                Some(id)
+            }
+            Err(error) => {
+                tracing::debug!(neighbor = %self.key, %error, "a connection was lost at once");
+                None
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let before = self.session.state();
+        let actions = self.session.handle(event, self.now());
+        for action in actions {
+            self.act(action);
+        }
+        let after = self.session.state();
+        self.publish(before, after);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect => {
+                let socket = self.socket.clone();
+                self.dial = Some(tokio::spawn(async move { socket.dial().await }));
+            }
+            Action::AbortConnect => {
+                if let Some(dial) = self.dial.take() {
+                    dial.abort();
+                }
+            }
+            Action::Send(id, message) => self.send(id, &message),
+            Action::Close(id) => {
+                if let Some(connection) = self.connections.remove(&id) {
+                    self.closing.retain(|connection| !connection.is_finished());
+                    self.closing.push(connection.close());
+                }
+            }
+            Action::Opened(id, codec) => {
+                if let Some(connection) = self.connections.get(&id) {
+                    connection.go(Go::On(codec));
+                }
+            }
+            Action::Up(id, negotiated) => {
+                let Some(connection) = self.connections.get(&id) else {
+                    return;
+                };
+                let session = SessionId(self.shared.number());
+                let local = connection.local.ip().to_canonical();
+                let codec = negotiated.codec;
+                self.established = Some(session);
+                self.shared.rib.control(RibControl::PeerUp(Box::new(PeerUp {
+                    key: self.key,
+                    session,
+                    negotiated,
+                    local,
+                    surroundings: Surroundings::of(local, self.key.address),
+                    out: connection.out.clone(),
+                })));
+                connection.go(Go::Established(codec, session));
+            }
+            Action::Down { reason, retain: _ } => {
+                // We are no helper: what the neighbour told us goes with its session.
+                tracing::warn!(neighbor = %self.key, %reason, "session lost");
+                if let Some(session) = self.established.take() {
+                    let retain = crate::wire::FamilySet::EMPTY;
+                    self.shared.rib.control(RibControl::PeerDown {
+                        key: self.key,
+                        session,
+                        retain,
+                    });
+                }
+            }
+        }
+    }
+
+    fn send(&self, id: ConnectionId, message: &Outgoing) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        connection.send(match message {
+            Outgoing::Open(open) => wire::encode_open(open),
+            Outgoing::Keepalive => wire::encode_keepalive(),
+            Outgoing::Notification(notification) => {
+                tracing::info!(neighbor = %self.key, %notification, "notification sent");
+                wire::encode_notification(notification)
+            }
+        });
+    }
+
+    fn publish(&self, before: State, after: State) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.last_error = self.session.last_error().map(str::to_owned);
+        status.flaps = self.session.flaps();
+        if before == after {
+            return;
+        }
+        status.state = after;
+        status.since = SystemTime::now();
+        status.remote_id = self.session.negotiated().map(|negotiated| negotiated.remote_id);
+        if after == State::Established {
+            tracing::info!(neighbor = %self.key, "session established");
+        } else {
+            tracing::debug!(neighbor = %self.key, state = %after, "session state");
+        }
+        let event = PeerEvent {
+            neighbor: self.key,
+            state: after,
+            since: status.since,
+        };
+        // Nobody has to listen.
+        let _ = self.shared.peer_events.send(event);
+    }
+}
+
+async fn dialled(dial: &mut Option<JoinHandle<std::io::Result<TcpStream>>>) -> std::io::Result<TcpStream> {
+    match dial {
+        Some(dial) => dial
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error))),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

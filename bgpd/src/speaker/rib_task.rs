@@ -1,0 +1,490 @@
+//! The owner of the RIB: one thread, so that neither sessions nor the kernel ever wait for it, nor
+//! it for them.
+//!
+//! UPDATEs come through a bounded queue, which slows the readers down when the RIB is behind.
+//! Everything else comes through a queue of its own that is always looked at first; its senders
+//! are few, and each message in it stands for a change of a session or of the configuration.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
+
+use super::connection::PeerOut;
+use super::interface::Surroundings;
+use super::restart::Deferral;
+use crate::config::{Config, Neighbor, NeighborKey, Network};
+use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
+use crate::session::{Negotiated, Timestamp};
+use crate::wire::{self, Codec, Family, FamilySet, Prefix, Update};
+
+/// Batches of UPDATEs that wait for the RIB.
+const UPDATE_QUEUE_BATCHES: usize = 64;
+/// Batches taken in before what follows from them is sent: what changes twice is sent once.
+const BATCHES_PER_TURN: usize = 32;
+/// Changes of the selection given to the kernel's driver at once.
+const FIB_CHANGES_PER_TURN: usize = 4096;
+
+/// One establishment of a session; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SessionId(pub(super) u64);
+
+/// The RIB's thread has ended: the speaker stops.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// UPDATEs of one session, in order.
+pub(super) struct Updates {
+    key: NeighborKey,
+    session: SessionId,
+    batch: Vec<Update>,
+}
+
+/// An established session.
+pub(super) struct PeerUp {
+    pub(super) key: NeighborKey,
+    pub(super) session: SessionId,
+    pub(super) negotiated: Negotiated,
+    pub(super) local: IpAddr,
+    pub(super) surroundings: Surroundings,
+    pub(super) out: PeerOut,
+}
+
+/// What the RIB is told and asked.
+pub(super) enum RibControl {
+    /// A new configuration; it comes before any session of its neighbours.
+    Configure(Arc<Config>),
+    Networks(Vec<Network>),
+    PeerUp(Box<PeerUp>),
+    PeerDown {
+        key: NeighborKey,
+        session: SessionId,
+        retain: FamilySet,
+    },
+    /// ROUTE-REFRESH was received.
+    Refresh {
+        key: NeighborKey,
+        session: SessionId,
+        family: Family,
+    },
+    /// The writer has room again.
+    Room {
+        key: NeighborKey,
+    },
+    Query(Box<dyn FnOnce(&Rib) + Send>),
+    Stop,
+}
+
+/// Both ways to the RIB.
+#[derive(Clone)]
+pub(super) struct RibSender {
+    control: mpsc::UnboundedSender<RibControl>,
+    updates: mpsc::Sender<Updates>,
+}
+
+impl RibSender {
+    pub(super) fn control(&self, control: RibControl) {
+        // Without a RIB the speaker is stopping, and nothing is to be told any more.
+        let _ = self.control.send(control);
+    }
+
+    /// Sends UPDATEs, or gives them back for [`RibSender::updates`] if the RIB is behind.
+    pub(super) fn try_updates(
+        &self,
+        key: NeighborKey,
+        session: SessionId,
+        batch: Vec<Update>,
+    ) -> Result<Result<(), Updates>, Gone> {
+        match self.updates.try_send(Updates { key, session, batch }) {
+            Ok(()) => Ok(Ok(())),
+            Err(TrySendError::Full(updates)) => Ok(Err(updates)),
+            Err(TrySendError::Closed(_)) => Err(Gone),
+        }
+    }
+
+    /// Sends UPDATEs, waiting as long as it takes.
+    pub(super) async fn updates(&self, updates: Updates) -> Result<(), Gone> {
+        self.updates.send(updates).await.map_err(|_| Gone)
+    }
+}
+
+/// An established session as the RIB's owner sees it.
+struct Peer {
+    session: SessionId,
+    id: PeerId,
+    codec: Codec,
+    out: PeerOut,
+    /// What the writer had no room for. While there is any, the RIB keeps the peer paused.
+    overflow: VecDeque<Bytes>,
+}
+
+/// The thread's state.
+pub(super) struct RibTask {
+    rib: Rib,
+    config: Arc<Config>,
+    networks: HashMap<Prefix, Network>,
+    peers: HashMap<NeighborKey, Peer>,
+    by_id: HashMap<PeerId, NeighborKey>,
+    deferral: Deferral,
+    /// Whether selection waits for the deferral.
+    restarting: bool,
+    complete: watch::Sender<bool>,
+    epoch: Instant,
+    control: mpsc::UnboundedReceiver<RibControl>,
+    updates: mpsc::Receiver<Updates>,
+}
+
+/// What the thread is started with.
+pub(super) struct RibStart {
+    pub(super) config: Arc<Config>,
+    pub(super) restarting: bool,
+    /// Set to true when our restart is complete.
+    pub(super) complete: watch::Sender<bool>,
+    pub(super) epoch: Instant,
+}
+
+/// Starts the thread.
+pub(super) fn spawn(start: RibStart) -> std::io::Result<(RibSender, std::thread::JoinHandle<()>)> {
+    let (control, control_queue) = mpsc::unbounded_channel();
+    let (updates, update_queue) = mpsc::channel(UPDATE_QUEUE_BATCHES);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let task = RibTask::new(start, control_queue, update_queue);
+    let thread = std::thread::Builder::new()
+        .name("bgp-rib".to_owned())
+        .spawn(move || runtime.block_on(task.run()))?;
+    Ok((RibSender { control, updates }, thread))
+}
+
+impl RibTask {
+    fn new(
+        start: RibStart,
+        control: mpsc::UnboundedReceiver<RibControl>,
+        updates: mpsc::Receiver<Updates>,
+    ) -> Self {
+        let RibStart {
+            config,
+            restarting,
+            complete,
+            epoch,
+        } = start;
+        let mut settings = RibSettings::new(config.local_as, config.router_id);
+        settings.assume_reachable = !config.fib;
+        let mut rib = Rib::new(settings);
+        if restarting {
+            rib.defer_selection(Family::ALL.into_iter().collect());
+        }
+        let neighbors = config
+            .neighbors
+            .iter()
+            .map(|neighbor| (neighbor.key(), neighbor.families));
+        let until = Timestamp(epoch.elapsed()) + config.restart_time;
+        let mut task = Self {
+            deferral: Deferral::new(neighbors, until),
+            rib,
+            networks: HashMap::new(),
+            peers: HashMap::new(),
+            by_id: HashMap::new(),
+            restarting,
+            complete,
+            epoch,
+            control,
+            updates,
+            config: Arc::clone(&config),
+        };
+        task.set_networks(&config.networks);
+        task
+    }
+
+    async fn run(mut self) {
+        loop {
+            self.check_deferral();
+            self.transmit();
+            self.program();
+            let deadline = self.deferral.deadline().map(|at| self.epoch + at.0);
+            tokio::select! {
+                biased;
+                control = self.control.recv() => match control {
+                    Some(control) => if self.control(control).is_break() { return },
+                    None => return,
+                },
+                Some(updates) = self.updates.recv() => {
+                    if self.batches(updates).is_break() {
+                        return;
+                    }
+                }
+                () = sleep_until(deadline) => {}
+            }
+        }
+    }
+
+    /// Takes in what waits, up to a limit. What was said before an UPDATE was sent is heard first.
+    fn batches(&mut self, first: Updates) -> std::ops::ControlFlow<()> {
+        let mut next = Some(first);
+        for _ in 0..BATCHES_PER_TURN {
+            let Some(updates) = next.or_else(|| self.updates.try_recv().ok()) else {
+                break;
+            };
+            while let Ok(control) = self.control.try_recv() {
+                self.control(control)?;
+            }
+            self.update(updates);
+            next = None;
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn control(&mut self, control: RibControl) -> std::ops::ControlFlow<()> {
+        match control {
+            RibControl::Configure(config) => self.configure(config),
+            RibControl::Networks(networks) => self.set_networks(&networks),
+            RibControl::PeerUp(up) => self.peer_up(*up),
+            RibControl::PeerDown { key, session, retain } => self.peer_down(key, session, retain),
+            RibControl::Refresh { key, session, family } => {
+                if let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) {
+                    self.rib.refresh(peer.id, family);
+                }
+            }
+            RibControl::Room { key } => self.room(key),
+            RibControl::Query(query) => query(&self.rib),
+            RibControl::Stop => return std::ops::ControlFlow::Break(()),
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn configure(&mut self, config: Arc<Config>) {
+        self.set_networks(&config.networks);
+        let old = std::mem::replace(&mut self.config, config);
+        for neighbor in &old.neighbors {
+            if self.neighbor(neighbor.key()).is_none() {
+                self.deferral.remove(neighbor.key());
+            }
+        }
+        for neighbor in &self.config.neighbors {
+            if let Some(peer) = self.peers.get(&neighbor.key()) {
+                self.rib
+                    .set_policies(peer.id, neighbor.import.clone(), neighbor.export.clone());
+            }
+        }
+    }
+
+    fn neighbor(&self, key: NeighborKey) -> Option<&Neighbor> {
+        self.config
+            .neighbors
+            .iter()
+            .find(|neighbor| neighbor.key() == key)
+    }
+
+    fn set_networks(&mut self, networks: &[Network]) {
+        let wanted: HashMap<Prefix, Network> = networks
+            .iter()
+            .map(|network| (network.prefix, network.clone()))
+            .collect();
+        for prefix in self
+            .networks
+            .keys()
+            .filter(|prefix| !wanted.contains_key(*prefix))
+        {
+            self.rib.retract(*prefix);
+        }
+        for network in wanted.values() {
+            if self.networks.get(&network.prefix) != Some(network) {
+                self.rib.originate(network);
+            }
+        }
+        self.networks = wanted;
+    }
+
+    fn peer_up(&mut self, up: PeerUp) {
+        let PeerUp {
+            key,
+            session,
+            negotiated,
+            local,
+            surroundings,
+            out,
+        } = up;
+        let Some(neighbor) = self.neighbor(key).cloned() else {
+            return;
+        };
+        if let Some(previous) = self.peers.get(&key).map(|peer| peer.session) {
+            // The task of that session was replaced and has not said so yet.
+            self.peer_down(key, previous, FamilySet::EMPTY);
+        }
+        let codec = negotiated.codec;
+        let mut encoding = DefaultHasher::new();
+        codec.hash(&mut encoding);
+        let id = self.rib.peer_up(PeerSettings {
+            key,
+            remote_as: negotiated.remote_as,
+            local_as: neighbor.session_as(&self.config),
+            router_id: negotiated.remote_id,
+            local_address: local,
+            families: codec.families,
+            route_reflector_client: neighbor.route_reflector_client,
+            cluster_id: neighbor.cluster_id.unwrap_or(self.config.router_id),
+            next_hop: neighbor.next_hop,
+            self_next_hop: surroundings.next_hops,
+            shared_subnet: surroundings.shared_subnet,
+            allow_own_as: neighbor.allow_own_as,
+            import: neighbor.import,
+            export: neighbor.export,
+            encoding: encoding.finish(),
+        });
+        self.deferral
+            .peer_up(key, codec.families, negotiated.graceful_restart.as_ref());
+        self.by_id.insert(id, key);
+        self.peers.insert(
+            key,
+            Peer {
+                session,
+                id,
+                codec,
+                out,
+                overflow: VecDeque::new(),
+            },
+        );
+    }
+
+    fn peer_down(&mut self, key: NeighborKey, session: SessionId, retain: FamilySet) {
+        if self.peers.get(&key).is_none_or(|peer| peer.session != session) {
+            return;
+        }
+        if let Some(peer) = self.peers.remove(&key) {
+            self.by_id.remove(&peer.id);
+            self.rib.peer_down(peer.id, retain);
+        }
+    }
+
+    fn update(&mut self, updates: Updates) {
+        let Updates { key, session, batch } = updates;
+        let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) else {
+            return;
+        };
+        for update in batch {
+            self.rib.withdraw(peer.id, update.withdrawn);
+            for announcement in update.announced {
+                self.rib
+                    .update(peer.id, announcement.attributes, announcement.prefixes);
+            }
+            if let Some(family) = update.end_of_rib {
+                self.rib.end_of_rib(peer.id, family);
+                self.deferral.end_of_rib(key, family);
+            }
+        }
+    }
+
+    fn check_deferral(&mut self) {
+        if *self.complete.borrow() {
+            return;
+        }
+        for family in self.deferral.complete(Timestamp(self.epoch.elapsed())).iter() {
+            if self.restarting {
+                tracing::info!(%family, "restart: every neighbor has sent its routes, selection begins");
+                self.rib.finish_deferral(family);
+            }
+        }
+        if self.deferral.pending().is_empty() {
+            // Nobody listens when the speaker is stopping.
+            let _ = self.complete.send(true);
+        }
+    }
+
+    /// Encodes and queues what peers are to be told.
+    fn transmit(&mut self) {
+        while let Some(transmit) = self.rib.poll_transmit() {
+            let codec = transmit
+                .peers
+                .iter()
+                .find_map(|id| self.peers.get(self.by_id.get(id)?));
+            let Some(codec) = codec.map(|peer| peer.codec) else {
+                continue;
+            };
+            let piece = Bytes::from(encode(&transmit, codec));
+            for id in &transmit.peers {
+                let peer = self.by_id.get(id).and_then(|key| self.peers.get_mut(key));
+                if let Some(peer) = peer.filter(|_| !piece.is_empty()) {
+                    peer.overflow.push_back(piece.clone());
+                    if !peer.flush() {
+                        self.rib.pause(*id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn room(&mut self, key: NeighborKey) {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        if peer.flush() {
+            self.rib.resume(peer.id);
+        }
+    }
+
+    /// Without a driver for the kernel, selections are not installed.
+    fn program(&mut self) {
+        while !self.rib.poll_fib(FIB_CHANGES_PER_TURN).is_empty() {}
+        self.rib.poll_next_hops();
+    }
+}
+
+impl Peer {
+    /// Gives the writer what it has room for; true if that is everything.
+    fn flush(&mut self) -> bool {
+        while let Some(piece) = self.overflow.pop_front() {
+            let Err(error) = self.out.pieces.try_send(piece) else {
+                continue;
+            };
+            match error {
+                // The connection is gone, and PeerDown is on its way.
+                TrySendError::Closed(_) => self.overflow.clear(),
+                TrySendError::Full(piece) if !self.out.wanted.swap(true, Ordering::SeqCst) => {
+                    // The writer looks at `wanted` after each piece that it takes. It may have taken
+                    // the last one before that was set: try once more.
+                    self.overflow.push_front(piece);
+                }
+                TrySendError::Full(piece) => {
+                    self.overflow.push_front(piece);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+}
+
+fn encode(transmit: &Transmit, codec: Codec) -> Vec<u8> {
+    let mut out = Vec::new();
+    match &transmit.outgoing {
+        Outgoing::Announce { attributes, prefixes } => {
+            if let Err(error) = wire::encode_announcement(attributes, prefixes, codec, &mut out) {
+                tracing::warn!(
+                    %error,
+                    first = %prefixes.first().map(ToString::to_string).unwrap_or_default(),
+                    count = prefixes.len(),
+                    "routes cannot be sent and are withdrawn instead"
+                );
+                out.clear();
+                wire::encode_withdrawal(prefixes, codec, &mut out);
+            }
+        }
+        Outgoing::Withdraw { prefixes } => wire::encode_withdrawal(prefixes, codec, &mut out),
+        Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, &mut out),
+    }
+    out
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

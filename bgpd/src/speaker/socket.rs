@@ -1,0 +1,136 @@
+//! TCP sockets as BGP wants them.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::sys;
+use crate::config::{Config, Neighbor};
+
+/// TTL towards neighbours in our AS, and of what must prove that it came from near.
+const TTL_MAX: u8 = 255;
+/// TTL towards neighbours in another AS, which are on the same link unless `ttl` says otherwise.
+const TTL_EXTERNAL: u8 = 1;
+/// DSCP CS6, for routing protocols (RFC 4594 section 3.1).
+const TRAFFIC_CLASS: u32 = 0xc0;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// What the sockets of a neighbour need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SocketSettings {
+    pub(super) remote: SocketAddr,
+    pub(super) source: Option<IpAddr>,
+    pub(super) ttl: u8,
+    pub(super) minimum_ttl: Option<u8>,
+    pub(super) password: Option<String>,
+}
+
+impl SocketSettings {
+    pub(super) fn new(neighbor: &Neighbor, config: &Config) -> Self {
+        let default = if neighbor.is_ebgp(config) {
+            TTL_EXTERNAL
+        } else {
+            TTL_MAX
+        };
+        let hops = neighbor.ttl_security_hops;
+        Self {
+            remote: SocketAddr::new(neighbor.address, neighbor.port),
+            source: neighbor.source,
+            ttl: if hops.is_some() {
+                TTL_MAX
+            } else {
+                neighbor.ttl.unwrap_or(default)
+            },
+            // A packet over one hop arrives with 255, and each router on the way takes one off.
+            minimum_ttl: hops.map(|hops| TTL_MAX - (hops - 1).min(TTL_MAX - 1)),
+            password: neighbor.password.clone(),
+        }
+    }
+
+    fn prepare(&self, socket: &SockRef<'_>) -> io::Result<()> {
+        match self.remote {
+            SocketAddr::V4(_) => {
+                socket.set_ttl_v4(self.ttl.into())?;
+                socket.set_tos_v4(TRAFFIC_CLASS)?;
+            }
+            SocketAddr::V6(_) => {
+                socket.set_unicast_hops_v6(self.ttl.into())?;
+                socket.set_tclass_v6(TRAFFIC_CLASS)?;
+            }
+        }
+        if let Some(ttl) = self.minimum_ttl {
+            sys::set_minimum_ttl(socket.as_fd(), self.remote.ip(), ttl)?;
+        }
+        socket.set_tcp_nodelay(true)
+    }
+
+    /// Connects to the neighbour.
+    pub(super) async fn dial(&self) -> io::Result<TcpStream> {
+        let socket = Socket::new(
+            Domain::for_address(self.remote),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        self.prepare(&SockRef::from(&socket))?;
+        if let Some(password) = &self.password {
+            sys::set_md5_key(socket.as_fd(), self.remote.ip(), password.as_bytes())?;
+        }
+        if let Some(source) = self.source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
+        }
+        TcpSocket::from_std_stream(socket.into())
+            .connect(self.remote)
+            .await
+    }
+
+    /// Prepares a connection that the neighbour made.
+    pub(super) fn adopt(&self, stream: &TcpStream) -> io::Result<()> {
+        self.prepare(&SockRef::from(stream))
+    }
+}
+
+/// Listens at an address; an IPv6 one takes no IPv4 connections, so that both can have the same port.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    // So that the first answer to a neighbour with RFC 5082 passes.
+    match address {
+        SocketAddr::V4(_) => socket.set_ttl_v4(TTL_MAX.into())?,
+        SocketAddr::V6(_) => {
+            socket.set_only_v6(true)?;
+            socket.set_unicast_hops_v6(TTL_MAX.into())?;
+        }
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Sets or removes a neighbour's key on a listener.
+pub(super) fn set_listener_key(
+    listener: &TcpListener,
+    neighbor: IpAddr,
+    password: Option<&str>,
+) -> io::Result<()> {
+    let same_family = listener
+        .local_addr()
+        .is_ok_and(|local| local.is_ipv4() == neighbor.is_ipv4());
+    if !same_family {
+        return Ok(());
+    }
+    match sys::set_md5_key(
+        listener.as_fd(),
+        neighbor,
+        password.unwrap_or_default().as_bytes(),
+    ) {
+        // There was none to remove.
+        Err(error) if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
+    }
+}

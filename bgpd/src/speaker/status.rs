@@ -1,0 +1,113 @@
+//! What the speaker tells about itself.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::NeighborKey;
+use crate::rib::PathStatus;
+use crate::session::{Settings, State};
+use crate::wire::{Attributes, Prefix};
+
+/// A neighbour's session, as its task sees it.
+#[derive(Clone, Debug)]
+pub(super) struct SessionStatus {
+    pub(super) remote_as: u32,
+    pub(super) local_as: u32,
+    pub(super) state: State,
+    pub(super) since: SystemTime,
+    pub(super) last_error: Option<String>,
+    pub(super) flaps: u64,
+    pub(super) remote_id: Option<Ipv4Addr>,
+}
+
+impl SessionStatus {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            remote_as: settings.remote_as,
+            local_as: settings.local_as,
+            state: State::Idle,
+            since: SystemTime::now(),
+            last_error: None,
+            flaps: 0,
+            remote_id: None,
+        }
+    }
+}
+
+/// A neighbour and its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// The port that we connect to.
+    pub port: u16,
+    /// Its AS.
+    pub remote_as: u32,
+    /// Our AS on this session.
+    pub local_as: u32,
+    /// Where the session stands.
+    pub state: State,
+    /// Since when it stands there.
+    pub since: SystemTime,
+    /// Why the session, or an attempt at it, failed last.
+    pub last_error: Option<String>,
+    /// Routes that it told us.
+    pub prefixes_received: u64,
+    /// Of these, routes that passed loop checks and import policy.
+    pub prefixes_accepted: u64,
+    /// Routes that we told it.
+    pub prefixes_advertised: u64,
+    /// How often the session has left Established.
+    pub flaps: u64,
+    /// Its BGP identifier, while the session is established.
+    pub remote_id: Option<Ipv4Addr>,
+}
+
+impl PeerStatus {
+    /// What tells this neighbour from the others.
+    pub fn key(&self) -> NeighborKey {
+        NeighborKey {
+            address: self.address,
+            port: self.port,
+        }
+    }
+}
+
+/// A session changed its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerEvent {
+    /// Whose.
+    pub neighbor: NeighborKey,
+    /// The state that it is in now.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+}
+
+/// Which routes to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteView {
+    /// What a neighbour told us.
+    Received(NeighborKey),
+    /// What was selected, paths used together with the best one among it.
+    Best,
+    /// What we tell a neighbour.
+    Advertised(NeighborKey),
+}
+
+/// A route in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteStatus {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// The neighbour: where it came from, or for [`RouteView::Advertised`] where it goes. None for
+    /// our own networks.
+    pub neighbor: Option<NeighborKey>,
+    /// Its attributes.
+    pub attributes: Arc<Attributes>,
+    /// Kept from before the neighbour's restart.
+    pub stale: bool,
+    /// How it fared in the selection; none for [`RouteView::Advertised`].
+    pub status: Option<PathStatus>,
+}
