@@ -21,6 +21,13 @@ const LENGTHS: usize = 129;
 /// A set of selectors, sorted.
 type SelectorSet = Arc<[SelectorId]>;
 
+/// How many nets there are of each prefix length.
+#[derive(Debug)]
+struct Lengths {
+    v4: [usize; LENGTHS],
+    v6: [usize; LENGTHS],
+}
+
 #[derive(Debug, Default)]
 struct Net {
     owners: SmallVec<[OwnerId; 1]>,
@@ -48,8 +55,7 @@ pub(crate) struct Reassignment {
 #[derive(Debug)]
 pub(crate) struct AddressIndex {
     nets: BTreeMap<IpNet, Net>,
-    /// How many nets there are of each prefix length, IPv4 and IPv6.
-    lengths: [[usize; LENGTHS]; 2],
+    lengths: Lengths,
     dirty: BTreeSet<IpNet>,
     identities: BTreeMap<IdentityId, Identity>,
     by_set: FxHashMap<SelectorSet, IdentityId>,
@@ -61,7 +67,10 @@ impl Default for AddressIndex {
     fn default() -> Self {
         Self {
             nets: BTreeMap::new(),
-            lengths: [[0; LENGTHS]; 2],
+            lengths: Lengths {
+                v4: [0; LENGTHS],
+                v6: [0; LENGTHS],
+            },
             dirty: BTreeSet::new(),
             identities: BTreeMap::new(),
             by_set: FxHashMap::default(),
@@ -76,7 +85,7 @@ impl AddressIndex {
     pub(crate) fn add(&mut self, net: IpNet, owner: OwnerId) {
         let lengths = &mut self.lengths;
         let entry = self.nets.entry(net).or_insert_with(|| {
-            count(lengths, net).map(|n| *n += 1);
+            *count(lengths, net) += 1;
             Net::default()
         });
         if !entry.owners.contains(&owner) {
@@ -150,7 +159,7 @@ impl AddressIndex {
             };
             if entry.owners.is_empty() {
                 self.nets.remove(&net);
-                count(&mut self.lengths, net).map(|n| *n = n.saturating_sub(1));
+                *count(&mut self.lengths, net) -= 1;
             }
             moves
                 .entry(before)
@@ -338,13 +347,20 @@ impl AddressIndex {
     }
 }
 
-fn lengths_of(lengths: &[[usize; LENGTHS]; 2], net: IpNet) -> &[usize; LENGTHS] {
-    let [v4, v6] = lengths;
-    if matches!(net, IpNet::V4(_)) { v4 } else { v6 }
+fn lengths_of(lengths: &Lengths, net: IpNet) -> &[usize; LENGTHS] {
+    if matches!(net, IpNet::V4(_)) {
+        &lengths.v4
+    } else {
+        &lengths.v6
+    }
 }
 
-fn count(lengths: &mut [[usize; LENGTHS]; 2], net: IpNet) -> Option<&mut usize> {
-    let [v4, v6] = lengths;
-    let family = if matches!(net, IpNet::V4(_)) { v4 } else { v6 };
-    family.get_mut(usize::from(net.prefix_len()))
+fn count(lengths: &mut Lengths, net: IpNet) -> &mut usize {
+    let family = if matches!(net, IpNet::V4(_)) {
+        &mut lengths.v4
+    } else {
+        &mut lengths.v6
+    };
+    let [shorter @ .., longest] = family;
+    shorter.get_mut(usize::from(net.prefix_len())).unwrap_or(longest)
 }

@@ -17,8 +17,10 @@ pub fn workload(
     addresses: &[&str],
     labels: &[&str],
 ) -> WorkloadEndpoint {
-    let mut endpoint = WorkloadEndpoint::default();
-    endpoint.metadata = ObjectMeta::namespaced(namespace, format!("{node}-cni-{name}-eth0"));
+    let mut endpoint = WorkloadEndpoint::new(
+        ObjectMeta::namespaced(namespace, format!("{node}-cni-{name}-eth0")),
+        Default::default(),
+    );
     endpoint.metadata.labels = pairs(labels);
     endpoint
         .metadata
@@ -73,8 +75,7 @@ pub fn global_policy(
     selector: &str,
     ingress: Vec<Rule>,
 ) -> GlobalNetworkPolicy {
-    let mut policy = GlobalNetworkPolicy::default();
-    policy.metadata = ObjectMeta::named(name);
+    let mut policy = GlobalNetworkPolicy::new(ObjectMeta::named(name), Default::default());
     policy.spec.order = order;
     policy.spec.selector = selector.into();
     policy.spec.ingress = ingress;
@@ -82,32 +83,28 @@ pub fn global_policy(
 }
 
 pub fn policy(namespace: &str, name: &str, selector: &str, ingress: Vec<Rule>) -> NetworkPolicy {
-    let mut policy = NetworkPolicy::default();
-    policy.metadata = ObjectMeta::namespaced(namespace, name);
+    let mut policy = NetworkPolicy::new(ObjectMeta::namespaced(namespace, name), Default::default());
     policy.spec.selector = selector.into();
     policy.spec.ingress = ingress;
     policy
 }
 
 pub fn tier(name: &str, order: Option<f64>, default_action: Option<TierDefaultAction>) -> Tier {
-    let mut tier = Tier::default();
-    tier.metadata = ObjectMeta::named(name);
+    let mut tier = Tier::new(ObjectMeta::named(name), Default::default());
     tier.spec.order = order;
     tier.spec.default_action = default_action;
     tier
 }
 
 pub fn global_set(name: &str, labels: &[&str], nets: &[&str]) -> GlobalNetworkSet {
-    let mut set = GlobalNetworkSet::default();
-    set.metadata = ObjectMeta::named(name);
+    let mut set = GlobalNetworkSet::new(ObjectMeta::named(name), Default::default());
     set.metadata.labels = pairs(labels);
     set.spec.nets = nets.iter().map(|n| (*n).to_owned()).collect();
     set
 }
 
 pub fn profile(name: &str, labels: &[&str], ingress: Vec<Rule>, egress: Vec<Rule>) -> Profile {
-    let mut profile = Profile::default();
-    profile.metadata = ObjectMeta::named(name);
+    let mut profile = Profile::new(ObjectMeta::named(name), Default::default());
     profile.spec.labels_to_apply = pairs(labels);
     profile.spec.ingress = ingress;
     profile.spec.egress = egress;

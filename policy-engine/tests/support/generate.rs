@@ -26,7 +26,7 @@ const PROFILES: [&str; 5] = [
     "missing",
     "projectcalico-default-allow",
 ];
-const SELECTORS: [&str; 12] = [
+const SELECTORS: [&str; 13] = [
     "",
     "all()",
     "a == 'x'",
@@ -39,6 +39,7 @@ const SELECTORS: [&str; 12] = [
     "pcns.team == 'x'",
     "projectcalico.org/namespace == 'red'",
     "has(set)",
+    "set == 'g1'",
 ];
 const NETS: [&str; 10] = [
     "10.0.0.0/8",
@@ -225,8 +226,7 @@ fn workload() -> impl Strategy<Value = AnyResource> {
 
 fn host_endpoint() -> impl Strategy<Value = AnyResource> {
     (labels(), 0..8u8, subsequence(PROFILES.to_vec(), 0..2)).prop_map(|(labels, host, profiles)| {
-        let mut endpoint = HostEndpoint::default();
-        endpoint.metadata = ObjectMeta::named("hep");
+        let mut endpoint = HostEndpoint::new(ObjectMeta::named("hep"), Default::default());
         endpoint.metadata.labels = labels;
         endpoint.spec.node = "host2".into();
         endpoint.spec.expected_ips = vec![format!("10.0.0.{host}")];
@@ -240,16 +240,14 @@ fn network_set() -> impl Strategy<Value = AnyResource> {
     let nets_text = |nets: Vec<&str>| nets.into_iter().map(str::to_owned).collect::<Vec<_>>();
     prop_oneof![
         (select(&["g1", "g2"][..]), labels(), nets()).prop_map(move |(name, labels, nets)| {
-            let mut set = GlobalNetworkSet::default();
-            set.metadata = ObjectMeta::named(name);
+            let mut set = GlobalNetworkSet::new(ObjectMeta::named(name), Default::default());
             set.metadata.labels = labels;
             set.metadata.labels.insert("set".into(), name.into());
             set.spec.nets = nets_text(nets);
             set.into()
         }),
         (select(&NAMESPACES[..]), labels(), nets()).prop_map(move |(namespace, labels, nets)| {
-            let mut set = NetworkSet::default();
-            set.metadata = ObjectMeta::namespaced(namespace, "n1");
+            let mut set = NetworkSet::new(ObjectMeta::namespaced(namespace, "n1"), Default::default());
             set.metadata.labels = labels;
             set.spec.nets = nets_text(nets);
             set.into()
@@ -277,8 +275,8 @@ pub fn policy() -> impl Strategy<Value = AnyResource> {
         )
             .prop_map(
                 |(namespace, name, (tier, order, selector, types, ingress, egress), account)| {
-                    let mut policy = NetworkPolicy::default();
-                    policy.metadata = ObjectMeta::namespaced(namespace, name);
+                    let mut policy =
+                        NetworkPolicy::new(ObjectMeta::namespaced(namespace, name), Default::default());
                     let spec = &mut policy.spec;
                     (spec.tier, spec.order, spec.selector, spec.types) = (tier, order, selector, types);
                     (spec.ingress, spec.egress, spec.service_account_selector) = (ingress, egress, account);
@@ -294,8 +292,7 @@ pub fn policy() -> impl Strategy<Value = AnyResource> {
         )
             .prop_map(
                 |(name, (tier, order, selector, types, ingress, egress), account, namespaces, untracked)| {
-                    let mut policy = GlobalNetworkPolicy::default();
-                    policy.metadata = ObjectMeta::named(name);
+                    let mut policy = GlobalNetworkPolicy::new(ObjectMeta::named(name), Default::default());
                     let spec = &mut policy.spec;
                     (spec.tier, spec.order, spec.selector, spec.types) = (tier, order, selector, types);
                     (spec.ingress, spec.egress, spec.service_account_selector) = (ingress, egress, account);
@@ -330,7 +327,7 @@ pub fn resource() -> impl Strategy<Value = AnyResource> {
     prop_oneof![
         5 => workload(),
         1 => host_endpoint(),
-        2 => network_set(),
+        4 => network_set(),
         5 => policy(),
         1 => tier(),
         2 => profile(),
