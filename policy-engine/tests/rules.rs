@@ -1,4 +1,5 @@
 //! Rules, order, profiles and limits, case by case.
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod support;
 
