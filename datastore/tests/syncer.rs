@@ -1,0 +1,391 @@
+//! The syncer against a real etcd that is killed, compacted, emptied and locked.
+
+mod etcd;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::{ClusterInformation, IpPool, ObjectMeta};
+use datastore::key::{HandleKey, KeyRange};
+use datastore::syncer::{Event, Handle, HealthState, Options, Status, Syncer};
+use datastore::{Client, Key, Resources};
+use etcd::Etcd;
+use tokio::sync::mpsc;
+
+const WAIT_MAX: Duration = Duration::from_secs(15);
+/// Long enough for several polls of a frozen syncer.
+const QUIET: Duration = Duration::from_millis(2500);
+
+struct Follower {
+    handle: Handle,
+    events: mpsc::Receiver<Event>,
+    keys: BTreeMap<String, i64>,
+    statuses: Vec<Status>,
+    deletions: usize,
+}
+
+impl Follower {
+    fn start(etcd: &Etcd, options: Options) -> Self {
+        let (handle, events) = Syncer::start(etcd.config(), options);
+        Self {
+            handle,
+            events,
+            keys: BTreeMap::new(),
+            statuses: Vec::new(),
+            deletions: 0,
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Status(status) => self.statuses.push(status),
+            Event::Updates(updates) => {
+                for update in updates {
+                    if update.value.is_some() {
+                        self.keys.insert(update.key.path(), update.revision);
+                    } else {
+                        self.deletions += 1;
+                        self.keys.remove(&update.key.path());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes events until `done`.
+    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        while !done(self) {
+            match tokio::time::timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(event)) => self.take(event),
+                Ok(None) => panic!("the syncer ended while waiting for {what}"),
+                Err(_) => panic!("no {what}: {:?}, {:?}", self.keys, self.handle.health().borrow()),
+            }
+        }
+    }
+
+    async fn in_sync(&mut self) {
+        self.until("InSync", |f| f.statuses.contains(&Status::InSync))
+            .await;
+    }
+
+    async fn health(&self, state: HealthState) -> String {
+        let mut health = self.handle.health();
+        let reached = tokio::time::timeout(WAIT_MAX, health.wait_for(|h| h.state == state)).await;
+        let detail =
+            reached.unwrap_or_else(|_| panic!("never {state:?}: {:?}", self.handle.health().borrow()));
+        detail.unwrap().detail.clone()
+    }
+
+    /// Nothing is taken away for a while.
+    async fn keeps_what_it_has(&mut self) {
+        let (keys, deletions) = (self.keys.clone(), self.deletions);
+        let deadline = tokio::time::Instant::now() + QUIET;
+        while let Ok(event) = tokio::time::timeout_at(deadline, self.events.recv()).await {
+            self.take(event.expect("the syncer runs"));
+        }
+        assert_eq!(self.deletions, deletions);
+        assert_eq!(self.keys, keys);
+    }
+}
+
+fn options() -> Options {
+    Options::ranges([KeyRange::Prefix("/calico/ipam/v2/handle/".into())])
+}
+
+async fn put_handles(client: &Client, numbers: std::ops::Range<usize>) {
+    for n in numbers {
+        client
+            .apply(
+                HandleKey::new(format!("h{n}")),
+                &api::ipam_model::Handle::default(),
+                None,
+            )
+            .await
+            .unwrap();
+    }
+}
+
+async fn initialised() -> (Etcd, Client) {
+    let etcd = Etcd::start().await;
+    let client = etcd.client().await;
+    Resources::new(client.clone())
+        .ensure_initialized("", "")
+        .await
+        .unwrap();
+    (etcd, client)
+}
+
+#[tokio::test]
+async fn a_snapshot_then_changes() {
+    let (etcd, client) = initialised().await;
+    put_handles(&client, 0..5).await;
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    assert_eq!(
+        follower.statuses,
+        [Status::WaitForDatastore, Status::ResyncInProgress, Status::InSync]
+    );
+    assert_eq!(follower.keys.len(), 6);
+    put_handles(&client, 5..6).await;
+    client.delete(&HandleKey::new("h0"), None).await.unwrap();
+    follower
+        .until("both changes", |f| {
+            f.keys.contains_key("/calico/ipam/v2/handle/h5") && f.deletions == 1
+        })
+        .await;
+    assert_eq!(follower.health(HealthState::InSync).await, "");
+}
+
+#[tokio::test]
+async fn an_uninitialised_store_is_waited_for() {
+    let etcd = Etcd::start().await;
+    let mut follower = Follower::start(&etcd, Options::felix());
+    let reason = follower.health(HealthState::Frozen).await;
+    assert!(reason.contains("not initialised"), "{reason}");
+    let resources = Resources::new(etcd.client().await);
+    resources.ensure_initialized("", "").await.unwrap();
+    let mut pool = IpPool {
+        metadata: ObjectMeta::named("p"),
+        ..IpPool::default()
+    };
+    pool.spec.cidr = "10.0.0.0/16".into();
+    resources.create(pool).await.unwrap();
+    follower.in_sync().await;
+    follower
+        .until("the pool", |f| f.keys.keys().any(|k| k.ends_with("/ippools/p")))
+        .await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_changes_nothing() {
+    let (mut etcd, client) = initialised().await;
+    put_handles(&client, 0..5).await;
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    etcd.kill();
+    follower.health(HealthState::WaitForDatastore).await;
+    follower.keeps_what_it_has().await;
+    etcd.run().await;
+    put_handles(&client, 7..8).await;
+    follower
+        .until("the change after the outage", |f| {
+            f.keys.contains_key("/calico/ipam/v2/handle/h7")
+        })
+        .await;
+    assert_eq!(follower.deletions, 0);
+}
+
+#[tokio::test]
+async fn a_compaction_during_an_outage_tells_only_differences() {
+    let (etcd, client) = initialised().await;
+    put_handles(&client, 0..20).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("view");
+    let mut follower = Follower::start(&etcd, options().with_snapshot(&file));
+    follower.in_sync().await;
+    follower.handle.shutdown().await;
+    assert!(file.exists());
+
+    client.delete(&HandleKey::new("h3"), None).await.unwrap();
+    put_handles(&client, 20..21).await;
+    let (header, _) = client.etcd().get("/x", None).await.unwrap();
+    etcd.etcdctl(&["compact", &header.revision.to_string()]);
+
+    let mut follower = Follower::start(&etcd, options().with_snapshot(&file));
+    follower
+        .until("the saved view", |f| f.statuses.contains(&Status::FromSnapshot))
+        .await;
+    assert_eq!(follower.keys.len(), 21);
+    let before = follower.keys.clone();
+    follower.in_sync().await;
+    assert_eq!(follower.deletions, 1);
+    let told: Vec<_> = follower
+        .keys
+        .iter()
+        .filter(|(k, r)| before.get(*k) != Some(r))
+        .collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_watch_whose_resume_point_is_compacted_lists_again() {
+    let (mut etcd, client) = initialised().await;
+    put_handles(&client, 0..5).await;
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    etcd.kill();
+    follower.health(HealthState::WaitForDatastore).await;
+    // Grow the backoff, so that the changes below happen before the syncer is back.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    etcd.run().await;
+    client.delete(&HandleKey::new("h1"), None).await.unwrap();
+    put_handles(&client, 10..40).await;
+    let (header, _) = client.etcd().get("/x", None).await.unwrap();
+    etcd.etcdctl(&["compact", &header.revision.to_string()]);
+    follower
+        .until("everything", |f| f.keys.len() == 35 && f.deletions == 1)
+        .await;
+    put_handles(&client, 50..51).await;
+    follower
+        .until("a change after it", |f| {
+            f.keys.contains_key("/calico/ipam/v2/handle/h50")
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn an_emptied_data_directory_deletes_nothing() {
+    let (mut etcd, client) = initialised().await;
+    put_handles(&client, 0..30).await;
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    etcd.kill();
+    etcd.empty();
+    etcd.run().await;
+    let reason = follower.health(HealthState::Frozen).await;
+    assert!(reason.contains("went back"), "{reason}");
+    // Also when someone initialises the empty store.
+    Resources::new(client.clone())
+        .ensure_initialized("", "")
+        .await
+        .unwrap();
+    follower.keeps_what_it_has().await;
+    assert_eq!(follower.deletions, 0);
+    assert_eq!(follower.keys.len(), 31);
+
+    follower.handle.accept_new_history();
+    follower
+        .until("the new history", |f| f.keys.len() == 1 && f.deletions == 30)
+        .await;
+    follower.health(HealthState::InSync).await;
+}
+
+#[tokio::test]
+async fn a_prefix_deleted_at_once_deletes_nothing() {
+    let (etcd, client) = initialised().await;
+    put_handles(&client, 0..30).await;
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    client.clean().await.unwrap();
+    let reason = follower.health(HealthState::Frozen).await;
+    assert!(reason.contains("ClusterInformation"), "{reason}");
+    follower.keeps_what_it_has().await;
+    assert_eq!(follower.deletions, 0);
+    // Initialised again, the store is believed.
+    put_handles(&client, 0..2).await;
+    Resources::new(client.clone())
+        .ensure_initialized("", "")
+        .await
+        .unwrap();
+    follower
+        .until("the store's state", |f| f.keys.len() == 3 && f.deletions == 28)
+        .await;
+}
+
+#[tokio::test]
+async fn a_lock_freezes_the_view() {
+    let (etcd, client) = initialised().await;
+    put_handles(&client, 0..3).await;
+    let resources = Resources::new(client.clone());
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    let ready = |ready: bool| {
+        let resources = resources.clone();
+        async move {
+            resources
+                .modify::<ClusterInformation>("", "default", |c| {
+                    c.spec.datastore_ready = Some(ready);
+                    true
+                })
+                .await
+                .unwrap();
+        }
+    };
+    ready(false).await;
+    let reason = follower.health(HealthState::Frozen).await;
+    assert!(reason.contains("datastoreReady: false"), "{reason}");
+    client.delete(&HandleKey::new("h0"), None).await.unwrap();
+    follower.keeps_what_it_has().await;
+    ready(true).await;
+    follower.until("the deletion", |f| f.deletions == 1).await;
+}
+
+#[tokio::test]
+async fn a_slow_consumer_loses_no_last_state() {
+    let (etcd, client) = initialised().await;
+    let mut slow = options();
+    slow.channel_batches = 1;
+    slow.batch_updates_max = 2;
+    let mut follower = Follower::start(&etcd, slow);
+    follower.in_sync().await;
+    let mut last = BTreeMap::new();
+    for round in 0..40 {
+        for n in 0..5 {
+            let mut value = api::ipam_model::Handle::default();
+            value.block.insert("10.0.0.0/26".into(), round);
+            let key = HandleKey::new(format!("h{n}"));
+            let kv = client.apply(key.clone(), &value, None).await.unwrap();
+            last.insert(key.path(), kv.revision);
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(follower.handle.pending() <= 6, "{}", follower.handle.pending());
+    follower
+        .until("the last states", |f| {
+            last.iter().all(|(k, r)| f.keys.get(k) == Some(r))
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn large_answers_come_in_fragments() {
+    let (mut etcd, _client) = initialised().await;
+    let mut follower = Follower::start(&etcd, options());
+    follower.in_sync().await;
+    etcd.kill();
+    follower.health(HealthState::WaitForDatastore).await;
+    // Grow the backoff: what is written before the syncer is back comes as one answer, above etcd's 2 MiB a fragment.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    etcd.run().await;
+    for name in ["a", "b", "c"] {
+        big_transaction(&etcd, name).await;
+    }
+    follower
+        .until("all keys of the transactions", |f| f.keys.len() == 181)
+        .await;
+}
+
+/// Sixty keys of 20 kB in one revision, made by a transaction through etcdctl.
+async fn big_transaction(etcd: &Etcd, name: &str) {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let padding = "x".repeat(20_000);
+    let mut text = "\n".to_owned();
+    for n in 0..60 {
+        text.push_str(&format!(
+            "put /calico/ipam/v2/handle/{name}{n} '{{\"pad\":\"{padding}\"}}'\n"
+        ));
+    }
+    text.push_str("\n\n");
+    let endpoint = etcd.endpoint();
+    let output = tokio::task::spawn_blocking(move || {
+        let mut child = Command::new("etcdctl")
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &endpoint, "txn"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    })
+    .await
+    .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
