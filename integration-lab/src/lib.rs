@@ -9,6 +9,7 @@ pub mod node;
 pub mod observe;
 pub mod provision;
 pub mod running;
+pub mod scenario;
 pub mod state;
 pub(crate) mod sys;
 pub mod topology;

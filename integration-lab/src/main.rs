@@ -1,5 +1,6 @@
 //! `lab`: runs a containerlab topology in namespaces.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,10 +9,11 @@ use integration_lab::commands;
 use integration_lab::deploy;
 use integration_lab::node::{enter, holder};
 use integration_lab::running::RunningLab;
+use integration_lab::scenario::{self, Scenario};
 use integration_lab::state::{STATE_DIR_DEFAULT, StateDir};
 use integration_lab::topology::Topology;
 use integration_lab::traffic::{self, Traffic};
-use integration_lab::verify;
+use integration_lab::verify::{self, Report};
 
 /// Runs a containerlab topology in network, mount and process namespaces of this machine.
 #[derive(Parser)]
@@ -72,6 +74,14 @@ enum CommandLine {
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
+    /// End a node with all its interfaces and make it again.
+    Restart {
+        /// Name of the lab; the only one if absent.
+        #[arg(long)]
+        lab: Option<String>,
+        /// The node.
+        node: String,
+    },
     /// Show the logs of a node.
     Logs {
         /// Name of the lab; the only one if absent.
@@ -84,6 +94,10 @@ enum CommandLine {
     Verify {
         #[command(flatten)]
         which: Which,
+        /// Let something happen first: agent-restart, tor-loss-process, tor-loss-silent, tor-loss-namespace,
+        /// workload-readd, policy-change, or all, one after the other.
+        #[arg(long)]
+        scenario: Option<String>,
         /// How to print: text or json.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -109,7 +123,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let state = StateDir::new(&cli.state_dir);
-    let mut progress = |line: &str| println!("lab: {line}");
+    let mut progress = |line: &str| {
+        // Whoever reads may go away (`lab up | head`): the work goes on.
+        let _ = writeln!(std::io::stdout(), "lab: {line}");
+    };
     match cli.command {
         CommandLine::Up { topology, name, keep } => {
             let topology = Topology::load(&topology, name.as_deref())?;
@@ -121,7 +138,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         CommandLine::Status(which) => {
             let name = commands::lab_name(&state, which.lab.as_deref(), which.topology.as_deref())?;
-            print!("{}", commands::status(&state, &name)?);
+            write!(std::io::stdout(), "{}", commands::status(&state, &name)?)?;
         }
         CommandLine::Exec {
             lab,
@@ -134,24 +151,56 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let spec = enter::enter(&holder, netns.as_deref())?;
             return Ok(ExitCode::from(enter::exit_code(enter::run(&spec, &command)?)));
         }
+        CommandLine::Restart { lab, node } => {
+            let name = commands::lab_name(&state, lab.as_deref(), None)?;
+            let lab = RunningLab::open(&state, &name)?;
+            deploy::end_node(&lab, &node)?;
+            deploy::restart_node(&lab, &node)?;
+        }
         CommandLine::Logs { lab, node } => {
             let name = commands::lab_name(&state, lab.as_deref(), None)?;
             commands::logs(&state, &name, &node, &mut std::io::stdout().lock())?;
         }
-        CommandLine::Verify { which, output } => {
+        CommandLine::Verify {
+            which,
+            scenario,
+            output,
+        } => {
             let name = commands::lab_name(&state, which.lab.as_deref(), which.topology.as_deref())?;
-            let report = verify::verify(&RunningLab::open(&state, &name)?)?;
-            match output {
-                Output::Text => println!("{report}"),
-                Output::Json => println!("{}", report.to_json()?),
+            let lab = RunningLab::open(&state, &name)?;
+            let Some(scenario) = scenario else {
+                return show(&verify::verify(&lab)?, output);
+            };
+            let mut code = ExitCode::SUCCESS;
+            // Progress goes to standard error: standard output is the report alone.
+            let mut progress = |line: &str| eprintln!("lab: {line}");
+            for scenario in Scenario::named(&scenario)? {
+                progress(&format!("scenario {scenario}"));
+                let result = show(&scenario::run(&lab, scenario, &mut progress)?, output)?;
+                if result != ExitCode::SUCCESS {
+                    code = result;
+                }
             }
-            if report.differences().next().is_some() {
-                return Ok(ExitCode::FAILURE);
-            }
+            return Ok(code);
         }
         CommandLine::Traffic(traffic) => traffic::run(traffic)?,
         CommandLine::Unshare { spec } => holder::unshare_and_spawn(&spec)?,
         CommandLine::Holder { spec } => holder::run(&spec)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a report; differences make the exit code.
+fn show(report: &Report, output: Output) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match output {
+        Output::Text => writeln!(out, "{report}")?,
+        Output::Json => writeln!(out, "{}", report.to_json()?)?,
+    }
+    let same = report.differences().next().is_none();
+    Ok(if same {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

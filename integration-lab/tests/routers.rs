@@ -78,6 +78,14 @@ fn bird_frr_and_gobgp_establish_a_session_a_family_and_down_leaves_nothing() {
     let unknown = lab.run(&["exec", "--lab", &lab.name, "nobody", "--", "true"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("collector, mgmt-switch, spine"));
 
+    // A router that is lost with its interfaces comes back, its neighbours' ends of the links too.
+    lab.ok(&["restart", "--lab", &lab.name, "tor1"]);
+    eventually(30, || {
+        let spine = lab.exec("spine", &["birdc", "show", "protocols"]);
+        let established = lines_with(&spine, "Established").len();
+        (established != 6).then(|| format!("after the restart of tor1 {established} of 6 sessions:\n{spine}"))
+    });
+
     assert_eq!(lab.holders().len(), 5, "four nodes and the switch");
     lab.ok(&["down", "--lab", &lab.name]);
     assert_eq!(lab.holders(), Vec::<i32>::new());

@@ -13,7 +13,7 @@ use super::down::remove;
 use super::links::Batch;
 use crate::node::{NodeSpec, holder};
 use crate::state::{LabDir, ProcessIdentity, StateDir};
-use crate::topology::{Node, SWITCH, Topology};
+use crate::topology::{MGMT_INTERFACE, Node, SWITCH, Topology};
 
 /// Receives one line a step.
 pub type Progress<'a> = &'a mut dyn FnMut(&str);
@@ -66,20 +66,7 @@ fn build(dir: &LabDir, state: &StateDir, topology: &Topology, progress: Progress
     }
     wiring.run_in(&switch).context("links")?;
     for (name, node) in &topology.nodes {
-        let mut local = Batch::default();
-        local.addresses(&with_lengths(&node.mgmt, &topology.mgmt));
-        local.set_up(crate::topology::MGMT_INTERFACE);
-        for end in topology
-            .links
-            .iter()
-            .flat_map(|l| &l.ends)
-            .filter(|e| e.node == *name)
-        {
-            local.set_up(&end.interface);
-        }
-        local
-            .run_in(holder_of(&holders, name)?)
-            .with_context(|| format!("interfaces of node {name}"))?;
+        bring_up_interfaces(topology, name, node, holder_of(&holders, name)?)?;
     }
     progress(&format!(
         "links: {}, and a management network {}",
@@ -97,8 +84,31 @@ fn build(dir: &LabDir, state: &StateDir, topology: &Topology, progress: Progress
     Ok(())
 }
 
+/// Sets the interfaces of a node up and gives the management interface its addresses.
+pub(super) fn bring_up_interfaces(
+    topology: &Topology,
+    name: &str,
+    node: &Node,
+    holder: &ProcessIdentity,
+) -> anyhow::Result<()> {
+    let mut local = Batch::default();
+    local.addresses(&with_lengths(&node.mgmt, &topology.mgmt));
+    local.set_up(MGMT_INTERFACE);
+    for end in topology
+        .links
+        .iter()
+        .flat_map(|l| &l.ends)
+        .filter(|e| e.node == name)
+    {
+        local.set_up(&end.interface);
+    }
+    local
+        .run_in(holder)
+        .with_context(|| format!("interfaces of node {name}"))
+}
+
 /// Starts one node's holder and lets it live on. Without a node it is the lab's own switch.
-fn start_node(
+pub(super) fn start_node(
     dir: &LabDir,
     topology: &Topology,
     name: &str,
@@ -154,7 +164,7 @@ fn join(networks: &[IpNet]) -> String {
 }
 
 /// A node's entrypoint and cmd, in the background: in a container they would be its first process.
-fn start_command(state: &StateDir, lab: &str, name: &str, node: &Node) -> anyhow::Result<()> {
+pub(super) fn start_command(state: &StateDir, lab: &str, name: &str, node: &Node) -> anyhow::Result<()> {
     if node.command.is_empty() {
         return Ok(());
     }

@@ -8,8 +8,13 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 
-use super::file::{At, LabFile, PendingText, SpeakerText, WorkloadText, WorkloadsFile};
-use super::{Fabric, PendingAffinity, Rack, Session, SessionEnd, Speaker, SpeakerKind, Workload, expect};
+use super::file::{
+    At, LabFile, PendingText, ScenariosText, SpeakerText, WorkloadText, WorkloadsFile, existing,
+};
+use super::{
+    Fabric, PendingAffinity, PolicyChange, Rack, Scenarios, Session, SessionEnd, Speaker, SpeakerKind,
+    Workload, expect,
+};
 use crate::topology::{Topology, TopologyError};
 
 /// The kernel's limit of a process name, which /proc/PID/comm shows.
@@ -65,6 +70,10 @@ pub(super) fn build(
             "the CNI configuration must be a JSON object",
         ));
     }
+    let scenarios = match lab.scenarios {
+        Some(text) => Some(scenarios(At { file: path }, text, &built, &speakers, &racks)?),
+        None => None,
+    };
     let fabric = Fabric {
         file: path.to_path_buf(),
         store_node: lab.store.node.value,
@@ -77,6 +86,7 @@ pub(super) fn build(
         hold_time_s: lab.hold_time_s,
         racks,
         pending_affinities,
+        scenarios,
         cni,
         workloads: built,
         expectations,
@@ -197,6 +207,64 @@ fn pending(
     Ok(PendingAffinity {
         host: text.value.host.clone(),
         block,
+    })
+}
+
+fn scenarios(
+    at: At,
+    text: Spanned<ScenariosText>,
+    workloads: &[Workload],
+    speakers: &IndexMap<String, Speaker>,
+    racks: &IndexMap<String, Rack>,
+) -> Result<Scenarios, TopologyError> {
+    let (line, text) = (text.defined.line(), text.value);
+    let change = &text.policy_change;
+    for name in [
+        &text.stream.from,
+        &text.stream.to,
+        &text.workload_readd,
+        &change.from,
+        &change.to,
+    ] {
+        if !workloads.iter().any(|w| w.name == *name) {
+            return Err(at.error(line, "scenarios", format!("there is no workload {name:?}")));
+        }
+    }
+    let no_agent = |host: &&String| speakers.get(*host).is_none_or(|s| s.kind != SpeakerKind::Agent);
+    if let Some(host) = text.agent_restart.iter().find(no_agent) {
+        return Err(at.error(
+            line,
+            "scenarios.agent-restart",
+            format!("{host:?} does not run the agent"),
+        ));
+    }
+    if !racks.contains_key(&text.tor_loss) {
+        return Err(at.error(
+            line,
+            "scenarios.tor-loss",
+            format!("there is no rack {:?}", text.tor_loss),
+        ));
+    }
+    if change.probe.port().is_none() {
+        return Err(at.error(
+            line,
+            "scenarios.policy-change.probe",
+            "only tcp80 and tcp81 can be timed",
+        ));
+    }
+    let directory = at.file.parent().unwrap_or(Path::new("/"));
+    Ok(Scenarios {
+        policy_change: PolicyChange {
+            from: change.from.clone(),
+            to: change.to.clone(),
+            probe: change.probe,
+            allow: existing(at, directory, "scenarios.policy-change.allow", &change.allow)?,
+            deny: existing(at, directory, "scenarios.policy-change.deny", &change.deny)?,
+        },
+        stream: text.stream,
+        agent_restart: text.agent_restart,
+        tor_loss: text.tor_loss,
+        workload_readd: text.workload_readd,
     })
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::Spanned;
 
 use super::expect::ExpectText;
-use super::{Fabric, Pools, Rack, SpeakerKind, check};
+use super::{Fabric, Pools, Probe, Rack, SpeakerKind, StreamPair, check};
 use crate::topology::{Topology, TopologyError};
 
 /// Largest file that is read, in bytes.
@@ -32,7 +32,29 @@ pub(super) struct LabFile {
     pub(super) racks: IndexMap<String, Spanned<Rack>>,
     #[serde(default)]
     pub(super) pending_affinities: Vec<Spanned<PendingText>>,
+    #[serde(default)]
+    pub(super) scenarios: Option<Spanned<ScenariosText>>,
     pub(super) workloads: Spanned<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ScenariosText {
+    pub(super) stream: StreamPair,
+    pub(super) agent_restart: Vec<String>,
+    pub(super) tor_loss: String,
+    pub(super) workload_readd: String,
+    pub(super) policy_change: PolicyChangeText,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PolicyChangeText {
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) probe: Probe,
+    pub(super) allow: Spanned<PathBuf>,
+    pub(super) deny: Spanned<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -149,7 +171,7 @@ fn read(path: &Path) -> Result<String, TopologyError> {
 }
 
 /// A path relative to the file that names it, which must exist.
-fn existing(
+pub(super) fn existing(
     at: At,
     directory: &Path,
     field: &str,

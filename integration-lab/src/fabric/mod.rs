@@ -42,6 +42,8 @@ pub struct Fabric {
     pub racks: IndexMap<String, Rack>,
     /// Affinities written as pending.
     pub pending_affinities: Vec<PendingAffinity>,
+    /// What the scenarios act on.
+    pub scenarios: Option<Scenarios>,
     /// Configuration of the CNI plugin, without labels and pools.
     pub cni: serde_json::Value,
     /// In the order of their creation.
@@ -135,6 +137,46 @@ pub struct Workload {
     pub pools: Pools,
     /// Whether its addresses must come from blocks of other hosts.
     pub borrowed: bool,
+}
+
+/// What the scenarios act on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenarios {
+    /// The pair of workloads between which traffic must survive an agent's restart: any protocol is allowed.
+    pub stream: StreamPair,
+    /// Hosts whose agents are killed and restarted, one after the other.
+    pub agent_restart: Vec<String>,
+    /// The rack that loses its router.
+    pub tor_loss: String,
+    /// The workload that is deleted and made again.
+    pub workload_readd: String,
+    /// A change of policy and its way back.
+    pub policy_change: PolicyChange,
+}
+
+/// Source and destination of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StreamPair {
+    /// The sender.
+    pub from: String,
+    /// The receiver.
+    pub to: String,
+}
+
+/// A policy whose application turns a denied TCP probe into an allowed one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyChange {
+    /// The client.
+    pub from: String,
+    /// The server.
+    pub to: String,
+    /// What is denied before.
+    pub probe: Probe,
+    /// File that allows it.
+    pub allow: PathBuf,
+    /// File that denies it again.
+    pub deny: PathBuf,
 }
 
 /// A pool a family, by name.

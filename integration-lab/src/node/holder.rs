@@ -105,8 +105,7 @@ pub fn unshare_and_spawn(spec_file: &Path) -> anyhow::Result<()> {
         .arg(spec_file)
         .spawn()
         .context("starting the second step")?;
-    println!("pid {}", child.id());
-    Ok(())
+    writeln!(std::io::stdout(), "pid {}", child.id()).context("telling the holder's pid")
 }
 
 /// Second step, pid 1 of the node: make its file system, wait to be released, then reap for ever.
@@ -126,7 +125,7 @@ pub fn run(spec_file: &Path) -> anyhow::Result<()> {
     if !up.success() {
         bail!("ip link set lo up: {up}");
     }
-    println!("ready");
+    writeln!(std::io::stdout(), "ready").context("telling that the node is made")?;
 
     let mut line = String::new();
     std::io::stdin()

@@ -4,6 +4,7 @@
 pub mod enter;
 pub mod holder;
 mod mounts;
+pub mod processes;
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -1,12 +1,16 @@
 //! What runs in workloads: servers that say who they are, probes, and streams that notice every lost packet.
 //! Hidden subcommands of `lab`, so that nothing else has to be installed in a node.
 
+pub mod flips;
 pub mod probe;
 pub mod serve;
 pub mod tcp;
 pub mod udp;
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Context;
 
 use clap::Subcommand;
 
@@ -57,6 +61,18 @@ pub enum Traffic {
         #[arg(long)]
         seconds: u32,
     },
+    /// Try a TCP port again and again and print when it opened and closed.
+    Flips {
+        /// Address of the server.
+        #[arg(long)]
+        to: IpAddr,
+        /// Its port.
+        #[arg(long)]
+        port: u16,
+        /// For how long.
+        #[arg(long)]
+        seconds: u32,
+    },
     /// Receive one TCP connection to its end.
     TcpReceive {
         /// Port to listen on.
@@ -76,11 +92,12 @@ pub fn run(traffic: Traffic) -> anyhow::Result<()> {
         Traffic::UdpSend { to, rate, seconds } => print(&udp::send(to, rate, seconds)?),
         Traffic::UdpReceive { listen, seconds } => print(&udp::receive(listen, seconds)?),
         Traffic::TcpSend { to, port, seconds } => print(&tcp::send(SocketAddr::new(to, port), seconds)?),
+        Traffic::Flips { to, port, seconds } => print(&flips::watch(SocketAddr::new(to, port), seconds)?),
         Traffic::TcpReceive { port, seconds } => print(&tcp::receive(port, seconds)?),
     }
 }
 
-fn print<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+pub(crate) fn print<T: serde::Serialize>(value: &T) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(value)?).context("printing the result")
 }

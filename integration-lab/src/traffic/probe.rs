@@ -60,8 +60,7 @@ pub fn run() -> anyhow::Result<()> {
             .map(|t| t.join().unwrap_or_else(failed))
             .collect()
     });
-    println!("{}", serde_json::to_string(&seen)?);
-    Ok(())
+    super::print(&seen)
 }
 
 fn probe(target: &Target) -> Seen {

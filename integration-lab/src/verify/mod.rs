@@ -19,16 +19,22 @@ const SETTLE_MAX: Duration = Duration::from_secs(45);
 
 /// Looks at the whole fabric.
 pub fn verify(lab: &RunningLab) -> anyhow::Result<Report> {
-    let fabric = lab.fabric()?;
     let mut report = Report::default();
+    verify_into(lab, &mut report)?;
+    Ok(report)
+}
+
+/// The same, added to what a scenario has found.
+pub fn verify_into(lab: &RunningLab, report: &mut Report) -> anyhow::Result<()> {
+    let fabric = lab.fabric()?;
     // What has not settled in time is judged as it is: the checks below say what is wrong.
     let _ = eventually(SETTLE_MAX, || all_established(lab, fabric));
     let _ = eventually(SETTLE_MAX, || routes::settled(lab, fabric));
-    sessions::check(lab, fabric, &mut report);
+    sessions::check(lab, fabric, report);
     let ipam = IpamView::read(lab, fabric)?;
-    store::check(lab, fabric, &ipam, &mut report)?;
-    routes::check(lab, fabric, &ipam, &mut report);
-    routes::print(lab, fabric, &mut report);
-    matrix::check(lab, fabric, &mut report)?;
-    Ok(report)
+    store::check(lab, fabric, &ipam, report)?;
+    routes::check(lab, fabric, &ipam, report);
+    routes::print(lab, fabric, report);
+    matrix::check(lab, fabric, report)?;
+    Ok(())
 }

@@ -1,0 +1,153 @@
+//! Scenarios: something happens to a fabric that is up, its effect is measured, and afterwards everything must
+//! hold as before.
+
+mod agent_restart;
+mod policy_change;
+mod tor_loss;
+mod workload_readd;
+
+use std::str::FromStr;
+
+use anyhow::{Context, bail};
+
+use crate::deploy::Progress;
+use crate::fabric::{Fabric, Scenarios, SpeakerKind};
+use crate::node::processes;
+use crate::running::RunningLab;
+use crate::verify::{Report, verify_into};
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// An agent is killed and started again under traffic.
+    AgentRestart,
+    /// The router process of a rack dies.
+    TorLossProcess,
+    /// The router of a rack falls silent with its links up.
+    TorLossSilent,
+    /// The router of a rack disappears with all its interfaces.
+    TorLossNamespace,
+    /// A workload is deleted and made again.
+    WorkloadReadd,
+    /// A policy is changed and changed back.
+    PolicyChange,
+}
+
+impl Scenario {
+    /// All of them, by name.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("agent-restart", Self::AgentRestart),
+        ("tor-loss-process", Self::TorLossProcess),
+        ("tor-loss-silent", Self::TorLossSilent),
+        ("tor-loss-namespace", Self::TorLossNamespace),
+        ("workload-readd", Self::WorkloadReadd),
+        ("policy-change", Self::PolicyChange),
+    ];
+
+    /// The scenarios that a name stands for: one, or `all`.
+    pub fn named(name: &str) -> anyhow::Result<Vec<Self>> {
+        if name == "all" {
+            return Ok(Self::ALL.iter().map(|(_, s)| *s).collect());
+        }
+        name.parse().map(|s| vec![s])
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> anyhow::Result<Self> {
+        let known = Self::ALL.iter().find(|(n, _)| *n == name).map(|(_, s)| *s);
+        known.with_context(|| {
+            let names: Vec<&str> = Self::ALL.iter().map(|(n, _)| *n).collect();
+            format!(
+                "there is no scenario {name:?}: there are {} and all",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+impl std::fmt::Display for Scenario {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = Self::ALL.iter().find(|(_, s)| s == self).map_or("", |(n, _)| n);
+        f.write_str(name)
+    }
+}
+
+/// Runs a scenario and then the whole of `verify`; both are in the report.
+pub fn run(lab: &RunningLab, scenario: Scenario, progress: Progress) -> anyhow::Result<Report> {
+    let fabric = lab.fabric()?;
+    let acted_on = fabric.scenarios.as_ref().context("lab.yml has no scenarios")?;
+    let mut report = Report::default();
+    let stage = Stage {
+        lab,
+        fabric,
+        acted_on,
+    };
+    match scenario {
+        Scenario::AgentRestart => agent_restart::run(&stage, &mut report, progress),
+        Scenario::TorLossProcess => tor_loss::run(&stage, tor_loss::Loss::Process, &mut report, progress),
+        Scenario::TorLossSilent => tor_loss::run(&stage, tor_loss::Loss::Silent, &mut report, progress),
+        Scenario::TorLossNamespace => tor_loss::run(&stage, tor_loss::Loss::Namespace, &mut report, progress),
+        Scenario::WorkloadReadd => workload_readd::run(&stage, &mut report, progress),
+        Scenario::PolicyChange => policy_change::run(&stage, &mut report, progress),
+    }
+    .with_context(|| format!("scenario {scenario}"))?;
+    verify_into(lab, &mut report)?;
+    Ok(report)
+}
+
+/// What a scenario works with.
+struct Stage<'a> {
+    lab: &'a RunningLab,
+    fabric: &'a Fabric,
+    acted_on: &'a Scenarios,
+}
+
+impl Stage<'_> {
+    /// Kills every process of a node's speaker.
+    fn kill_speaker(&self, node: &str) -> anyhow::Result<()> {
+        let speaker = self
+            .fabric
+            .speakers
+            .get(node)
+            .with_context(|| format!("{node} runs no speaker"))?;
+        let holder = self.lab.dir.live_holder(node)?;
+        for name in &speaker.processes {
+            let running = processes::named(&holder, name);
+            if running.is_empty() {
+                bail!("{node}: no process {name} to kill");
+            }
+            for process in running {
+                process.kill_and_wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts those processes of a node's speaker that do not run.
+    fn start_speaker(&self, node: &str) -> anyhow::Result<()> {
+        let speaker = self
+            .fabric
+            .speakers
+            .get(node)
+            .with_context(|| format!("{node} runs no speaker"))?;
+        let start: Vec<&str> = speaker.start.iter().map(String::as_str).collect();
+        self.lab.run(node, &start).map(|_| ())
+    }
+
+    /// The nodes between the racks: every BIRD that is no rack's router.
+    fn spines(&self) -> impl Iterator<Item = &str> {
+        let is_tor = |node: &String| self.fabric.racks.values().any(|r| r.tor == *node);
+        let birds = self
+            .fabric
+            .speakers
+            .iter()
+            .filter(|(_, s)| s.kind == SpeakerKind::Bird);
+        birds
+            .map(|(n, _)| n)
+            .filter(move |n| !is_tor(n))
+            .map(String::as_str)
+    }
+}
