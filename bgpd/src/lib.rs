@@ -3,6 +3,7 @@
 pub mod config;
 pub mod policy;
 pub mod rib;
+pub mod rpc;
 pub mod session;
 pub mod speaker;
 pub mod wire;
