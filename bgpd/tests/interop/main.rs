@@ -1,0 +1,14 @@
+//! Sessions of the daemon with routers that others wrote, in network namespaces of each test's own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+
+mod net;
+mod ours;
+mod routers;
+
+mod daemon;
+mod sessions;

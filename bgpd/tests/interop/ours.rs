@@ -1,0 +1,96 @@
+//! The daemon under test.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bgpd_proto::v1::bgp_client::BgpClient;
+use bgpd_proto::v1::{ListPeersRequest, ListRoutesRequest, Peer, Route};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::net::{Netns, Process};
+
+pub(crate) struct Bgpd {
+    pub(crate) process: Process,
+    api: PathBuf,
+    file: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Bgpd {
+    /// Starts it with a configuration, whose `[global]` gets the API's path.
+    pub(crate) fn start(netns: &Netns, directory: &std::path::Path, config: &str, options: &str) -> Self {
+        let api = directory.join("api.sock");
+        let file = directory.join("bgpd.toml");
+        std::fs::write(&file, with_api(config, &api)).unwrap();
+        let line = format!(
+            "{} --log bgpd=debug --config {} {options}",
+            env!("CARGO_BIN_EXE_bgpd"),
+            file.display()
+        );
+        let process = netns.spawn(&line, &directory.join("bgpd.log"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            process,
+            api,
+            file,
+            runtime,
+        }
+    }
+
+    /// Gives it another configuration.
+    pub(crate) fn reload(&self, config: &str) {
+        std::fs::write(&self.file, with_api(config, &self.api)).unwrap();
+        self.process.signal("HUP");
+    }
+
+    fn client(&self) -> Option<BgpClient<Channel>> {
+        let endpoint = Endpoint::from_shared(format!("unix://{}", self.api.display())).unwrap();
+        let endpoint = endpoint.timeout(Duration::from_secs(5));
+        self.runtime.block_on(endpoint.connect()).ok().map(BgpClient::new)
+    }
+
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let Some(mut client) = self.client() else {
+            return Vec::new();
+        };
+        let answer = self.runtime.block_on(client.list_peers(ListPeersRequest {}));
+        answer.map(|answer| answer.into_inner().peers).unwrap_or_default()
+    }
+
+    pub(crate) fn peer(&self, address: &str) -> Option<Peer> {
+        self.peers().into_iter().find(|peer| peer.address == address)
+    }
+
+    pub(crate) fn is_established(&self, address: &str) -> bool {
+        self.peer(address).is_some_and(|peer| peer.state == "Established")
+    }
+
+    pub(crate) fn routes(&self, view: &str, peer: &str) -> Vec<Route> {
+        let Some(mut client) = self.client() else {
+            return Vec::new();
+        };
+        let request = ListRoutesRequest {
+            view: view.to_owned(),
+            peer: peer.to_owned(),
+            prefix: String::new(),
+        };
+        let answer = self.runtime.block_on(client.list_routes(request));
+        answer
+            .map(|answer| answer.into_inner().routes)
+            .unwrap_or_default()
+    }
+
+    /// The best route of a prefix.
+    pub(crate) fn best(&self, prefix: &str) -> Option<Route> {
+        self.routes("best", "")
+            .into_iter()
+            .find(|route| route.prefix == prefix && route.best)
+    }
+}
+
+fn with_api(config: &str, api: &std::path::Path) -> String {
+    config.replacen("[global]", &format!("[global]\napi = {api:?}"), 1)
+}
