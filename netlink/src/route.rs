@@ -495,6 +495,8 @@ pub struct RouteFilter {
     pub protocol: Option<u8>,
     /// Only routes whose (first) way out is this interface.
     pub interface: Option<u32>,
+    /// Only this kind.
+    pub kind: Option<RouteKind>,
 }
 
 impl RouteFilter {
@@ -520,6 +522,7 @@ impl RouteFilter {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::from(family.number());
         message.header.protocol = RouteProtocol::from(self.protocol.unwrap_or(0));
+        message.header.kind = self.kind.map_or(RouteType::Unspec, RouteKind::number);
         if let Some(table) = self.table {
             message.header.table = u8::try_from(table).unwrap_or(0);
             message.attributes.push(RouteAttribute::Table(table));

@@ -1,0 +1,459 @@
+//! The driver's thread: listens to callers, to the kernel's link changes and to two timers, and carries
+//! out the plan in batches.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use netlink::{
+    AsyncMonitor, Connection, Event, Group, Monitor, NetNs, Refusal as KernelRefusal, Request, Route,
+    RouteFilter, RouteKind, protocol, sysctl,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tracing::{debug, info, warn};
+
+use super::objects::Objects;
+use super::plan::{Change, Guard, Plan, Task, Wanted};
+use super::resolve::Resolver;
+use super::status::Refusal;
+use super::{FibSettings, NEXT_HOP_ID_FIRST, Shared, lock};
+use crate::rib::{FibChange, NextHopInterest};
+use crate::wire::{Family, Prefix};
+
+/// Prefixes in one batch: between two, the inbox is looked at.
+const BATCH_PREFIXES_MAX: usize = 4096;
+/// Link changes come in bursts: they are acted on after this long without another one.
+const LINK_QUIET_TIME: Duration = Duration::from_millis(50);
+/// ... but after this many events at the latest.
+const LINK_EVENTS_MAX: usize = 1000;
+/// After a failure to talk to the kernel, everything is read again after this long.
+const RETRY_TIME: Duration = Duration::from_secs(1);
+/// With more routes of ours than this, routes that take precedence are looked for only with each read-back
+/// and link change: the kernel walks its whole table for each look.
+const GUARD_LOOK_ROUTES_MAX: usize = 20_000;
+/// Times that a prefix is tried again in one round, when the kernel has changed in between.
+const ROUNDS_MAX: usize = 3;
+
+pub(super) struct Driver {
+    settings: FibSettings,
+    netns: NetNs,
+    netlink: Connection,
+    monitor: Option<Monitor>,
+    shared: Arc<Shared>,
+    plan: Plan,
+    objects: Objects,
+    uses_objects: bool,
+    has_set_compat_mode: bool,
+    resolver: Resolver,
+    error: Option<String>,
+    done: u64,
+    stop: bool,
+}
+
+/// What a turn of the loop must look at besides the inbox.
+#[derive(Clone, Copy, Debug, Default)]
+struct Look {
+    links: bool,
+    routes: bool,
+    next_hops: bool,
+}
+
+impl Driver {
+    pub(super) fn open(
+        settings: FibSettings,
+        netns: &NetNs,
+        shared: Arc<Shared>,
+    ) -> Result<Self, netlink::Error> {
+        // First the subscription: what changes while the state is read is told after it.
+        let monitor = Monitor::open_in(netns, &[Group::Links, Group::Addresses])?;
+        let mut driver = Self {
+            netns: netns.run(NetNs::current)??,
+            netlink: Connection::open_in(netns)?,
+            monitor: Some(monitor),
+            shared,
+            plan: Plan::new(settings.protocol, settings.table),
+            objects: Objects::new(NEXT_HOP_ID_FIRST, settings.protocol),
+            uses_objects: settings.next_hop_objects,
+            has_set_compat_mode: false,
+            resolver: Resolver::default(),
+            error: None,
+            done: 0,
+            stop: false,
+            settings,
+        };
+        driver.look(Look { links: true, routes: true, next_hops: false })?;
+        driver.report();
+        Ok(driver)
+    }
+
+    pub(super) fn run(mut self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let served = match runtime {
+            Ok(runtime) => runtime.block_on(self.serve()),
+            Err(error) => Err(netlink::Error::Io { action: "start the driver's runtime".into(), source: error }),
+        };
+        if let Err(error) = served {
+            warn!(%error, "the kernel routes' driver has stopped; routes stay as they are");
+            self.error = Some(error.to_string());
+        }
+        self.report();
+    }
+
+    async fn serve(&mut self) -> Result<(), netlink::Error> {
+        let Some(monitor) = self.monitor.take() else { return Ok(()) };
+        let mut monitor = monitor.into_async()?;
+        let shared = Arc::clone(&self.shared);
+        let mut lookup = tokio::time::interval(self.settings.lookup_interval.max(Duration::from_millis(1)));
+        let mut read_back = tokio::time::interval(self.settings.read_back_interval.max(Duration::from_millis(1)));
+        lookup.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        read_back.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        read_back.reset(); // all was read a moment ago
+        let mut retry = None;
+        while !self.stop {
+            let mut look = Look::default();
+            let wait_retry = tokio::time::sleep(retry.unwrap_or(self.settings.read_back_interval));
+            tokio::select! {
+                () = shared.wake.notified() => {}
+                event = monitor.next() => {
+                    let event = event?;
+                    look.links = matters(&event);
+                    look.links |= settle(&mut monitor).await?;
+                    look.routes = look.links;
+                }
+                _ = lookup.tick() => look.next_hops = true,
+                _ = read_back.tick() => look.routes = true,
+                () = wait_retry, if retry.is_some() => {
+                    look = Look { links: true, routes: true, next_hops: true };
+                }
+            }
+            retry = self.turn(look).err().map(|error| {
+                warn!(%error, "kernel routes: everything is read again");
+                self.error = Some(error.to_string());
+                RETRY_TIME
+            });
+            if retry.is_none() {
+                self.error = None;
+            }
+            self.report();
+        }
+        Ok(())
+    }
+
+    /// Look, take what callers want, and carry it out.
+    fn turn(&mut self, look: Look) -> Result<(), netlink::Error> {
+        let mut received = self.take_inbox()?;
+        self.look(look)?;
+        // Stopping ends at a batch's end.
+        while !self.stop {
+            if self.carry_out()? {
+                self.done = received;
+                break;
+            }
+            received = self.take_inbox()?;
+            self.report();
+        }
+        let used = self.plan.used_groups();
+        let unused = self.objects.unused(&used, self.plan.is_swept());
+        self.change_objects(&unused)?;
+        Ok(())
+    }
+
+    fn take_inbox(&mut self) -> Result<u64, netlink::Error> {
+        let (changes, interests, sweep, received) = {
+            let mut inbox = lock(&self.shared.inbox);
+            self.stop |= inbox.stop;
+            (
+                std::mem::take(&mut inbox.changes),
+                std::mem::take(&mut inbox.interests),
+                std::mem::take(&mut inbox.sweep),
+                inbox.received,
+            )
+        };
+        let mut new = Vec::new();
+        for (address, interest) in interests {
+            match interest {
+                NextHopInterest::Resolve(_) => {
+                    self.resolver.track(address);
+                    new.push(address);
+                }
+                NextHopInterest::Forget(_) => self.resolver.forget(address),
+            }
+        }
+        for change in changes.into_values() {
+            let wanted = self.wanted(&change);
+            // Routes are resolved by themselves too: the caller need not track their next hops.
+            for next_hop in wanted.iter().flat_map(|wanted| &wanted.next_hops) {
+                if self.resolver.get(*next_hop).is_none() {
+                    self.resolver.track(*next_hop);
+                    new.push(*next_hop);
+                }
+            }
+            self.plan.want(change.prefix, wanted);
+        }
+        self.resolve(&new, true)?;
+        for family in sweep.iter() {
+            self.plan.sweep(family);
+        }
+        Ok(received)
+    }
+
+    fn wanted(&self, change: &FibChange) -> Option<Wanted> {
+        let best = change.paths.first()?;
+        let next_hops = change.paths.iter().map(|path| path.attributes.next_hop.address()).collect();
+        Some(Wanted { next_hops, metric: self.settings.metric.of(&best.attributes) })
+    }
+
+    fn look(&mut self, look: Look) -> Result<(), netlink::Error> {
+        let mut links_changed = false;
+        if look.links {
+            let links = self.netlink.links()?;
+            let addresses = self.netlink.addresses()?;
+            links_changed = self.resolver.set_links(&links, &addresses);
+        }
+        if look.routes {
+            let ours = RouteFilter::owned(self.settings.table, self.settings.protocol);
+            let routes = self.netlink.routes(&ours)?;
+            if self.settings.next_hop_objects {
+                match self.netlink.next_hops() {
+                    Ok(seen) => self.objects.read_back(seen),
+                    Err(error) => self.do_without_objects(&error.to_string()),
+                }
+            }
+            self.plan.read_back(&routes);
+        }
+        if look.routes || look.links || self.plan.held_count() <= GUARD_LOOK_ROUTES_MAX {
+            let guards = self.guards()?;
+            self.plan.set_guards(guards);
+        }
+        if look.next_hops || look.routes || links_changed {
+            self.resolve(&self.resolver.tracked(), false)?;
+        }
+        Ok(())
+    }
+
+    /// Foreign routes that ours make way for.
+    fn guards(&mut self) -> Result<FxHashMap<Prefix, Guard>, netlink::Error> {
+        let mut guards = FxHashMap::default();
+        let table = Some(self.settings.table);
+        let workloads =
+            RouteFilter { table, protocol: Some(protocol::BOOT), ..RouteFilter::default() };
+        for route in self.netlink.routes(&workloads)? {
+            let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
+            let names = route.hops.iter().filter_map(|hop| self.resolver.name(hop.interface?));
+            let mut workload =
+                names.filter(|name| name.starts_with(&self.settings.workload_interface_prefix));
+            if let Some(name) = workload.next().filter(|_| is_host) {
+                guards.insert(route.destination, Guard::Workload { interface: name.into() });
+            }
+        }
+        for kind in [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit] {
+            let dead_ends = RouteFilter { table, kind: Some(kind), ..RouteFilter::default() };
+            for route in self.netlink.routes(&dead_ends)? {
+                if route.protocol != self.settings.protocol && !is_kernels_last_resort(&route) {
+                    guards.insert(route.destination, Guard::DeadEnd { protocol: route.protocol });
+                }
+            }
+        }
+        Ok(guards)
+    }
+
+    /// Find the ways to next hops. `tell` reports them even if nothing changed.
+    fn resolve(&mut self, addresses: &[IpAddr], tell: bool) -> Result<(), netlink::Error> {
+        let mut changed = FxHashSet::default();
+        let mut told = Vec::new();
+        for address in addresses {
+            let resolution = match self.resolver.connected(*address) {
+                Some(resolution) => resolution,
+                None => {
+                    let found = self.netlink.lookup(*address)?;
+                    let is_recursive = |route: &Route| self.plan.is_recursive(route, &self.resolver);
+                    self.resolver.looked_up(*address, found.as_ref(), is_recursive)
+                }
+            };
+            let state = resolution.state();
+            let is_new = self.resolver.set(*address, resolution);
+            if is_new {
+                changed.insert(*address);
+            }
+            if is_new || tell {
+                told.push((*address, state));
+            }
+        }
+        if !changed.is_empty() {
+            self.plan.next_hops_changed(&changed);
+        }
+        if !told.is_empty() {
+            lock(&self.shared.resolved).extend(told);
+            self.shared.resolved_wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// One batch. True when nothing is left to do.
+    fn carry_out(&mut self) -> Result<bool, netlink::Error> {
+        let objects = self.uses_objects.then_some(&mut self.objects);
+        let mut tasks = self.plan.step(&self.resolver, objects, BATCH_PREFIXES_MAX);
+        let missing = self.objects.missing();
+        if !missing.is_empty() {
+            self.set_compat_mode();
+            self.change_objects(&missing)?;
+        }
+        if tasks.is_empty() {
+            return Ok(true);
+        }
+        for _ in 0..ROUNDS_MAX {
+            tasks = self.send(tasks)?;
+            if tasks.is_empty() {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Send tasks; gives those to try once more.
+    fn send(&mut self, tasks: Vec<Task>) -> Result<Vec<Task>, netlink::Error> {
+        let uses_group = |task: &Task| match &task.change {
+            Change::Install { group, .. } => group.is_some_and(|id| self.objects.is_installed(id)),
+            Change::Remove { .. } => false,
+        };
+        let tasks: Vec<(Task, bool)> = tasks.into_iter().map(|task| (uses_group(&task), task)).map(|(g, t)| (t, g)).collect();
+        let requests: Vec<Request> =
+            tasks.iter().map(|(task, with_group)| self.plan.request(task, *with_group)).collect();
+        let outcomes = self.netlink.batch(&requests)?;
+        debug!(routes = requests.len(), "kernel routes changed");
+        let mut taken = Vec::new();
+        let mut again = Vec::new();
+        for ((task, with_group), outcome) in tasks.into_iter().zip(outcomes) {
+            match (outcome, &task.change) {
+                (Ok(()), _) => self.plan.done(&task, with_group),
+                (Err(refusal), Change::Remove { .. }) if refusal.is_not_found() => self.plan.done(&task, false),
+                (Err(refusal), Change::Install { metric, replaces: false, .. }) if refusal.is_exists() => {
+                    taken.push((task.prefix, *metric));
+                }
+                // What we believed to be there is gone: a plain addition then.
+                (Err(refusal), Change::Install { metric, hops, group, replaces: true })
+                    if refusal.is_not_found() =>
+                {
+                    let (metric, hops, group) = (*metric, hops.clone(), *group);
+                    let change = Change::Install { metric, hops, group, replaces: false };
+                    again.push(Task { prefix: task.prefix, change });
+                }
+                (Err(refusal), _) => {
+                    self.plan.refuse(task.prefix, Refusal::Kernel { reason: refusal.to_string() });
+                }
+            }
+        }
+        self.settle_holders(taken)?;
+        Ok(again)
+    }
+
+    /// Who has the places of routes that could not be added? Ours are taken over, others reported.
+    fn settle_holders(&mut self, taken: Vec<(Prefix, u32)>) -> Result<(), netlink::Error> {
+        for family in Family::ALL {
+            let wanted: FxHashSet<_> =
+                taken.iter().filter(|(prefix, _)| Family::of(prefix) == family).copied().collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let family = match family {
+                Family::Ipv4Unicast => netlink::Family::V4,
+                Family::Ipv6Unicast => netlink::Family::V6,
+            };
+            let all = RouteFilter {
+                family: Some(family),
+                table: Some(self.settings.table),
+                ..RouteFilter::default()
+            };
+            for route in self.netlink.routes(&all)? {
+                if !wanted.contains(&(route.destination, route.metric)) {
+                    continue;
+                }
+                if route.protocol == self.settings.protocol {
+                    self.plan.found(&route);
+                } else {
+                    self.plan.refuse(route.destination, Refusal::Foreign { protocol: route.protocol });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn change_objects(&mut self, requests: &[Request]) -> Result<(), netlink::Error> {
+        let outcomes = self.netlink.batch(requests)?;
+        for (request, outcome) in requests.iter().zip(outcomes) {
+            match (request, outcome) {
+                (_, Ok(())) => self.objects.done(request),
+                (Request::DeleteNextHop(_), Err(refusal)) if refusal.is_not_found() => {
+                    self.objects.done(request);
+                }
+                (Request::DeleteNextHop(id), Err(refusal)) => {
+                    debug!(id, %refusal, "a next-hop object is not deleted");
+                }
+                (Request::AddNextHop(object) | Request::ReplaceNextHop(object), Err(refusal)) => {
+                    self.objects.give_up(object.id);
+                    if is_unsupported(&refusal) {
+                        self.do_without_objects(&refusal.to_string());
+                    } else {
+                        debug!(%request, %refusal, "plain routes are used instead");
+                    }
+                }
+                (_, Err(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn do_without_objects(&mut self, reason: &str) {
+        if self.uses_objects {
+            info!(reason, "this kernel has no next-hop objects: multipath routes are plain ones");
+        }
+        self.uses_objects = false;
+    }
+
+    /// With the compatible mode, the kernel tells of every route when a next-hop object changes, which
+    /// makes that as slow as changing the routes.
+    fn set_compat_mode(&mut self) {
+        if std::mem::replace(&mut self.has_set_compat_mode, true) {
+            return;
+        }
+        if let Err(error) = sysctl::write_in(&self.netns, &[("net/ipv4/nexthop_compat_mode", "0")]) {
+            info!(%error, "changes of next-hop objects are slower than they could be");
+        }
+    }
+
+    fn report(&self) {
+        let mut status = lock(&self.shared.status);
+        self.plan.report(&mut status);
+        status.next_hop_objects = self.objects.installed();
+        status.uses_next_hop_objects = self.uses_objects;
+        status.error.clone_from(&self.error);
+        status.done = self.done;
+        drop(status);
+        self.shared.settled.notify_waiters();
+    }
+}
+
+/// IPv6 shows a default of "unreachable" with the highest metric where there is no route.
+fn is_kernels_last_resort(route: &Route) -> bool {
+    route.protocol == protocol::KERNEL && route.metric == u32::MAX
+}
+
+fn is_unsupported(refusal: &KernelRefusal) -> bool {
+    matches!(refusal.errno, nix::errno::Errno::EOPNOTSUPP)
+}
+
+fn matters(event: &Event) -> bool {
+    !matches!(event, Event::Neighbour(_) | Event::NeighbourGone(_))
+}
+
+/// Read what comes right after an event, so that a burst is acted on once. True if any of it matters.
+async fn settle(monitor: &mut AsyncMonitor) -> Result<bool, netlink::Error> {
+    let mut any = false;
+    for _ in 0..LINK_EVENTS_MAX {
+        match tokio::time::timeout(LINK_QUIET_TIME, monitor.next()).await {
+            Ok(event) => any |= matters(&event?),
+            Err(_) => break,
+        }
+    }
+    Ok(any)
+}
