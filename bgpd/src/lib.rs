@@ -1,6 +1,7 @@
 //! A BGP-4 speaker: library and daemon.
 
 pub mod config;
+pub mod fib;
 pub mod policy;
 pub mod rib;
 pub mod rpc;

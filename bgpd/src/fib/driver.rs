@@ -81,7 +81,11 @@ impl Driver {
             stop: false,
             settings,
         };
-        driver.look(Look { links: true, routes: true, next_hops: false })?;
+        driver.look(Look {
+            links: true,
+            routes: true,
+            next_hops: false,
+        })?;
         driver.report();
         Ok(driver)
     }
@@ -90,7 +94,10 @@ impl Driver {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let served = match runtime {
             Ok(runtime) => runtime.block_on(self.serve()),
-            Err(error) => Err(netlink::Error::Io { action: "start the driver's runtime".into(), source: error }),
+            Err(error) => Err(netlink::Error::Io {
+                action: "start the driver's runtime".into(),
+                source: error,
+            }),
         };
         if let Err(error) = served {
             warn!(%error, "the kernel routes' driver has stopped; routes stay as they are");
@@ -100,11 +107,14 @@ impl Driver {
     }
 
     async fn serve(&mut self) -> Result<(), netlink::Error> {
-        let Some(monitor) = self.monitor.take() else { return Ok(()) };
+        let Some(monitor) = self.monitor.take() else {
+            return Ok(());
+        };
         let mut monitor = monitor.into_async()?;
         let shared = Arc::clone(&self.shared);
         let mut lookup = tokio::time::interval(self.settings.lookup_interval.max(Duration::from_millis(1)));
-        let mut read_back = tokio::time::interval(self.settings.read_back_interval.max(Duration::from_millis(1)));
+        let mut read_back =
+            tokio::time::interval(self.settings.read_back_interval.max(Duration::from_millis(1)));
         lookup.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         read_back.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         read_back.reset(); // all was read a moment ago
@@ -199,8 +209,15 @@ impl Driver {
 
     fn wanted(&self, change: &FibChange) -> Option<Wanted> {
         let best = change.paths.first()?;
-        let next_hops = change.paths.iter().map(|path| path.attributes.next_hop.address()).collect();
-        Some(Wanted { next_hops, metric: self.settings.metric.of(&best.attributes) })
+        let next_hops = change
+            .paths
+            .iter()
+            .map(|path| path.attributes.next_hop.address())
+            .collect();
+        Some(Wanted {
+            next_hops,
+            metric: self.settings.metric.of(&best.attributes),
+        })
     }
 
     fn look(&mut self, look: Look) -> Result<(), netlink::Error> {
@@ -235,22 +252,42 @@ impl Driver {
     fn guards(&mut self) -> Result<FxHashMap<Prefix, Guard>, netlink::Error> {
         let mut guards = FxHashMap::default();
         let table = Some(self.settings.table);
-        let workloads =
-            RouteFilter { table, protocol: Some(protocol::BOOT), ..RouteFilter::default() };
+        let workloads = RouteFilter {
+            table,
+            protocol: Some(protocol::BOOT),
+            ..RouteFilter::default()
+        };
         for route in self.netlink.routes(&workloads)? {
             let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
-            let names = route.hops.iter().filter_map(|hop| self.resolver.name(hop.interface?));
+            let names = route
+                .hops
+                .iter()
+                .filter_map(|hop| self.resolver.name(hop.interface?));
             let mut workload =
                 names.filter(|name| name.starts_with(&self.settings.workload_interface_prefix));
             if let Some(name) = workload.next().filter(|_| is_host) {
-                guards.insert(route.destination, Guard::Workload { interface: name.into() });
+                guards.insert(
+                    route.destination,
+                    Guard::Workload {
+                        interface: name.into(),
+                    },
+                );
             }
         }
         for kind in [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit] {
-            let dead_ends = RouteFilter { table, kind: Some(kind), ..RouteFilter::default() };
+            let dead_ends = RouteFilter {
+                table,
+                kind: Some(kind),
+                ..RouteFilter::default()
+            };
             for route in self.netlink.routes(&dead_ends)? {
                 if route.protocol != self.settings.protocol && !is_kernels_last_resort(&route) {
-                    guards.insert(route.destination, Guard::DeadEnd { protocol: route.protocol });
+                    guards.insert(
+                        route.destination,
+                        Guard::DeadEnd {
+                            protocol: route.protocol,
+                        },
+                    );
                 }
             }
         }
@@ -298,16 +335,13 @@ impl Driver {
             self.set_compat_mode();
             self.change_objects(&missing)?;
         }
-        if tasks.is_empty() {
-            return Ok(true);
-        }
         for _ in 0..ROUNDS_MAX {
             tasks = self.send(tasks)?;
             if tasks.is_empty() {
                 break;
             }
         }
-        Ok(false)
+        Ok(self.plan.is_idle())
     }
 
     /// Send tasks; gives those to try once more.
@@ -316,9 +350,15 @@ impl Driver {
             Change::Install { group, .. } => group.is_some_and(|id| self.objects.is_installed(id)),
             Change::Remove { .. } => false,
         };
-        let tasks: Vec<(Task, bool)> = tasks.into_iter().map(|task| (uses_group(&task), task)).map(|(g, t)| (t, g)).collect();
-        let requests: Vec<Request> =
-            tasks.iter().map(|(task, with_group)| self.plan.request(task, *with_group)).collect();
+        let with_group = |task: Task| {
+            let uses_group = uses_group(&task);
+            (task, uses_group)
+        };
+        let tasks: Vec<(Task, bool)> = tasks.into_iter().map(with_group).collect();
+        let requests: Vec<Request> = tasks
+            .iter()
+            .map(|(task, with_group)| self.plan.request(task, *with_group))
+            .collect();
         let outcomes = self.netlink.batch(&requests)?;
         debug!(routes = requests.len(), "kernel routes changed");
         let mut taken = Vec::new();
@@ -326,20 +366,48 @@ impl Driver {
         for ((task, with_group), outcome) in tasks.into_iter().zip(outcomes) {
             match (outcome, &task.change) {
                 (Ok(()), _) => self.plan.done(&task, with_group),
-                (Err(refusal), Change::Remove { .. }) if refusal.is_not_found() => self.plan.done(&task, false),
-                (Err(refusal), Change::Install { metric, replaces: false, .. }) if refusal.is_exists() => {
+                (Err(refusal), Change::Remove { .. }) if refusal.is_not_found() => {
+                    self.plan.done(&task, false)
+                }
+                (
+                    Err(refusal),
+                    Change::Install {
+                        metric,
+                        replaces: false,
+                        ..
+                    },
+                ) if refusal.is_exists() => {
                     taken.push((task.prefix, *metric));
                 }
                 // What we believed to be there is gone: a plain addition then.
-                (Err(refusal), Change::Install { metric, hops, group, replaces: true })
-                    if refusal.is_not_found() =>
-                {
+                (
+                    Err(refusal),
+                    Change::Install {
+                        metric,
+                        hops,
+                        group,
+                        replaces: true,
+                    },
+                ) if refusal.is_not_found() => {
                     let (metric, hops, group) = (*metric, hops.clone(), *group);
-                    let change = Change::Install { metric, hops, group, replaces: false };
-                    again.push(Task { prefix: task.prefix, change });
+                    let change = Change::Install {
+                        metric,
+                        hops,
+                        group,
+                        replaces: false,
+                    };
+                    again.push(Task {
+                        prefix: task.prefix,
+                        change,
+                    });
                 }
                 (Err(refusal), _) => {
-                    self.plan.refuse(task.prefix, Refusal::Kernel { reason: refusal.to_string() });
+                    self.plan.refuse(
+                        task.prefix,
+                        Refusal::Kernel {
+                            reason: refusal.to_string(),
+                        },
+                    );
                 }
             }
         }
@@ -350,8 +418,11 @@ impl Driver {
     /// Who has the places of routes that could not be added? Ours are taken over, others reported.
     fn settle_holders(&mut self, taken: Vec<(Prefix, u32)>) -> Result<(), netlink::Error> {
         for family in Family::ALL {
-            let wanted: FxHashSet<_> =
-                taken.iter().filter(|(prefix, _)| Family::of(prefix) == family).copied().collect();
+            let wanted: FxHashSet<_> = taken
+                .iter()
+                .filter(|(prefix, _)| Family::of(prefix) == family)
+                .copied()
+                .collect();
             if wanted.is_empty() {
                 continue;
             }
@@ -371,7 +442,12 @@ impl Driver {
                 if route.protocol == self.settings.protocol {
                     self.plan.found(&route);
                 } else {
-                    self.plan.refuse(route.destination, Refusal::Foreign { protocol: route.protocol });
+                    self.plan.refuse(
+                        route.destination,
+                        Refusal::Foreign {
+                            protocol: route.protocol,
+                        },
+                    );
                 }
             }
         }
@@ -405,7 +481,10 @@ impl Driver {
 
     fn do_without_objects(&mut self, reason: &str) {
         if self.uses_objects {
-            info!(reason, "this kernel has no next-hop objects: multipath routes are plain ones");
+            info!(
+                reason,
+                "this kernel has no next-hop objects: multipath routes are plain ones"
+            );
         }
         self.uses_objects = false;
     }

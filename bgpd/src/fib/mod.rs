@@ -150,13 +150,22 @@ impl Fib {
     pub fn start_in(settings: FibSettings, netns: &NetNs) -> Result<Self, FibError> {
         let shared = Arc::new(Shared::default());
         let driver = driver::Driver::open(settings, netns, Arc::clone(&shared))?;
-        let thread = std::thread::Builder::new().name("fib".into()).spawn(move || driver.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::Builder::new()
+            .name("fib".into())
+            .spawn(move || driver.run())?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// What is wanted for some prefixes now. Does not wait.
     pub fn apply(&self, changes: Vec<FibChange>) {
-        self.put(|inbox| inbox.changes.extend(changes.into_iter().map(|change| (change.prefix, change))));
+        self.put(|inbox| {
+            inbox
+                .changes
+                .extend(changes.into_iter().map(|change| (change.prefix, change)))
+        });
     }
 
     /// Next hops to resolve or to forget.
@@ -164,7 +173,11 @@ impl Fib {
         let address = |interest: &NextHopInterest| match interest {
             NextHopInterest::Resolve(address) | NextHopInterest::Forget(address) => *address,
         };
-        self.put(|inbox| inbox.interests.extend(interests.into_iter().map(|i| (address(&i), i))));
+        self.put(|inbox| {
+            inbox
+                .interests
+                .extend(interests.into_iter().map(|i| (address(&i), i)))
+        });
     }
 
     /// Routes of a family have converged: adopted routes that are not wanted go now.

@@ -47,10 +47,19 @@ impl Objects {
     /// What the kernel has now. Objects of an earlier run are taken over where nothing else is wanted under
     /// their ids, so that its routes need no change.
     pub(super) fn read_back(&mut self, seen: Vec<NextHop>) {
-        self.kernel =
-            seen.into_iter().filter(|object| self.is_in_range(object.id)).map(|o| (o.id, o)).collect();
-        let ours = self.kernel.values().filter(|object| self.is_ours(object)).cloned();
-        let mut ours: Vec<NextHop> = ours.filter(|object| !self.wanted.contains_key(&object.id)).collect();
+        self.kernel = seen
+            .into_iter()
+            .filter(|object| self.is_in_range(object.id))
+            .map(|o| (o.id, o))
+            .collect();
+        let ours = self
+            .kernel
+            .values()
+            .filter(|object| self.is_ours(object))
+            .cloned();
+        let mut ours: Vec<NextHop> = ours
+            .filter(|object| !self.wanted.contains_key(&object.id))
+            .collect();
         // Members before groups.
         ours.sort_by_key(|object| (matches!(object.kind, NextHopKind::Group { .. }), object.id));
         for object in ours {
@@ -60,16 +69,25 @@ impl Objects {
 
     fn adopt(&mut self, object: NextHop) {
         match &object.kind {
-            NextHopKind::Gateway { gateway, interface, onlink } => {
-                let hop = Hop { onlink: *onlink, ..Hop::via(*gateway).on(*interface) };
+            NextHopKind::Gateway {
+                gateway,
+                interface,
+                onlink,
+            } => {
+                let hop = Hop {
+                    onlink: *onlink,
+                    ..Hop::via(*gateway).on(*interface)
+                };
                 if !self.by_hop.contains_key(&hop) {
                     self.by_hop.insert(hop, object.id);
                     self.wanted.insert(object.id, object.kind);
                 }
             }
             NextHopKind::Group { members } => {
-                let mut hops: Option<Hops> =
-                    members.iter().map(|(id, weight)| self.hop_of(*id).filter(|_| *weight == 1)).collect();
+                let mut hops: Option<Hops> = members
+                    .iter()
+                    .map(|(id, weight)| self.hop_of(*id).filter(|_| *weight == 1))
+                    .collect();
                 if let Some(hops) = &mut hops
                     && let () = hops.sort_unstable()
                     && !self.by_hops.contains_key(hops.as_slice())
@@ -83,7 +101,10 @@ impl Objects {
     }
 
     fn hop_of(&self, id: u32) -> Option<Hop> {
-        self.by_hop.iter().find(|(_, known)| **known == id).map(|(hop, _)| *hop)
+        self.by_hop
+            .iter()
+            .find(|(_, known)| **known == id)
+            .map(|(hop, _)| *hop)
     }
 
     /// The group for a set of hops; none if all our ids are taken.
@@ -121,8 +142,11 @@ impl Objects {
     fn free_id(&mut self) -> Option<u32> {
         for _ in 0..ID_COUNT {
             let id = self.next_id;
-            self.next_id =
-                if self.is_in_range(id.wrapping_add(1)) { id.wrapping_add(1) } else { self.first_id };
+            self.next_id = if self.is_in_range(id.wrapping_add(1)) {
+                id.wrapping_add(1)
+            } else {
+                self.first_id
+            };
             if !self.wanted.contains_key(&id) && !self.kernel.contains_key(&id) {
                 return Some(id);
             }
@@ -136,11 +160,19 @@ impl Objects {
             Some(seen) => !self.is_ours(seen) || !is_same(&seen.kind, kind),
             None => true,
         };
-        let mut missing: Vec<_> = self.wanted.iter().filter(|(id, kind)| differs(id, kind)).collect();
+        let mut missing: Vec<_> = self
+            .wanted
+            .iter()
+            .filter(|(id, kind)| differs(id, kind))
+            .collect();
         missing.sort_by_key(|(id, kind)| (matches!(kind, NextHopKind::Group { .. }), **id));
         let request = |(id, kind): (&u32, &NextHopKind)| {
-            let object =
-                NextHop { id: *id, protocol: self.protocol, kind: kind.clone(), unusable: false };
+            let object = NextHop {
+                id: *id,
+                protocol: self.protocol,
+                kind: kind.clone(),
+                unusable: false,
+            };
             match self.kernel.get(id) {
                 Some(seen) if self.is_ours(seen) => Request::ReplaceNextHop(object),
                 _ => Request::AddNextHop(object),
@@ -170,8 +202,12 @@ impl Objects {
             NextHopKind::Group { members } => members.iter().any(|(member, _)| *member == id),
             _ => false,
         };
-        let groups: Vec<u32> =
-            self.wanted.iter().filter(|(_, kind)| dependent(kind)).map(|(id, _)| *id).collect();
+        let groups: Vec<u32> = self
+            .wanted
+            .iter()
+            .filter(|(_, kind)| dependent(kind))
+            .map(|(id, _)| *id)
+            .collect();
         for group in groups {
             self.forget(group);
         }
@@ -193,8 +229,12 @@ impl Objects {
     /// What to delete after routes were: groups that no route uses, then members of no group. Objects
     /// of ours that nothing is known of are deleted only by `sweep`.
     pub(super) fn unused(&mut self, used_groups: &FxHashSet<u32>, sweep: bool) -> Vec<Request> {
-        let groups: Vec<u32> =
-            self.by_hops.values().copied().filter(|id| !used_groups.contains(id)).collect();
+        let groups: Vec<u32> = self
+            .by_hops
+            .values()
+            .copied()
+            .filter(|id| !used_groups.contains(id))
+            .collect();
         for id in &groups {
             self.forget(*id);
         }
@@ -204,7 +244,12 @@ impl Objects {
                 members.extend(ids.iter().map(|(id, _)| *id));
             }
         }
-        let spare: Vec<u32> = self.by_hop.values().copied().filter(|id| !members.contains(id)).collect();
+        let spare: Vec<u32> = self
+            .by_hop
+            .values()
+            .copied()
+            .filter(|id| !members.contains(id))
+            .collect();
         for id in &spare {
             self.forget(*id);
         }
@@ -218,7 +263,10 @@ impl Objects {
         };
         let mut unused: Vec<&NextHop> = self.kernel.values().filter(is_unused).collect();
         unused.sort_by_key(|object| (!matches!(object.kind, NextHopKind::Group { .. }), object.id));
-        unused.into_iter().map(|object| Request::DeleteNextHop(object.id)).collect()
+        unused
+            .into_iter()
+            .map(|object| Request::DeleteNextHop(object.id))
+            .collect()
     }
 
     /// Objects of ours in the kernel.
@@ -247,7 +295,10 @@ mod tests {
     const OURS: u8 = 201;
 
     fn hops(gateways: &[&str]) -> Hops {
-        gateways.iter().map(|g| Hop::via(g.parse().unwrap()).on(3)).collect()
+        gateways
+            .iter()
+            .map(|g| Hop::via(g.parse().unwrap()).on(3))
+            .collect()
     }
 
     fn carry_out(objects: &mut Objects, requests: &[Request]) {
@@ -277,7 +328,10 @@ mod tests {
         assert!(objects.missing().is_empty() && objects.is_installed(both));
         // Only what no route uses goes, groups before members.
         let unused = objects.unused(&[both].into_iter().collect(), false);
-        assert_eq!(unused, [Request::DeleteNextHop(1004), Request::DeleteNextHop(1003)]);
+        assert_eq!(
+            unused,
+            [Request::DeleteNextHop(1004), Request::DeleteNextHop(1003)]
+        );
         carry_out(&mut objects, &unused);
         let unused = objects.unused(&FxHashSet::default(), false);
         assert_eq!(unused, [1002, 1000, 1001].map(Request::DeleteNextHop));
@@ -293,7 +347,11 @@ mod tests {
         let seen: Vec<NextHop> = objects.kernel.values().cloned().collect();
 
         let mut next_run = Objects::new(FIRST, OURS);
-        let foreign = NextHop { protocol: 4, id: 1003, ..seen[0].clone() };
+        let foreign = NextHop {
+            protocol: 4,
+            id: 1003,
+            ..seen[0].clone()
+        };
         next_run.read_back(seen.iter().cloned().chain([foreign]).collect());
         assert_eq!(next_run.group(&set), Some(id));
         assert!(next_run.missing().is_empty());
@@ -302,12 +360,16 @@ mod tests {
         assert!(next_run.wanted.contains_key(&other) && !next_run.wanted.contains_key(&1003));
 
         // Carrier loss: the kernel drops a member, and the group is without it.
-        let left = seen.iter().filter(|object| object.id != 1001).cloned().map(|mut object| {
-            if let NextHopKind::Group { members } = &mut object.kind {
-                members.retain(|(id, _)| *id != 1001);
-            }
-            object
-        });
+        let left = seen
+            .iter()
+            .filter(|object| object.id != 1001)
+            .cloned()
+            .map(|mut object| {
+                if let NextHopKind::Group { members } = &mut object.kind {
+                    members.retain(|(id, _)| *id != 1001);
+                }
+                object
+            });
         objects.read_back(left.collect());
         assert!(!objects.is_installed(id));
         let text: Vec<String> = objects.missing().iter().map(ToString::to_string).collect();

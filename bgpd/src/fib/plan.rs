@@ -128,45 +128,69 @@ impl Plan {
     /// The ways to these next hops changed.
     pub(super) fn next_hops_changed(&mut self, changed: &FxHashSet<IpAddr>) {
         let uses = |wanted: &Wanted| wanted.next_hops.iter().any(|next_hop| changed.contains(next_hop));
-        let touched = self.wanted.iter().filter(|(_, wanted)| uses(wanted)).map(|(prefix, _)| *prefix);
+        let touched = self
+            .wanted
+            .iter()
+            .filter(|(_, wanted)| uses(wanted))
+            .map(|(prefix, _)| *prefix);
         self.dirty.extend(touched);
     }
 
     /// The foreign routes that take precedence now.
     pub(super) fn set_guards(&mut self, guards: FxHashMap<Prefix, Guard>) {
         let before = std::mem::replace(&mut self.guards, guards);
-        let changed = before.iter().filter(|(prefix, guard)| self.guards.get(*prefix) != Some(*guard));
+        let changed = before
+            .iter()
+            .filter(|(prefix, guard)| self.guards.get(*prefix) != Some(*guard));
         let new = self.guards.keys().filter(|prefix| !before.contains_key(*prefix));
         let touched: Vec<Prefix> = changed.map(|(prefix, _)| prefix).chain(new).copied().collect();
-        self.dirty.extend(touched.into_iter().filter(|p| self.wanted.contains_key(p)));
+        self.dirty
+            .extend(touched.into_iter().filter(|p| self.wanted.contains_key(p)));
     }
 
     /// Our routes as the kernel has them. Where that is not what we believed, it is looked at again; so
     /// is all that was refused.
     pub(super) fn read_back(&mut self, seen: &[Route]) {
         let mut kernel: FxHashMap<Prefix, SmallVec<[Held; 1]>> = FxHashMap::default();
-        for route in seen.iter().filter(|r| r.protocol == self.protocol && r.table == self.table) {
+        for route in seen
+            .iter()
+            .filter(|r| r.protocol == self.protocol && r.table == self.table)
+        {
             let shape = shape_of(route);
             let prefix = route.destination;
-            let held = self.kernel.get(&prefix).into_iter().flatten().find(|h| h.metric == route.metric);
+            let held = self
+                .kernel
+                .get(&prefix)
+                .into_iter()
+                .flatten()
+                .find(|h| h.metric == route.metric);
             let stale = match held {
                 Some(held) => held.stale,
                 // Ours by protocol, but not put there in this run.
                 None => !self.swept.contains(Family::of(&prefix)),
             };
-            kernel.entry(prefix).or_default().push(Held { metric: route.metric, shape, stale });
+            kernel.entry(prefix).or_default().push(Held {
+                metric: route.metric,
+                shape,
+                stale,
+            });
         }
         let believed = std::mem::replace(&mut self.kernel, kernel);
         for (prefix, held) in &believed {
-            let found = self.kernel.get(prefix).map(SmallVec::as_slice).unwrap_or_default();
+            let found = self
+                .kernel
+                .get(prefix)
+                .map(SmallVec::as_slice)
+                .unwrap_or_default();
             if !held.iter().all(|held| found.contains(held)) {
                 self.repairs += u64::from(self.wanted.contains_key(prefix));
                 self.dirty.insert(*prefix);
             }
         }
-        let unknown = self.kernel.iter().filter(|(prefix, held)| {
-            held.len() != believed.get(*prefix).map_or(0, SmallVec::len)
-        });
+        let unknown = self
+            .kernel
+            .iter()
+            .filter(|(prefix, held)| held.len() != believed.get(*prefix).map_or(0, SmallVec::len));
         self.dirty.extend(unknown.map(|(prefix, _)| *prefix));
         self.dirty.extend(self.refused.keys().copied());
     }
@@ -184,7 +208,12 @@ impl Plan {
     }
 
     /// Changes for at most `limit` prefixes; none when there is nothing left to do.
-    pub(super) fn step(&mut self, resolver: &Resolver, objects: Option<&mut Objects>, limit: usize) -> Vec<Task> {
+    pub(super) fn step(
+        &mut self,
+        resolver: &Resolver,
+        objects: Option<&mut Objects>,
+        limit: usize,
+    ) -> Vec<Task> {
         let mut tasks = Vec::new();
         let mut objects = objects;
         for _ in 0..limit {
@@ -210,7 +239,11 @@ impl Plan {
             }
         };
         let keeps_stale = !self.swept.contains(Family::of(&prefix)) && !self.wanted.contains_key(&prefix);
-        let held = self.kernel.get_mut(&prefix).map(SmallVec::as_mut_slice).unwrap_or_default();
+        let held = self
+            .kernel
+            .get_mut(&prefix)
+            .map(SmallVec::as_mut_slice)
+            .unwrap_or_default();
         let wanted_metric = target.as_ref().map(|(metric, _)| *metric);
         if let Some((metric, hops)) = target {
             let group = match objects {
@@ -224,25 +257,37 @@ impl Plan {
             match held.iter_mut().find(|held| held.metric == metric) {
                 Some(held) if held.shape == shape => held.stale = false,
                 found => {
-                    let change = Change::Install { metric, hops, group, replaces: found.is_some() };
+                    let change = Change::Install {
+                        metric,
+                        hops,
+                        group,
+                        replaces: found.is_some(),
+                    };
                     tasks.push(Task { prefix, change });
                 }
             }
         }
         for held in held.iter().filter(|held| Some(held.metric) != wanted_metric) {
             if !(held.stale && keeps_stale) {
-                tasks.push(Task { prefix, change: Change::Remove { metric: held.metric } });
+                tasks.push(Task {
+                    prefix,
+                    change: Change::Remove { metric: held.metric },
+                });
             }
         }
     }
 
     /// Metric and ways out of a wanted route, or why there are none.
     fn target(&self, prefix: &Prefix, resolver: &Resolver) -> Result<Option<(u32, Hops)>, Refusal> {
-        let Some(wanted) = self.wanted.get(prefix) else { return Ok(None) };
+        let Some(wanted) = self.wanted.get(prefix) else {
+            return Ok(None);
+        };
         match self.guards.get(prefix) {
             // A raised preference is on purpose: the workload moves away (live migration).
             Some(Guard::Workload { interface }) if wanted.metric >= METRIC_NORMAL => {
-                return Err(Refusal::Workload { interface: interface.clone() });
+                return Err(Refusal::Workload {
+                    interface: interface.clone(),
+                });
             }
             Some(Guard::DeadEnd { protocol }) => return Err(Refusal::DeadEnd { protocol: *protocol }),
             _ => {}
@@ -255,17 +300,34 @@ impl Plan {
         }
     }
 
+    /// Whether nothing is left to look at.
+    pub(super) fn is_idle(&self) -> bool {
+        self.dirty.is_empty()
+    }
+
     /// The request of a task; without `group`, a plain route.
     pub(super) fn request(&self, task: &Task, with_group: bool) -> Request {
         let route = Route::new(task.prefix).protocol(self.protocol).table(self.table);
         match &task.change {
             Change::Remove { metric } => Request::DeleteRoute(route.metric(*metric)),
-            Change::Install { metric, hops, group, replaces } => {
+            Change::Install {
+                metric,
+                hops,
+                group,
+                replaces,
+            } => {
                 let route = match group.filter(|_| with_group) {
                     Some(id) => route.metric(*metric).next_hop(id),
-                    None => Route { hops: hops.to_vec(), ..route.metric(*metric) },
+                    None => Route {
+                        hops: hops.to_vec(),
+                        ..route.metric(*metric)
+                    },
                 };
-                if *replaces { Request::ReplaceRoute(route) } else { Request::AddRoute(route) }
+                if *replaces {
+                    Request::ReplaceRoute(route)
+                } else {
+                    Request::AddRoute(route)
+                }
             }
         }
     }
@@ -275,13 +337,19 @@ impl Plan {
         let held = self.kernel.entry(task.prefix).or_default();
         match &task.change {
             Change::Remove { metric } => held.retain(|held| held.metric != *metric),
-            Change::Install { metric, hops, group, .. } => {
+            Change::Install {
+                metric, hops, group, ..
+            } => {
                 let shape = match group.filter(|_| with_group) {
                     Some(id) => Shape::Group(id),
                     None => Shape::Plain(hops.clone()),
                 };
                 held.retain(|held| held.metric != *metric);
-                held.push(Held { metric: *metric, shape, stale: false });
+                held.push(Held {
+                    metric: *metric,
+                    shape,
+                    stale: false,
+                });
             }
         }
         if held.is_empty() {
@@ -298,7 +366,11 @@ impl Plan {
     pub(super) fn found(&mut self, route: &Route) {
         let held = self.kernel.entry(route.destination).or_default();
         held.retain(|held| held.metric != route.metric);
-        held.push(Held { metric: route.metric, shape: shape_of(route), stale: true });
+        held.push(Held {
+            metric: route.metric,
+            shape: shape_of(route),
+            stale: true,
+        });
         self.dirty.insert(route.destination);
     }
 
@@ -323,8 +395,12 @@ impl Plan {
         status.pending = self.dirty.len();
         status.refused = self.refused.len();
         let listed = self.refused.iter().take(REFUSED_LISTED_MAX);
-        let mut listed: Vec<_> =
-            listed.map(|(prefix, reason)| RefusedRoute { prefix: *prefix, reason: reason.clone() }).collect();
+        let mut listed: Vec<_> = listed
+            .map(|(prefix, reason)| RefusedRoute {
+                prefix: *prefix,
+                reason: reason.clone(),
+            })
+            .collect();
         listed.sort_by_key(|route| route.prefix);
         status.refused_routes = listed;
         status.repairs = self.repairs;
@@ -337,7 +413,14 @@ fn shape_of(route: &Route) -> Shape {
         // A dead end of ours would be a mistake: without hops it equals nothing that is wanted.
         None if route.kind != RouteKind::Unicast => Shape::Plain(Hops::new()),
         None => {
-            let mut hops: Hops = route.hops.iter().map(|hop| Hop { unusable: false, ..*hop }).collect();
+            let mut hops: Hops = route
+                .hops
+                .iter()
+                .map(|hop| Hop {
+                    unusable: false,
+                    ..*hop
+                })
+                .collect();
             hops.sort_unstable();
             Shape::Plain(hops)
         }

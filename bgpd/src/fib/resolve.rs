@@ -46,17 +46,29 @@ impl Resolver {
     /// New links and addresses. True if they differ from before.
     pub(super) fn set_links(&mut self, links: &[Link], addresses: &[Address]) -> bool {
         // Without carrier a neighbour cannot be reached, and the kernel refuses next-hop objects there.
-        let usable = |index| links.iter().any(|link| link.index == index && link.up && link.carrier);
+        let usable = |index| {
+            links
+                .iter()
+                .any(|link| link.index == index && link.up && link.carrier)
+        };
         let mut connected: Vec<_> = addresses
             .iter()
             .filter(|address| !address.no_prefix_route && address.peer.is_none() && usable(address.interface))
             .map(|address| (address.address.trunc(), address.interface))
             .collect();
         // The other end of a point-to-point address.
-        connected.extend(addresses.iter().filter(|a| usable(a.interface)).filter_map(|address| {
-            let peer = address.peer?;
-            Some((Prefix::new(peer, address.address.prefix_len()).ok()?.trunc(), address.interface))
-        }));
+        connected.extend(
+            addresses
+                .iter()
+                .filter(|a| usable(a.interface))
+                .filter_map(|address| {
+                    let peer = address.peer?;
+                    Some((
+                        Prefix::new(peer, address.address.prefix_len()).ok()?.trunc(),
+                        address.interface,
+                    ))
+                }),
+        );
         // The longest prefix first.
         connected.sort_by_key(|(subnet, index)| (std::cmp::Reverse(subnet.prefix_len()), *subnet, *index));
         connected.dedup();
@@ -103,9 +115,16 @@ impl Resolver {
         if self.own.contains(&address) {
             return Some(Resolution::default()); // ourselves: no way out
         }
-        let (_, interface) = self.connected.iter().find(|(subnet, _)| subnet.contains(&address))?;
+        let (_, interface) = self
+            .connected
+            .iter()
+            .find(|(subnet, _)| subnet.contains(&address))?;
         let hops = [Hop::via(address).on(*interface)].into_iter().collect();
-        Some(Resolution { hops, metric: 0, connected: true })
+        Some(Resolution {
+            hops,
+            metric: 0,
+            connected: true,
+        })
     }
 
     /// What the kernel's lookup says. `is_own` tells routes of ours that may not be leant on, because their
@@ -117,20 +136,38 @@ impl Resolver {
         is_recursive: impl Fn(&Route) -> bool,
     ) -> Resolution {
         let usable = |route: &&Route| route.kind == RouteKind::Unicast && !is_recursive(route);
-        let Some(route) = found.filter(usable) else { return Resolution::default() };
-        let ways = route.hops.iter().filter(|hop| !hop.unusable && hop.interface.is_some());
-        let mut hops: Hops =
-            ways.map(|hop| Hop { gateway: Some(hop.gateway.unwrap_or(address)), weight: 1, ..*hop }).collect();
+        let Some(route) = found.filter(usable) else {
+            return Resolution::default();
+        };
+        let ways = route
+            .hops
+            .iter()
+            .filter(|hop| !hop.unusable && hop.interface.is_some());
+        let mut hops: Hops = ways
+            .map(|hop| Hop {
+                gateway: Some(hop.gateway.unwrap_or(address)),
+                weight: 1,
+                ..*hop
+            })
+            .collect();
         hops.sort_unstable();
         hops.dedup();
         // Farther than anything on a link.
-        Resolution { hops, metric: route.metric.saturating_add(1), connected: false }
+        Resolution {
+            hops,
+            metric: route.metric.saturating_add(1),
+            connected: false,
+        }
     }
 
     /// The ways out of a route with these next hops.
     pub(super) fn hops<'a>(&self, next_hops: impl IntoIterator<Item = &'a IpAddr>) -> Hops {
-        let known = next_hops.into_iter().filter_map(|address| self.next_hops.get(address));
-        let mut hops: Hops = known.flat_map(|resolution| resolution.hops.iter().copied()).collect();
+        let known = next_hops
+            .into_iter()
+            .filter_map(|address| self.next_hops.get(address));
+        let mut hops: Hops = known
+            .flat_map(|resolution| resolution.hops.iter().copied())
+            .collect();
         hops.sort_unstable();
         hops.dedup();
         hops
@@ -167,7 +204,10 @@ mod tests {
             Address::new(1, "10.0.0.1/24".parse().unwrap()),
             Address::new(2, "10.0.0.129/25".parse().unwrap()),
             Address::new(3, "10.3.0.1/24".parse().unwrap()),
-            Address { peer: Some(ip("192.0.2.9")), ..Address::new(1, "192.0.2.1/32".parse().unwrap()) },
+            Address {
+                peer: Some(ip("192.0.2.9")),
+                ..Address::new(1, "192.0.2.1/32".parse().unwrap())
+            },
             Address::new(2, "fd00::1/64".parse().unwrap()),
         ];
         assert!(resolver.set_links(&[link(1, true), link(2, true), link(3, false)], &addresses));
@@ -187,7 +227,11 @@ mod tests {
             ("10.0.0.1", None),
         ] {
             let resolution = resolver.connected(ip(address)).unwrap();
-            assert_eq!(resolution.hops.first().and_then(|hop| hop.interface), interface, "{address}");
+            assert_eq!(
+                resolution.hops.first().and_then(|hop| hop.interface),
+                interface,
+                "{address}"
+            );
         }
         for elsewhere in ["10.3.0.2", "10.4.0.2", "fd01::1"] {
             assert_eq!(resolver.connected(ip(elsewhere)), None, "{elsewhere}");
@@ -207,9 +251,17 @@ mod tests {
         let found = resolver.looked_up(ip("10.4.0.2"), Some(&direct), never);
         assert_eq!(found.hops.as_slice(), [Hop::via(ip("10.4.0.2")).on(1)]);
         let dead = base.clone().blackhole();
-        let lame = base.clone().hop(Hop { unusable: true, ..hop });
+        let lame = base.clone().hop(Hop {
+            unusable: true,
+            ..hop
+        });
         let own = base.clone().hop(hop);
-        for (route, recursive) in [(Some(&dead), false), (Some(&lame), false), (Some(&own), true), (None, false)] {
+        for (route, recursive) in [
+            (Some(&dead), false),
+            (Some(&lame), false),
+            (Some(&own), true),
+            (None, false),
+        ] {
             let found = resolver.looked_up(ip("10.4.0.2"), route, |_| recursive);
             assert_eq!(found.state(), NextHopState::Unreachable);
         }

@@ -79,7 +79,10 @@ impl fmt::Display for Refusal {
                 write!(f, "protocol {protocol} has a route with this prefix and metric")
             }
             Self::DeadEnd { protocol } => {
-                write!(f, "protocol {protocol} has a blackhole or unreachable route to this prefix")
+                write!(
+                    f,
+                    "protocol {protocol} has a blackhole or unreachable route to this prefix"
+                )
             }
             Self::Workload { interface } => write!(f, "it is a workload's address, on {interface}"),
             Self::NextHop { next_hop } => write!(f, "next hop {next_hop} is not reachable"),

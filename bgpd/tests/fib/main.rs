@@ -1,0 +1,6 @@
+//! The kernel routes' driver against the running kernel, in namespaces that each test makes. Needs root.
+
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod world;

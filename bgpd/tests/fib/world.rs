@@ -1,0 +1,204 @@
+//! A host with uplinks, each to a router in a namespace of its own. Namespaces have no names: nothing
+//! is left however a test ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgpd::config::NeighborKey;
+use bgpd::fib::{Fib, FibSettings, FibStatus};
+use bgpd::rib::{FibChange, SelectedPath};
+use bgpd::wire::{Attributes, NextHop};
+use netlink::{Connection, NetNs, Route, RouteFilter, VethSpec, table};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) host: NetNs,
+    pub(crate) routers: Vec<NetNs>,
+    pub(crate) links: Vec<u32>,
+    pub(crate) nl: Connection,
+}
+
+impl World {
+    /// Uplink n is `up{n}`, 10.0.n.1/24 and fd00:n::1/64; its router has the same with 2.
+    pub(crate) fn new(uplinks: usize) -> World {
+        let host = NetNs::unnamed().unwrap();
+        let mut nl = Connection::open_in(&host).unwrap();
+        set_up(&mut nl, "lo", &[]);
+        let mut world = World {
+            host,
+            routers: Vec::new(),
+            links: Vec::new(),
+            nl,
+        };
+        for n in 0..uplinks {
+            let router = NetNs::unnamed().unwrap();
+            let name = format!("up{n}");
+            let spec = VethSpec {
+                peer_netns: Some(&router),
+                ..VethSpec::new(&name, "down")
+            };
+            world.nl.create_veth(&spec).unwrap();
+            set_up(
+                &mut Connection::open_in(&router).unwrap(),
+                "down",
+                &addresses(n, 2),
+            );
+            world.links.push(set_up(&mut world.nl, &name, &addresses(n, 1)));
+            world.routers.push(router);
+        }
+        world
+    }
+
+    pub(crate) fn start(&self) -> Fib {
+        let settings = FibSettings {
+            read_back_interval: Duration::from_millis(500),
+            lookup_interval: Duration::from_millis(200),
+            ..FibSettings::default()
+        };
+        self.start_with(settings)
+    }
+
+    pub(crate) fn start_with(&self, settings: FibSettings) -> Fib {
+        Fib::start_in(settings, &self.host).unwrap()
+    }
+
+    /// Our routes, as `PREFIX via A,B`, sorted. Groups are followed to their members.
+    pub(crate) fn ours(&mut self) -> Vec<String> {
+        let objects = self.nl.next_hops().unwrap();
+        let found = self
+            .nl
+            .routes(&RouteFilter::owned(table::MAIN, bgpd::fib::PROTOCOL))
+            .unwrap();
+        let mut found: Vec<String> = found.iter().map(|route| self.describe(route, &objects)).collect();
+        found.sort();
+        found
+    }
+
+    fn describe(&self, route: &Route, objects: &[netlink::NextHop]) -> String {
+        let mut gateways = Vec::new();
+        match route.next_hop_id {
+            Some(id) => {
+                let group = objects.iter().find(|object| object.id == id).unwrap();
+                let netlink::NextHopKind::Group { members } = &group.kind else {
+                    panic!("{group}")
+                };
+                for (id, _) in members {
+                    let member = objects.iter().find(|object| object.id == *id).unwrap();
+                    let netlink::NextHopKind::Gateway { gateway, .. } = member.kind else {
+                        panic!("{member}")
+                    };
+                    gateways.push(gateway.to_string());
+                }
+            }
+            None => gateways.extend(route.hops.iter().map(|hop| hop.gateway.unwrap().to_string())),
+        }
+        gateways.sort();
+        let by = if route.next_hop_id.is_some() {
+            "group"
+        } else {
+            "via"
+        };
+        format!(
+            "{} {by} {} metric {}",
+            route.destination,
+            gateways.join(","),
+            route.metric
+        )
+    }
+
+    /// Wait until our routes are these.
+    pub(crate) fn wait_for(&mut self, expected: &[&str]) {
+        let mut seen = Vec::new();
+        for _ in 0..200 {
+            seen = self.ours();
+            if seen == expected {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(seen, expected);
+    }
+
+    /// Wait until the kernel is as wanted.
+    pub(crate) fn wait_until(&mut self, wanted: impl Fn(&mut World) -> bool) {
+        for _ in 0..200 {
+            if wanted(self) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("not so in time; our routes: {:?}", self.ours());
+    }
+
+    pub(crate) fn router(&self, n: usize) -> Connection {
+        Connection::open_in(&self.routers[n]).unwrap()
+    }
+}
+
+fn addresses(n: usize, host: u8) -> [String; 2] {
+    [format!("10.0.{n}.{host}/24"), format!("fd00:{n}::{host}/64")]
+}
+
+pub(crate) fn set_up(nl: &mut Connection, name: &str, addresses: &[String]) -> u32 {
+    let index = nl.index_of(name).unwrap();
+    nl.set_up(index).unwrap();
+    for address in addresses {
+        nl.add_address(index, address.parse().unwrap()).unwrap();
+    }
+    index
+}
+
+/// A selection as the RIB gives it.
+pub(crate) fn want(prefix: &str, next_hops: &[&str]) -> FibChange {
+    want_with(prefix, next_hops, None)
+}
+
+pub(crate) fn want_with(prefix: &str, next_hops: &[&str], local_pref: Option<u32>) -> FibChange {
+    let path = |next_hop: &&str| {
+        let address = next_hop.parse().unwrap();
+        let mut attributes = Attributes::originated(NextHop::from(address));
+        attributes.local_pref = local_pref;
+        let peer = NeighborKey { address, port: 179 };
+        SelectedPath {
+            peer,
+            ebgp: true,
+            attributes: Arc::new(attributes),
+        }
+    };
+    FibChange {
+        prefix: prefix.parse().unwrap(),
+        paths: next_hops.iter().map(path).collect(),
+    }
+}
+
+pub(crate) fn settle(fib: &Fib) -> FibStatus {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(LIMIT, fib.settled()).await })
+        .expect("not settled in time");
+    fib.status()
+}
+
+pub(crate) fn refusals(status: &FibStatus) -> Vec<String> {
+    status
+        .refused_routes
+        .iter()
+        .map(|route| format!("{}: {}", route.prefix, route.reason))
+        .collect()
+}
+
+/// Read the status until it is as wanted.
+pub(crate) fn wait_status(fib: &Fib, wanted: impl Fn(&FibStatus) -> bool) -> FibStatus {
+    for _ in 0..200 {
+        let status = fib.status();
+        if wanted(&status) {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{:?}", fib.status());
+}
