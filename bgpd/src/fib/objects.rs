@@ -1,6 +1,8 @@
 //! Next-hop objects of ours: which sets of hops have a group, under which ids, and which the kernel
 //! has. Pure.
 
+use std::collections::hash_map::Entry;
+
 use netlink::{Hop, NextHop, NextHopKind, Request};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -78,21 +80,19 @@ impl Objects {
                     onlink: *onlink,
                     ..Hop::via(*gateway).on(*interface)
                 };
-                if !self.by_hop.contains_key(&hop) {
-                    self.by_hop.insert(hop, object.id);
+                if let Entry::Vacant(place) = self.by_hop.entry(hop) {
+                    place.insert(object.id);
                     self.wanted.insert(object.id, object.kind);
                 }
             }
             NextHopKind::Group { members } => {
-                let mut hops: Option<Hops> = members
-                    .iter()
-                    .map(|(id, weight)| self.hop_of(*id).filter(|_| *weight == 1))
-                    .collect();
-                if let Some(hops) = &mut hops
-                    && let () = hops.sort_unstable()
-                    && !self.by_hops.contains_key(hops.as_slice())
-                {
-                    self.by_hops.insert(hops.clone(), object.id);
+                let member = |(id, weight): &(u32, u16)| self.hop_of(*id).filter(|_| *weight == 1);
+                let Some(mut hops) = members.iter().map(member).collect::<Option<Hops>>() else {
+                    return;
+                };
+                hops.sort_unstable();
+                if let Entry::Vacant(place) = self.by_hops.entry(hops) {
+                    place.insert(object.id);
                     self.wanted.insert(object.id, object.kind);
                 }
             }
