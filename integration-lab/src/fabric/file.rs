@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_saphyr::Spanned;
 
 use super::expect::ExpectText;
@@ -123,16 +123,41 @@ impl At<'_> {
     }
 }
 
+/// A fabric like another one, with other resources.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LikeFile {
+    like: Spanned<PathBuf>,
+    resources: Vec<Spanned<PathBuf>>,
+}
+
 pub(super) fn load(path: &Path, topology: &Topology) -> Result<Fabric, TopologyError> {
-    let lab: LabFile = parse(path, &read(path)?)?;
+    let text = read(path)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let keys: IndexMap<String, IgnoredAny> = parse(path, &text)?;
+    if keys.contains_key("like") {
+        let like: LikeFile = parse(path, &text)?;
+        let base = existing(At { file: path }, directory, "like", &like.like)?;
+        // One step only: a base is whole.
+        let mut fabric = load_whole(&base, &read(&base)?, topology)?;
+        fabric.file = path.to_path_buf();
+        fabric.resources = resources(path, directory, &like.resources)?;
+        return Ok(fabric);
+    }
+    load_whole(path, &text, topology)
+}
+
+fn load_whole(path: &Path, text: &str, topology: &Topology) -> Result<Fabric, TopologyError> {
+    let lab: LabFile = parse(path, text)?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let workloads_path = existing(At { file: path }, directory, "workloads", &lab.workloads)?;
     let workloads: WorkloadsFile = parse(&workloads_path, &read(&workloads_path)?)?;
+    let cni_directory = workloads_path.parent().unwrap_or(directory);
     let cni_path = existing(
         At {
             file: &workloads_path,
         },
-        workloads_path.parent().unwrap_or(directory),
+        cni_directory,
         "cni",
         &workloads.cni,
     )?;
@@ -141,11 +166,19 @@ pub(super) fn load(path: &Path, topology: &Topology) -> Result<Fabric, TopologyE
         line: e.line() as u64,
         reason: e.to_string(),
     })?;
-    let mut resources = Vec::new();
-    for resource in &lab.resources {
-        resources.push(existing(At { file: path }, directory, "resources", resource)?);
-    }
+    let resources = resources(path, directory, &lab.resources)?;
     check::build(path, lab, &workloads_path, workloads, cni, resources, topology)
+}
+
+fn resources(
+    path: &Path,
+    directory: &Path,
+    texts: &[Spanned<PathBuf>],
+) -> Result<Vec<PathBuf>, TopologyError> {
+    texts
+        .iter()
+        .map(|r| existing(At { file: path }, directory, "resources", r))
+        .collect()
 }
 
 pub(super) fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, TopologyError> {

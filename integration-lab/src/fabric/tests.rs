@@ -7,9 +7,32 @@ fn containerlab() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../containerlab")
 }
 
-fn two_rack() -> Fabric {
-    let topology = Topology::load(&containerlab().join("two-rack.clab.yml"), None).unwrap();
+fn shipped(topology: &str) -> Fabric {
+    let topology = Topology::load(&containerlab().join(topology), None).unwrap();
     Fabric::load(&topology).unwrap().unwrap()
+}
+
+fn two_rack() -> Fabric {
+    shipped("two-rack.clab.yml")
+}
+
+#[test]
+fn a_fabric_like_another_differs_in_its_resources() {
+    let (base, like) = (two_rack(), shipped("as-per-host.clab.yml"));
+    assert_eq!(
+        (&like.sessions, &like.workloads),
+        (&base.sessions, &base.workloads)
+    );
+    assert!(
+        like.resources
+            .iter()
+            .any(|r| r.ends_with("as-per-host/resources"))
+    );
+    assert!(
+        like.resources
+            .iter()
+            .any(|r| r.ends_with("two-rack/resources/policy"))
+    );
 }
 
 fn verdict(fabric: &Fabric, from: &str, to: &str, probe: Probe) -> String {
