@@ -35,6 +35,9 @@ pub struct Flags {
     /// error, warn, info, debug or trace, or a filter such as `info,bgpd=debug`.
     #[arg(long, env = "MARGAY_LOG")]
     pub log: Option<String>,
+    /// As Calico: `hash`, or an address. Default: the node's IPv4 address.
+    #[arg(long, env = "CALICO_ROUTER_ID")]
+    pub router_id: Option<String>,
     /// Read the configuration, print it with its defaults, and exit.
     #[arg(long)]
     pub check: bool,
@@ -70,7 +73,6 @@ pub struct Config {
 /// `[datastore]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-#[derive(Default)]
 pub struct DatastoreConfig {
     /// etcd endpoints, e.g. `http://10.0.0.1:2379`. Empty: run the embedded store.
     pub endpoints: Vec<String>,
@@ -84,8 +86,25 @@ pub struct DatastoreConfig {
     pub username: Option<String>,
     /// Password; needs a user.
     pub password: Option<String>,
+    /// Write the status of endpoints under Felix's keys.
+    pub report_endpoints: bool,
     /// The store that the agent runs where no endpoint is given.
     pub embedded: EmbeddedConfig,
+}
+
+impl Default for DatastoreConfig {
+    fn default() -> Self {
+        Self {
+            endpoints: Vec::new(),
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            username: None,
+            password: None,
+            report_endpoints: true,
+            embedded: EmbeddedConfig::default(),
+        }
+    }
 }
 
 /// `[datastore.embedded]`
@@ -132,6 +151,10 @@ pub struct BgpConfig {
     pub restart_time_s: u16,
     /// Install learned routes in the kernel.
     pub install_routes: bool,
+    /// `hash`, an address, or nothing: the node's IPv4 address. As the variable `CALICO_ROUTER_ID`.
+    pub router_id: Option<String>,
+    /// Passwords that resources refer to: `<secret name>/<key>` below this directory.
+    pub secrets_dir: PathBuf,
 }
 
 impl Default for BgpConfig {
@@ -332,6 +355,9 @@ impl Config {
         }
         if flags.as_number.is_some() {
             self.node.as_number = flags.as_number;
+        }
+        if flags.router_id.is_some() {
+            self.bgp.router_id.clone_from(&flags.router_id);
         }
         if flags.log.is_some() {
             self.log.clone_from(&flags.log);
