@@ -354,8 +354,10 @@ impl Core {
         if !blocks_in_place || self.translation.as_ref() == Some(&translation) {
             return;
         }
-        self.bgp.apply(translation.config.as_ref()).await;
-        self.translation = Some(translation);
+        // What is not in force is tried again at the next tick.
+        if self.bgp.apply(translation.config.as_ref()).await {
+            self.translation = Some(translation);
+        }
     }
 
     async fn set_blocks(&mut self, blocks: &[IpNet]) -> bool {
