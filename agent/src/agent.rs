@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use datastore::syncer::{self, Event, HealthState, Status, Syncer};
+use datastore::syncer::{self, Event, Handle, HealthState, Status, Syncer};
 use datastore::{Client, ClientConfig, Pem, Resources};
 use ipnet::IpNet;
 use tokio::sync::oneshot;
@@ -57,14 +57,23 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let embedded = start_embedded_store(&config.datastore).await?;
     let mut client_config = client_config(&config.datastore);
     if let Some(server) = &embedded {
-        client_config.endpoints = server.addresses().iter().map(|address| format!("http://{address}")).collect();
+        client_config.endpoints = server
+            .addresses()
+            .iter()
+            .map(|address| format!("http://{address}"))
+            .collect();
     }
     let client = Client::connect(&client_config).await.context("datastore")?;
     let options = syncer::Options::agent(&config.node_name).with_snapshot(&config.paths.snapshot);
     let (syncer, events) = Syncer::start(client_config, options);
     metrics.resyncs_started.inc();
 
-    tasks.spawn(register(client.clone(), config.clone(), health.clone(), stop.clone()));
+    tasks.spawn(register(
+        client.clone(),
+        config.clone(),
+        health.clone(),
+        stop.clone(),
+    ));
     let writer = status_writer::run(
         client,
         config.node_name.clone(),
@@ -91,7 +100,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     core.run(events, &syncer, stop.clone()).await;
 
     stop.cancel();
-    syncer.stop().await;
+    syncer.shutdown().await;
     if let Some(dataplane) = dataplane {
         // The thread may have ended by itself.
         let _ = dataplane.send(Command::Stop);
@@ -135,10 +144,24 @@ async fn serve(
         }
     });
     if config.health.enabled {
-        serve_http("health.listen", config.health.listen, health.router(), stop, tasks).await?;
+        serve_http(
+            "health.listen",
+            config.health.listen,
+            health.router(),
+            stop,
+            tasks,
+        )
+        .await?;
     }
     if config.metrics.enabled {
-        serve_http("metrics.listen", config.metrics.listen, metrics.router(), stop, tasks).await?;
+        serve_http(
+            "metrics.listen",
+            config.metrics.listen,
+            metrics.router(),
+            stop,
+            tasks,
+        )
+        .await?;
     }
     Ok(())
 }
@@ -150,7 +173,9 @@ async fn serve_http(
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("{key} = {address}"))?;
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{key} = {address}"))?;
     let until = stop.clone().cancelled_owned();
     tasks.spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
@@ -193,24 +218,35 @@ fn start_dataplane(
         dataplane_thread::spawn_flow_reader(events, flows.clone(), metrics.clone())?;
     }
     let dir = &config.paths.endpoint_status_dir;
-    let files = EndpointFiles::open(dir).with_context(|| format!("paths.endpoint-status-dir = {}", dir.display()))?;
-    let outlets = Outlets { health: health.clone(), view: view.clone(), metrics: metrics.clone(), files };
+    let files =
+        EndpointFiles::open(dir).with_context(|| format!("paths.endpoint-status-dir = {}", dir.display()))?;
+    let outlets = Outlets {
+        health: health.clone(),
+        view: view.clone(),
+        metrics: metrics.clone(),
+        files,
+    };
     let resync_interval = Duration::from_secs(settings.resync_interval_s.max(1));
     let commands = dataplane_thread::spawn(dataplane, outlets, resync_interval)?;
     dataplane_thread::spawn_link_monitor(commands.clone())?;
     Ok(Some(commands))
 }
 
-async fn start_embedded_store(config: &DatastoreConfig) -> anyhow::Result<Option<datastore::server::RunningServer>> {
+async fn start_embedded_store(
+    config: &DatastoreConfig,
+) -> anyhow::Result<Option<datastore::server::RunningServer>> {
     if !config.endpoints.is_empty() {
         return Ok(None);
     }
     let data = &config.embedded.data;
     if let Some(dir) = data.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("datastore.embedded.data = {}", data.display()))?;
+        std::fs::create_dir_all(dir)
+            .with_context(|| format!("datastore.embedded.data = {}", data.display()))?;
     }
-    let options = datastore::server::ServerOptions::new(vec![config.embedded.listen], data.clone());
-    let server = datastore::server::Server::start(options).await.context("embedded store")?;
+    let options = datastore::server::ServerOptions::new(config.embedded.listen, data);
+    let server = datastore::server::Server::start(options)
+        .await
+        .context("embedded store")?;
     tracing::info!(addresses = ?server.addresses(), file = %data.display(), "embedded store");
     Ok(Some(server))
 }
@@ -243,7 +279,10 @@ async fn register(client: Client, config: Config, health: Health, stop: Cancella
                 return;
             }
             Err(error) => {
-                health.not_ready(NODE, format!("not registered: {error}; next try in {} s", pause.as_secs()));
+                health.not_ready(
+                    NODE,
+                    format!("not registered: {error}; next try in {} s", pause.as_secs()),
+                );
             }
         }
         tokio::select! {
@@ -272,14 +311,20 @@ struct Core {
 }
 
 impl Core {
-    async fn run(mut self, mut events: tokio::sync::mpsc::Receiver<Event>, syncer: &Syncer, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut events: tokio::sync::mpsc::Receiver<Event>,
+        syncer: &Handle,
+        stop: CancellationToken,
+    ) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = ticks.tick() => {
-                    self.publish_datastore(&syncer.health());
+                    let health = syncer.health().borrow().clone();
+                    self.publish_datastore(&health);
                     self.bgp.publish(self.translation.as_ref().map(|t| &t.origins)).await;
                     // A block whose blackhole route failed, or a new secret.
                     self.translate().await;
@@ -309,27 +354,30 @@ impl Core {
                 tracing::info!(?status, "datastore view");
                 self.settled |= matches!(status, Status::FromSnapshot | Status::InSync);
                 if status == Status::InSync {
-                    self.send(self.flush());
-                    self.send(Some(Command::InitialSyncDone));
+                    self.flush();
+                    self.send(Command::InitialSyncDone);
                 }
             }
         }
         if self.settled {
-            self.send(self.flush());
+            self.flush();
             self.translate().await;
             self.note_problems();
             self.view.lock().counts = self.world.counts();
         }
     }
 
-    fn flush(&mut self) -> Option<Command> {
+    /// Passes on to the dataplane what the engine has decided.
+    fn flush(&mut self) {
         let deltas = self.world.flush();
         self.metrics.engine_deltas.inc_by(deltas.len() as u64);
-        (!deltas.is_empty()).then_some(Command::Apply(deltas))
+        if !deltas.is_empty() {
+            self.send(Command::Apply(deltas));
+        }
     }
 
-    fn send(&self, command: Option<Command>) {
-        if let (Some(dataplane), Some(command)) = (&self.dataplane, command)
+    fn send(&self, command: Command) {
+        if let Some(dataplane) = &self.dataplane
             && dataplane.send(command).is_err()
         {
             tracing::error!("the dataplane's thread has ended");
@@ -350,7 +398,8 @@ impl Core {
             router_id: self.config.bgp.router_id.clone(),
         };
         let translation = fabric::translate(self.world.fabric(), &self.config.node_name, &settings);
-        let blocks_in_place = self.announced == translation.blackholes || self.set_blocks(&translation.blackholes).await;
+        let blocks_in_place =
+            self.announced == translation.blackholes || self.set_blocks(&translation.blackholes).await;
         if !blocks_in_place || self.translation.as_ref() == Some(&translation) {
             return;
         }
@@ -383,7 +432,11 @@ impl Core {
 
     fn note_problems(&mut self) {
         let mut problems = self.world.problems();
-        problems.extend(self.translation.iter().flat_map(|translation| translation.problems.iter().cloned()));
+        problems.extend(
+            self.translation
+                .iter()
+                .flat_map(|translation| translation.problems.iter().cloned()),
+        );
         for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
             tracing::warn!(%problem, "resource");
         }
@@ -395,7 +448,11 @@ impl Core {
         match health.state {
             HealthState::InSync => self.health.ready(DATASTORE),
             state => {
-                let detail = if health.detail.is_empty() { state.as_str() } else { &health.detail };
+                let detail = if health.detail.is_empty() {
+                    state.as_str()
+                } else {
+                    &health.detail
+                };
                 self.health.not_ready(DATASTORE, detail);
             }
         }
@@ -410,7 +467,10 @@ fn read_secrets(dir: &Path) -> BTreeMap<(String, String), String> {
         for key in entries(&secret.path()) {
             if let Ok(text) = std::fs::read_to_string(key.path()) {
                 let name = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-                secrets.insert((name(&secret), name(&key)), text.trim_end_matches('\n').to_owned());
+                secrets.insert(
+                    (name(&secret), name(&key)),
+                    text.trim_end_matches('\n').to_owned(),
+                );
             }
         }
     }

@@ -54,7 +54,9 @@ impl Bgp {
     ///
     /// Returns whether it is in force.
     pub async fn apply(&mut self, config: Option<&SpeakerConfig>) -> bool {
-        let (true, Some(config)) = (self.enabled, config) else { return true };
+        let (true, Some(config)) = (self.enabled, config) else {
+            return true;
+        };
         let outcome = match self.speaker.clone() {
             Some(speaker) => self.change(&speaker, config).await,
             None => self.start(config),
@@ -68,7 +70,10 @@ impl Bgp {
 
     fn start(&mut self, config: &SpeakerConfig) -> Result<(), String> {
         let restarting = self.marker.exists();
-        let options = StartOptions { restarting, forwarding_preserved: self.install_routes };
+        let options = StartOptions {
+            restarting,
+            forwarding_preserved: self.install_routes,
+        };
         let speaker = Speaker::start(config.clone(), options).map_err(|error| error.to_string())?;
         tracing::info!(
             local_as = config.local_as,
@@ -86,7 +91,10 @@ impl Bgp {
     }
 
     async fn change(&mut self, speaker: &SpeakerHandle, config: &SpeakerConfig) -> Result<(), String> {
-        let diff = speaker.reconfigure(config.clone()).await.map_err(|error| error.to_string())?;
+        let diff = speaker
+            .reconfigure(config.clone())
+            .await
+            .map_err(|error| error.to_string())?;
         tracing::info!(
             added = ?diff.added,
             removed = ?diff.removed,
@@ -109,7 +117,10 @@ impl Bgp {
             return;
         }
         let Some(speaker) = &self.speaker else {
-            let why = self.failure.clone().unwrap_or_else(|| "waiting for this node's resources".to_owned());
+            let why = self
+                .failure
+                .clone()
+                .unwrap_or_else(|| "waiting for this node's resources".to_owned());
             self.health.not_ready(COMPONENT, why);
             return;
         };
@@ -129,19 +140,28 @@ impl Bgp {
         let mut published = self.view.lock();
         published.bgp_v4 = half(true);
         published.bgp_v6 = half(false);
-        published.bgp_peers =
-            peers.iter().map(|peer| to_proto(peer, origins.and_then(|origins| origins.get(&peer.key())))).collect();
+        published.bgp_peers = peers
+            .iter()
+            .map(|peer| to_proto(peer, origins.and_then(|origins| origins.get(&peer.key()))))
+            .collect();
     }
 
     /// Ready with at least one session established, or with none to establish.
     fn report(&self, peers: &[PeerStatus], restart_complete: bool) {
-        let established = peers.iter().filter(|peer| peer.state == State::Established).count();
+        let established = peers
+            .iter()
+            .filter(|peer| peer.state == State::Established)
+            .count();
         if let Some(failure) = &self.failure {
             self.health.not_ready(COMPONENT, failure.clone());
         } else if established == 0 && !peers.is_empty() {
-            self.health.not_ready(COMPONENT, format!("none of {} sessions is established", peers.len()));
+            self.health.not_ready(
+                COMPONENT,
+                format!("none of {} sessions is established", peers.len()),
+            );
         } else if !restart_complete {
-            self.health.not_ready(COMPONENT, "restarting gracefully: waiting for the peers' routes");
+            self.health
+                .not_ready(COMPONENT, "restarting gracefully: waiting for the peers' routes");
         } else {
             self.health.ready(COMPONENT);
         }
@@ -165,7 +185,11 @@ fn mark(path: &Path) -> std::io::Result<()> {
 fn to_proto(peer: &PeerStatus, origin: Option<&SessionOrigin>) -> proto::BgpPeer {
     proto::BgpPeer {
         address: peer.address.to_string(),
-        port: if peer.port == BGP_PORT { 0 } else { peer.port.into() },
+        port: if peer.port == BGP_PORT {
+            0
+        } else {
+            peer.port.into()
+        },
         ip_version: if peer.address.is_ipv4() { 4 } else { 6 },
         peer_type: origin.map_or("", |origin| origin.peer_type.text()).to_owned(),
         remote_as: peer.remote_as,

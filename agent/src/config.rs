@@ -164,6 +164,8 @@ impl Default for BgpConfig {
             hold_time_s: 90,
             restart_time_s: 120,
             install_routes: true,
+            router_id: None,
+            secrets_dir: "/etc/margay/secrets".into(),
         }
     }
 }

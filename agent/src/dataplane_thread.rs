@@ -62,22 +62,28 @@ pub struct Outlets {
 }
 
 /// Starts the thread, in the network namespace of the process.
-pub fn spawn(mut dataplane: Dataplane, outlets: Outlets, resync_interval: Duration) -> std::io::Result<Sender<Command>> {
+pub fn spawn(
+    mut dataplane: Dataplane,
+    outlets: Outlets,
+    resync_interval: Duration,
+) -> std::io::Result<Sender<Command>> {
     let (sender, receiver) = channel();
-    std::thread::Builder::new().name("dataplane".into()).spawn(move || {
-        let health = outlets.health.clone();
-        let mut driver = Driver {
-            pending: Vec::new(),
-            blocks: None,
-            endpoints: BTreeMap::new(),
-            rules: BTreeMap::new(),
-            initial_sync: InitialSync::Waiting,
-            resync_interval,
-            outlets,
-        };
-        driver.run(&mut dataplane, &receiver);
-        health.dead(COMPONENT, "stopped; everything stays enforced");
-    })?;
+    std::thread::Builder::new()
+        .name("dataplane".into())
+        .spawn(move || {
+            let health = outlets.health.clone();
+            let mut driver = Driver {
+                pending: Vec::new(),
+                blocks: None,
+                endpoints: BTreeMap::new(),
+                rules: BTreeMap::new(),
+                initial_sync: InitialSync::Waiting,
+                resync_interval,
+                outlets,
+            };
+            driver.run(&mut dataplane, &receiver);
+            health.dead(COMPONENT, "stopped; everything stays enforced");
+        })?;
     Ok(sender)
 }
 
@@ -106,7 +112,9 @@ impl Driver {
         let mut failed = false;
         loop {
             let now = Instant::now();
-            let mut wait = WAIT_MAX.min(resync_at.saturating_duration_since(now)).min(sweep_at.saturating_duration_since(now));
+            let mut wait = WAIT_MAX
+                .min(resync_at.saturating_duration_since(now))
+                .min(sweep_at.saturating_duration_since(now));
             if failed {
                 wait = wait.min(RETRY_INTERVAL);
             }
@@ -177,7 +185,10 @@ impl Driver {
             match dataplane.apply(&self.pending) {
                 Ok(report) => {
                     let took = started.elapsed();
-                    self.outlets.metrics.apply_time_us.set(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
+                    self.outlets
+                        .metrics
+                        .apply_time_us
+                        .set(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
                     tracing::debug!(deltas = self.pending.len(), took_us = took.as_micros(), "applied");
                     for delta in std::mem::take(&mut self.pending) {
                         self.remember(delta);
@@ -286,7 +297,9 @@ impl Driver {
             proto::Endpoint {
                 id: text(&status.id),
                 interface: status.interface,
-                addresses: known.map_or_else(Vec::new, |e| e.addresses.iter().map(ToString::to_string).collect()),
+                addresses: known.map_or_else(Vec::new, |e| {
+                    e.addresses.iter().map(ToString::to_string).collect()
+                }),
                 status: state.to_owned(),
                 detail,
                 programs: known.map_or_else(Vec::new, |endpoint| self.programs(endpoint)),
@@ -301,7 +314,10 @@ impl Driver {
                 self.outlets.health.not_ready(COMPONENT, problem.clone());
             }
             (None, InitialSync::Done) => self.outlets.health.ready(COMPONENT),
-            (None, _) => self.outlets.health.not_ready(COMPONENT, "waiting for the first full view of the datastore"),
+            (None, _) => self
+                .outlets
+                .health
+                .not_ready(COMPONENT, "waiting for the first full view of the datastore"),
         }
     }
 
@@ -318,7 +334,10 @@ impl Driver {
             direction: direction.to_owned(),
             ip_version,
             program_id: u32::try_from(key.0).unwrap_or(u32::MAX),
-            rules: self.rules.get(&key).map_or(0, |rules| u32::try_from(*rules).unwrap_or(u32::MAX)),
+            rules: self
+                .rules
+                .get(&key)
+                .map_or(0, |rules| u32::try_from(*rules).unwrap_or(u32::MAX)),
         })
         .collect()
     }
@@ -331,7 +350,10 @@ enum Taken {
 }
 
 fn up(dataplane: &Dataplane) -> impl Iterator<Item = dataplane::EndpointStatus> {
-    dataplane.statuses().into_iter().filter(|status| status.state == EndpointState::Up)
+    dataplane
+        .statuses()
+        .into_iter()
+        .filter(|status| status.state == EndpointState::Up)
 }
 
 /// `<orchestrator>/<workload>/<endpoint>`
@@ -346,7 +368,9 @@ fn file_of(endpoint: &Endpoint) -> EndpointFile {
     };
     EndpointFile {
         iface_name: endpoint.interface.clone(),
-        mac: endpoint.mac.map(|m| m.map(|byte| format!("{byte:02x}")).join(":")),
+        mac: endpoint
+            .mac
+            .map(|m| m.map(|byte| format!("{byte:02x}")).join(":")),
         ipv4_nets: nets(true),
         ipv6_nets: nets(false),
     }
@@ -354,26 +378,28 @@ fn file_of(endpoint: &Endpoint) -> EndpointFile {
 
 /// Starts the thread that reads flow events until the process ends.
 pub fn spawn_flow_reader(mut events: FlowEvents, log: FlowLog, metrics: Metrics) -> std::io::Result<()> {
-    std::thread::Builder::new().name("flow-events".into()).spawn(move || {
-        loop {
-            match events.next_batch(FLOW_BATCH_MAX, FLOW_WAIT) {
-                Ok(batch) => {
-                    metrics.flow_events.inc_by(batch.len() as u64);
-                    for event in batch {
-                        log.push(crate::flow_event::to_proto(&event));
+    std::thread::Builder::new()
+        .name("flow-events".into())
+        .spawn(move || {
+            loop {
+                match events.next_batch(FLOW_BATCH_MAX, FLOW_WAIT) {
+                    Ok(batch) => {
+                        metrics.flow_events.inc_by(batch.len() as u64);
+                        for event in batch {
+                            log.push(crate::flow_event::to_proto(&event));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "flow events cannot be read");
+                        std::thread::sleep(RETRY_INTERVAL);
                     }
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "flow events cannot be read");
-                    std::thread::sleep(RETRY_INTERVAL);
+                if let Ok(lost) = events.lost() {
+                    log.set_lost(lost);
+                    metrics.flow_events_lost.set(lost);
                 }
             }
-            if let Ok(lost) = events.lost() {
-                log.set_lost(lost);
-                metrics.flow_events_lost.set(lost);
-            }
-        }
-    })?;
+        })?;
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! A flow event of the dataplane as the local API shows it.
 
-use std::time::SystemTime;
-
 use api_proto::v1::Flow;
 use dataplane::{FlowEvent, Reason, Verdict};
 use policy_engine::output::{Direction, RuleId};
@@ -12,7 +10,7 @@ use crate::dataplane_thread::text;
 const RULE_END: i32 = -1;
 
 /// Translates an event; the log gives it its sequence number.
-pub fn to_proto(event: &FlowEvent) -> Flow {
+pub(crate) fn to_proto(event: &FlowEvent) -> Flow {
     let action = match event.verdict {
         Verdict::Allow => "allow",
         Verdict::Deny => "deny",
@@ -25,11 +23,17 @@ pub fn to_proto(event: &FlowEvent) -> Flow {
     };
     let mut flow = Flow {
         sequence: 0,
-        time: jiff::Timestamp::try_from(event.time).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string(),
+        time: jiff::Timestamp::try_from(event.time)
+            .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+            .to_string(),
         source: event.source.to_string(),
         destination: event.destination.to_string(),
         protocol: event.protocol.into(),
-        source_port: if event.icmp.is_some() { 0 } else { event.source_port.into() },
+        source_port: if event.icmp.is_some() {
+            0
+        } else {
+            event.source_port.into()
+        },
         destination_port,
         action: action.to_owned(),
         direction: match event.direction {
@@ -43,9 +47,18 @@ pub fn to_proto(event: &FlowEvent) -> Flow {
         rule: RULE_END,
         ..Flow::default()
     };
-    let decided = matches!(event.reason, Reason::PolicyAllow | Reason::PolicyDeny | Reason::Reevaluated | Reason::Log);
+    let decided = matches!(
+        event.reason,
+        Reason::PolicyAllow | Reason::PolicyDeny | Reason::Reevaluated | Reason::Log
+    );
     match event.rule.as_ref() {
-        Some(RuleId::Policy { tier, kind, namespace, name, index }) => {
+        Some(RuleId::Policy {
+            tier,
+            kind,
+            namespace,
+            name,
+            index,
+        }) => {
             flow.tier.clone_from(tier);
             flow.policy_kind.clone_from(kind);
             flow.policy_namespace.clone_from(namespace);
@@ -77,6 +90,8 @@ pub fn to_proto(event: &FlowEvent) -> Flow {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
 
     fn event(rule: Option<RuleId>, reason: Reason, icmp: Option<(u8, u8)>) -> FlowEvent {
@@ -109,15 +124,33 @@ mod tests {
             index: 2,
         };
         let flow = to_proto(&event(Some(rule), Reason::PolicyDeny, None));
-        assert_eq!((flow.tier.as_str(), flow.policy.as_str(), flow.rule), ("security", "deny-db", 2));
-        assert_eq!((flow.reason.as_str(), flow.action.as_str(), flow.destination_port), ("policy", "deny", 80));
-        let flow = to_proto(&event(Some(RuleId::EndOfTier { tier: "default".into() }), Reason::PolicyDeny, None));
-        assert_eq!((flow.reason.as_str(), flow.tier.as_str(), flow.rule), ("end-of-tier", "default", -1));
+        assert_eq!(
+            (flow.tier.as_str(), flow.policy.as_str(), flow.rule),
+            ("security", "deny-db", 2)
+        );
+        assert_eq!(
+            (flow.reason.as_str(), flow.action.as_str(), flow.destination_port),
+            ("policy", "deny", 80)
+        );
+        let flow = to_proto(&event(
+            Some(RuleId::EndOfTier {
+                tier: "default".into(),
+            }),
+            Reason::PolicyDeny,
+            None,
+        ));
+        assert_eq!(
+            (flow.reason.as_str(), flow.tier.as_str(), flow.rule),
+            ("end-of-tier", "default", -1)
+        );
     }
 
     #[test]
     fn what_no_rule_decided_keeps_its_own_reason() {
         let flow = to_proto(&event(None, Reason::Spoofed, Some((8, 0))));
-        assert_eq!((flow.reason.as_str(), flow.destination_port, flow.source_port), ("spoofed_source", 2048, 0));
+        assert_eq!(
+            (flow.reason.as_str(), flow.destination_port, flow.source_port),
+            ("spoofed_source", 2048, 0)
+        );
     }
 }

@@ -17,13 +17,16 @@ const CLUSTER_TYPE: &str = "bgp";
 ///
 /// # Errors
 /// When the store does not answer or refuses.
-pub async fn register(resources: &Resources, name: &str, configured: &NodeConfig) -> datastore::Result<()> {
+pub(crate) async fn register(resources: &Resources, name: &str, configured: &NodeConfig) -> datastore::Result<()> {
     // The version stays unset: it would make other versions' calicoctl refuse to work.
     resources.ensure_initialized("", CLUSTER_TYPE).await?;
     let found = found_addresses();
     match resources.get::<Node>("", name).await {
         Err(datastore::Error::DoesNotExist { .. }) => {
-            let mut node = Node { metadata: ObjectMeta::named(name), ..Node::default() };
+            let mut node = Node {
+                metadata: ObjectMeta::named(name),
+                ..Node::default()
+            };
             complete(&mut node, configured, &found);
             match resources.create(node).await {
                 Ok(_) => tracing::info!(node = name, "node registered"),
@@ -34,7 +37,9 @@ pub async fn register(resources: &Resources, name: &str, configured: &NodeConfig
         Err(error) => return Err(error),
         Ok(_) => {}
     }
-    resources.modify::<Node>("", name, |node| complete(node, configured, &found)).await?;
+    resources
+        .modify::<Node>("", name, |node| complete(node, configured, &found))
+        .await?;
     Ok(())
 }
 
@@ -67,7 +72,13 @@ fn complete(node: &mut Node, configured: &NodeConfig, found: &[(bool, String)]) 
     for text in own.iter().filter(|text| !text.is_empty()).rev() {
         // Listed without host bits set, as its check demands: the bare address.
         let address = text.split('/').next().unwrap_or_default().to_owned();
-        node.spec.addresses.insert(0, NodeAddress { address, r#type: kind });
+        node.spec.addresses.insert(
+            0,
+            NodeAddress {
+                address,
+                r#type: kind,
+            },
+        );
     }
     node.spec != before
 }
@@ -89,7 +100,9 @@ fn found_addresses() -> Vec<(bool, String)> {
             .filter(|address| links.contains(&address.interface) && is_global(address.address.addr()))
             .collect();
         addresses.sort_by_key(|address| address.interface);
-        let texts = addresses.into_iter().map(|a| (a.address.addr().is_ipv4(), a.address.to_string()));
+        let texts = addresses
+            .into_iter()
+            .map(|a| (a.address.addr().is_ipv4(), a.address.to_string()));
         Ok(texts.collect())
     };
     found().unwrap_or_else(|error| {
@@ -109,7 +122,7 @@ fn is_global(address: IpAddr) -> bool {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write_nodename(path: &Path, name: &str) -> std::io::Result<()> {
+pub(crate) fn write_nodename(path: &Path, name: &str) -> std::io::Result<()> {
     if std::fs::read_to_string(path).is_ok_and(|there| there.trim() == name) {
         return Ok(());
     }
@@ -126,24 +139,44 @@ mod tests {
     use super::*;
 
     fn configured(v4: Option<&str>, asn: Option<u32>) -> NodeConfig {
-        NodeConfig { ipv4_address: v4.map(Into::into), ipv6_address: None, as_number: asn }
+        NodeConfig {
+            ipv4_address: v4.map(Into::into),
+            ipv6_address: None,
+            as_number: asn,
+        }
     }
 
     #[test]
     fn configured_wins_found_fills_and_the_rest_stays() {
-        let found = [(true, "192.0.2.9/24".to_owned()), (false, "2001:db8::9/64".to_owned())];
+        let found = [
+            (true, "192.0.2.9/24".to_owned()),
+            (false, "2001:db8::9/64".to_owned()),
+        ];
         let mut node = Node::default();
         assert!(complete(&mut node, &configured(None, None), &found));
         let bgp = node.spec.bgp.clone().unwrap();
-        assert_eq!((bgp.ipv4_address.as_str(), bgp.ipv6_address.as_str()), ("192.0.2.9/24", "2001:db8::9/64"));
+        assert_eq!(
+            (bgp.ipv4_address.as_str(), bgp.ipv6_address.as_str()),
+            ("192.0.2.9/24", "2001:db8::9/64")
+        );
         assert_eq!(node.spec.addresses.len(), 2);
         assert_eq!(node.spec.addresses[0].address, "192.0.2.9");
 
-        assert!(complete(&mut node, &configured(Some("10.0.0.1/31"), Some(65001)), &found));
+        assert!(complete(
+            &mut node,
+            &configured(Some("10.0.0.1/31"), Some(65001)),
+            &found
+        ));
         let bgp = node.spec.bgp.clone().unwrap();
-        assert_eq!((bgp.ipv4_address.as_str(), bgp.as_number), ("10.0.0.1/31", Some(AsNumber(65001))));
+        assert_eq!(
+            (bgp.ipv4_address.as_str(), bgp.as_number),
+            ("10.0.0.1/31", Some(AsNumber(65001)))
+        );
         assert_eq!(bgp.ipv6_address, "2001:db8::9/64");
-        assert!(!complete(&mut node, &configured(Some("10.0.0.1/31"), None), &found), "nothing changes twice");
+        assert!(
+            !complete(&mut node, &configured(Some("10.0.0.1/31"), None), &found),
+            "nothing changes twice"
+        );
     }
 
     #[test]

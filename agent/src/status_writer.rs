@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use datastore::key::{EndpointStatus, LastStatusKey, LivenessStatus, Region, StatusKey, WorkloadEndpointStatusKey};
+use datastore::key::{
+    EndpointStatus, LastStatusKey, LivenessStatus, Region, StatusKey, WorkloadEndpointStatusKey,
+};
 use datastore::{Client, Key};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +19,7 @@ const REPORTING_TTL_S: i64 = 90;
 const ENDPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes until `stop` is cancelled. What fails is tried again at the next turn.
-pub async fn run(client: Client, host: String, view: View, report_endpoints: bool, stop: CancellationToken) {
+pub(crate) async fn run(client: Client, host: String, view: View, report_endpoints: bool, stop: CancellationToken) {
     let started = Instant::now();
     let mut first_update = true;
     let mut liveness_at = Instant::now();
@@ -49,8 +51,26 @@ pub async fn run(client: Client, host: String, view: View, report_endpoints: boo
 
 async fn write_liveness(client: &Client, host: &str, status: &LivenessStatus) -> datastore::Result<()> {
     let region = Region::default();
-    client.apply(StatusKey { host: host.to_owned(), region: region.clone() }, status, Some(REPORTING_TTL_S)).await?;
-    client.apply(LastStatusKey { host: host.to_owned(), region }, status, None).await?;
+    client
+        .apply(
+            StatusKey {
+                host: host.to_owned(),
+                region: region.clone(),
+            },
+            status,
+            Some(REPORTING_TTL_S),
+        )
+        .await?;
+    client
+        .apply(
+            LastStatusKey {
+                host: host.to_owned(),
+                region,
+            },
+            status,
+            None,
+        )
+        .await?;
     Ok(())
 }
 
@@ -61,18 +81,32 @@ async fn write_endpoints(
     view: &View,
     written: &mut Option<BTreeMap<WorkloadEndpointStatusKey, String>>,
 ) -> datastore::Result<()> {
-    let Some(wanted) = wanted(host, view) else { return Ok(()) };
+    let Some(wanted) = wanted(host, view) else {
+        return Ok(());
+    };
     let written = match written {
         Some(written) => written,
         None => written.insert(stored(client, host).await?),
     };
     for (key, status) in &wanted {
         if written.get(key) != Some(status) {
-            client.apply(key.clone(), &EndpointStatus { status: status.clone() }, None).await?;
+            client
+                .apply(
+                    key.clone(),
+                    &EndpointStatus {
+                        status: status.clone(),
+                    },
+                    None,
+                )
+                .await?;
             written.insert(key.clone(), status.clone());
         }
     }
-    let gone: Vec<_> = written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+    let gone: Vec<_> = written
+        .keys()
+        .filter(|key| !wanted.contains_key(*key))
+        .cloned()
+        .collect();
     for key in gone {
         match client.delete(&key, None).await {
             Ok(_) | Err(datastore::Error::DoesNotExist { .. }) => {}
@@ -105,7 +139,10 @@ fn wanted(host: &str, view: &View) -> Option<BTreeMap<WorkloadEndpointStatusKey,
     Some(endpoints.collect())
 }
 
-async fn stored(client: &Client, host: &str) -> datastore::Result<BTreeMap<WorkloadEndpointStatusKey, String>> {
+async fn stored(
+    client: &Client,
+    host: &str,
+) -> datastore::Result<BTreeMap<WorkloadEndpointStatusKey, String>> {
     let prefix = format!("/calico/felix/v2/{}/host/{host}/workload/", Region::default());
     let range = datastore::client::KeyRange::Prefix(prefix);
     let (_, items) = client.etcd().list(&range, None).await?;

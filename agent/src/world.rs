@@ -51,8 +51,17 @@ impl World {
                 self.unreadable.insert(key, reason);
             }
             (AnyKey::Resource { .. }, Some(Ok(AnyValue::Resource(resource)))) => self.set(resource),
-            (AnyKey::Resource { kind, namespace, name }, None) => self.remove(kind, namespace, name),
-            (AnyKey::Affinity(key), Some(Ok(AnyValue::Affinity(affinity)))) => self.affinity(&key, Some(&affinity)),
+            (
+                AnyKey::Resource {
+                    kind,
+                    namespace,
+                    name,
+                },
+                None,
+            ) => self.remove(kind, namespace, name),
+            (AnyKey::Affinity(key), Some(Ok(AnyValue::Affinity(affinity)))) => {
+                self.affinity(&key, Some(&affinity))
+            }
             (AnyKey::Affinity(key), None) => self.affinity(&key, None),
             // Blocks, handles and the IPAM's settings are for those who assign addresses.
             _ => {}
@@ -62,13 +71,18 @@ impl World {
     fn set(&mut self, resource: AnyResource) {
         let metadata = resource.metadata();
         let name = (metadata.namespace.clone(), metadata.name.clone());
-        self.names.entry(resource.kind()).or_default().insert(name.clone());
+        self.names
+            .entry(resource.kind())
+            .or_default()
+            .insert(name.clone());
         match &resource {
             AnyResource::Node(node) => {
                 self.fabric.nodes.insert(name.1, (**node).clone());
             }
             AnyResource::BgpConfiguration(configuration) => {
-                self.fabric.configurations.insert(name.1, (**configuration).clone());
+                self.fabric
+                    .configurations
+                    .insert(name.1, (**configuration).clone());
             }
             AnyResource::BgpPeer(peer) => {
                 self.fabric.peers.insert(name.1, (**peer).clone());
@@ -78,8 +92,15 @@ impl World {
             }
             AnyResource::WorkloadEndpoint(endpoint) => {
                 let local = endpoint.spec.node == self.node;
-                let nets = if local { endpoint.spec.ip_networks.as_slice() } else { &[] };
-                let addresses = nets.iter().filter_map(|net| net.split('/').next()?.parse().ok()).collect();
+                let nets = if local {
+                    endpoint.spec.ip_networks.as_slice()
+                } else {
+                    &[]
+                };
+                let addresses = nets
+                    .iter()
+                    .filter_map(|net| net.split('/').next()?.parse().ok())
+                    .collect();
                 self.set_local_addresses(name, addresses);
             }
             _ => {}
@@ -99,7 +120,11 @@ impl World {
         if let Some(names) = self.names.get_mut(&kind) {
             names.remove(&(namespace.clone(), name.clone()));
         }
-        self.engine.update(Input::Remove { kind, namespace, name });
+        self.engine.update(Input::Remove {
+            kind,
+            namespace,
+            name,
+        });
     }
 
     fn set_local_addresses(&mut self, name: Name, addresses: Vec<IpAddr>) {
@@ -141,8 +166,13 @@ impl World {
 
     /// What cannot be honoured as it is written.
     pub fn problems(&self) -> Vec<String> {
-        let unreadable = self.unreadable.iter().map(|(key, reason)| format!("{key}: {reason}: the earlier value is kept"));
-        unreadable.chain(self.engine.problems().iter().map(ToString::to_string)).collect()
+        let unreadable = self
+            .unreadable
+            .iter()
+            .map(|(key, reason)| format!("{key}: {reason}: the earlier value is kept"));
+        unreadable
+            .chain(self.engine.problems().iter().map(ToString::to_string))
+            .collect()
     }
 
     /// Figures for the metrics.
@@ -176,20 +206,40 @@ mod tests {
     use api::{Object, ObjectMeta};
 
     fn update(key: AnyKey, value: Option<Result<AnyValue, String>>) -> Update {
-        Update { key, value, revision: 1 }
+        Update {
+            key,
+            value,
+            revision: 1,
+        }
     }
 
     fn affinity(host: &str, cidr: &str, state: Option<AffinityState>) -> Update {
         let key = AnyKey::Affinity(AffinityKey::host(host, cidr.parse().unwrap()));
-        update(key, Some(Ok(AnyValue::Affinity(Affinity { state, ..Affinity::default() }))))
+        update(
+            key,
+            Some(Ok(AnyValue::Affinity(Affinity {
+                state,
+                ..Affinity::default()
+            }))),
+        )
     }
 
     fn endpoint(node: &str, name: &str, net: &str) -> Update {
-        let metadata = ObjectMeta { namespace: "default".into(), name: name.into(), ..ObjectMeta::default() };
-        let spec =
-            WorkloadEndpointSpec { node: node.into(), ip_networks: vec![net.into()], ..WorkloadEndpointSpec::default() };
+        let metadata = ObjectMeta {
+            namespace: "default".into(),
+            name: name.into(),
+            ..ObjectMeta::default()
+        };
+        let spec = WorkloadEndpointSpec {
+            node: node.into(),
+            ip_networks: vec![net.into()],
+            ..WorkloadEndpointSpec::default()
+        };
         let resource = AnyResource::WorkloadEndpoint(Box::new(Object::new(metadata, spec)));
-        update(AnyKey::resource(Kind::WorkloadEndpoint, "default", name), Some(Ok(AnyValue::Resource(resource))))
+        update(
+            AnyKey::resource(Kind::WorkloadEndpoint, "default", name),
+            Some(Ok(AnyValue::Resource(resource))),
+        )
     }
 
     #[test]
@@ -201,8 +251,15 @@ mod tests {
         world.update(affinity("b", "10.65.0.192/26", Some(AffinityState::Confirmed)));
         let blocks = |world: &World| world.blocks().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(blocks(&world), ["10.65.0.0/26", "10.65.0.128/26"]);
-        world.update(affinity("a", "10.65.0.0/26", Some(AffinityState::PendingDeletion)));
-        world.update(update(AnyKey::Affinity(AffinityKey::host("a", "10.65.0.128/26".parse().unwrap())), None));
+        world.update(affinity(
+            "a",
+            "10.65.0.0/26",
+            Some(AffinityState::PendingDeletion),
+        ));
+        world.update(update(
+            AnyKey::Affinity(AffinityKey::host("a", "10.65.0.128/26".parse().unwrap())),
+            None,
+        ));
         assert_eq!(blocks(&world), Vec::<String>::new());
     }
 
@@ -211,9 +268,15 @@ mod tests {
         let mut world = World::new("a");
         world.update(endpoint("a", "one", "10.65.0.1/32"));
         world.update(endpoint("b", "two", "10.65.0.2/32"));
-        assert_eq!(world.fabric().workload_addresses, ["10.65.0.1".parse().unwrap()].into());
+        assert_eq!(
+            world.fabric().workload_addresses,
+            ["10.65.0.1".parse().unwrap()].into()
+        );
         assert_eq!(world.counts().workload_endpoints, 2);
-        world.update(update(AnyKey::resource(Kind::WorkloadEndpoint, "default", "one"), None));
+        world.update(update(
+            AnyKey::resource(Kind::WorkloadEndpoint, "default", "one"),
+            None,
+        ));
         assert!(world.fabric().workload_addresses.is_empty());
         assert_eq!(world.counts().workload_endpoints, 1);
     }
@@ -222,11 +285,24 @@ mod tests {
     fn an_unreadable_value_keeps_the_earlier_one_and_is_named() {
         let mut world = World::new("a");
         let key = AnyKey::resource(Kind::Node, "", "a");
-        let node = Object::new(ObjectMeta { name: "a".into(), ..ObjectMeta::default() }, NodeSpec::default());
-        world.update(update(key.clone(), Some(Ok(AnyValue::Resource(AnyResource::Node(Box::new(node)))))));
+        let node = Object::new(
+            ObjectMeta {
+                name: "a".into(),
+                ..ObjectMeta::default()
+            },
+            NodeSpec::default(),
+        );
+        world.update(update(
+            key.clone(),
+            Some(Ok(AnyValue::Resource(AnyResource::Node(Box::new(node))))),
+        ));
         world.update(update(key.clone(), Some(Err("spec.bgp: not an object".into()))));
         assert!(world.fabric().nodes.contains_key("a"));
-        assert!(world.problems()[0].contains("spec.bgp: not an object"), "{:?}", world.problems());
+        assert!(
+            world.problems()[0].contains("spec.bgp: not an object"),
+            "{:?}",
+            world.problems()
+        );
         world.update(update(key, None));
         assert!(world.problems().is_empty() && world.fabric().nodes.is_empty());
     }
