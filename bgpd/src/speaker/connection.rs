@@ -74,7 +74,7 @@ impl Connection {
         id: ConnectionId,
         stream: TcpStream,
         key: NeighborKey,
-        events: mpsc::UnboundedSender<Event>,
+        events: mpsc::UnboundedSender<FromConnection>,
         rib: RibSender,
     ) -> std::io::Result<Self> {
         let local = stream.local_addr()?;
@@ -145,11 +145,26 @@ struct Reader {
     /// While established.
     session: Option<SessionId>,
     verdicts: mpsc::UnboundedReceiver<Go>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<FromConnection>,
     rib: RibSender,
     reported: Instant,
     /// An UPDATE of this session had a wrong attribute, which was logged.
     faulty: bool,
+}
+
+/// What a connection tells its neighbour's task.
+pub(super) enum FromConnection {
+    Event(Event),
+    Malformed(Malformed),
+}
+
+/// Something came in that is no message.
+pub(super) struct Malformed {
+    pub(super) id: ConnectionId,
+    /// To be answered.
+    pub(super) notification: Notification,
+    /// The first octets of it, for the log.
+    pub(super) octets: Vec<u8>,
 }
 
 /// Nothing more is to be read.
@@ -191,7 +206,7 @@ impl Reader {
     }
 
     fn event(&self, event: Event) {
-        let _ = self.events.send(event);
+        let _ = self.events.send(FromConnection::Event(event));
     }
 
     async fn read(&mut self) -> Done {
@@ -306,18 +321,15 @@ impl Reader {
     async fn malformed(&mut self, batch: Vec<Update>, notification: Notification) -> Result<(), Done> {
         // What came before it counts.
         self.flush(batch).await?;
-        let octets = self
-            .buffer
-            .get(..self.buffer.len().min(LOGGED_OCTETS_MAX))
-            .unwrap_or_default();
-        tracing::warn!(
-            neighbor = %self.key,
-            %notification,
-            buffered = self.buffer.len(),
-            octets = %Hex(octets),
-            "malformed message received, the session ends"
-        );
-        self.event(Event::Malformed(self.id, notification));
+        let shown = self.buffer.len().min(LOGGED_OCTETS_MAX);
+        let octets = self.buffer.get(..shown).unwrap_or_default().into();
+        let malformed = Malformed {
+            id: self.id,
+            notification,
+            octets,
+        };
+        // The neighbour's task ends before its connections only when the speaker stops.
+        let _ = self.events.send(FromConnection::Malformed(malformed));
         Err(Done)
     }
 
@@ -338,14 +350,6 @@ impl Reader {
     }
 }
 
-struct Hex<'a>(&'a [u8]);
-
-impl std::fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
-    }
-}
-
 struct Writer {
     id: ConnectionId,
     key: NeighborKey,
@@ -353,11 +357,15 @@ struct Writer {
     commands: mpsc::UnboundedReceiver<Write>,
     queue: mpsc::Receiver<Bytes>,
     wanted: Arc<AtomicBool>,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<FromConnection>,
     rib: RibSender,
 }
 
 impl Writer {
+    fn event(&self, event: Event) {
+        let _ = self.events.send(FromConnection::Event(event));
+    }
+
     async fn run(mut self) {
         loop {
             // Keepalives first.
@@ -375,7 +383,7 @@ impl Writer {
                 }
             };
             if let Err(error) = written {
-                let _ = self.events.send(Event::Closed(self.id, error.to_string()));
+                self.event(Event::Closed(self.id, error.to_string()));
                 break;
             }
         }
@@ -391,14 +399,14 @@ impl Writer {
                 Ok(Ok(count)) => {
                     octets = octets.get(count..).unwrap_or_default();
                     if std::mem::take(&mut stalled) {
-                        let _ = self.events.send(Event::WriteResumed(self.id));
+                        self.event(Event::WriteResumed(self.id));
                     }
                 }
                 Ok(Err(error)) => return Err(error),
                 Err(_) if self.commands.is_closed() => return Err(std::io::ErrorKind::TimedOut.into()),
                 Err(_) => {
                     if !std::mem::replace(&mut stalled, true) {
-                        let _ = self.events.send(Event::WriteStalled(self.id));
+                        self.event(Event::WriteStalled(self.id));
                     }
                 }
             }

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::connection::{Connection, Go};
+use super::connection::{Connection, FromConnection, Go, Malformed};
 use super::interface::Surroundings;
 use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
@@ -64,8 +64,8 @@ pub(super) struct NeighborTask {
     shared: Shared,
     status: Arc<Mutex<SessionStatus>>,
     commands: mpsc::UnboundedReceiver<Command>,
-    events: mpsc::UnboundedReceiver<Event>,
-    event_sender: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedReceiver<FromConnection>,
+    event_sender: mpsc::UnboundedSender<FromConnection>,
     dial: Option<JoinHandle<std::io::Result<TcpStream>>>,
     connections: HashMap<ConnectionId, Connection>,
     closing: Vec<JoinHandle<()>>,
@@ -127,7 +127,10 @@ impl NeighborTask {
                     Some(Command::Stop(reason)) => return self.stop(reason).await,
                     None => return self.stop(StopReason::Shutdown).await,
                 },
-                Some(event) = self.events.recv() => self.handle(event),
+                Some(event) = self.events.recv() => match event {
+                    FromConnection::Event(event) => self.handle(event),
+                    FromConnection::Malformed(malformed) => self.malformed(malformed),
+                },
                 result = dialled(&mut self.dial) => {
                     self.dial = None;
                     self.dialled(result);
@@ -184,6 +187,24 @@ impl NeighborTask {
                 tracing::debug!(neighbor = %self.key, %error, "a connection was lost at once");
                 None
             }
+        }
+    }
+
+    fn malformed(&mut self, malformed: Malformed) {
+        let Malformed {
+            id,
+            notification,
+            octets,
+        } = malformed;
+        // One that the session did not want was closed without a look at it.
+        if self.connections.contains_key(&id) {
+            tracing::warn!(
+                neighbor = %self.key,
+                %notification,
+                octets = %Hex(&octets),
+                "malformed message received, the connection ends"
+            );
+            self.handle(Event::Malformed(id, notification));
         }
     }
 
@@ -289,6 +310,14 @@ impl NeighborTask {
         };
         // Nobody has to listen.
         let _ = self.shared.peer_events.send(event);
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl std::fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
     }
 }
 
