@@ -91,7 +91,7 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let api = config.api.clone();
     let options = StartOptions {
         restarting: arguments.recover,
-        forwarding_preserved: config.fib,
+        ..StartOptions::default()
     };
     let speaker = Speaker::start(config, options)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

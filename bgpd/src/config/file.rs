@@ -52,6 +52,7 @@ struct Global {
     #[serde(default)]
     listen: Vec<SocketAddr>,
     fib: Option<bool>,
+    restart_time: Option<u16>,
     api: Option<PathBuf>,
 }
 
@@ -125,6 +126,9 @@ impl File {
         let mut config = Config::new(global.r#as, global.router_id);
         config.listen.clone_from(&global.listen);
         config.fib = global.fib.unwrap_or(true);
+        if let Some(seconds) = global.restart_time {
+            config.restart_time = Duration::from_secs(seconds.into());
+        }
         config.api.clone_from(&global.api);
         config.neighbors = self
             .neighbor

@@ -5,6 +5,7 @@
 
 mod connection;
 mod interface;
+mod kernel;
 mod listener;
 mod neighbor;
 mod restart;
@@ -16,13 +17,14 @@ mod sys;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, broadcast, oneshot, watch};
 
 use crate::config::{Config, ConfigDiff, ConfigError, Neighbor, NeighborChange, NeighborKey, Network};
+use crate::fib::{Fib, FibError, FibSettings, FibStatus};
 use crate::rib::{PathView, Rib};
 use crate::session::{Settings, StopReason};
 use crate::wire::Family;
@@ -45,9 +47,11 @@ pub struct StartOptions {
     /// An earlier speaker ran here a moment ago, and the routes that it installed are still in
     /// place: restart gracefully (RFC 4724 section 4.1).
     pub restarting: bool,
-    /// The forwarding of learned routes goes on while no speaker runs: what installs them, in this
-    /// process or beside it, leaves them in place.
+    /// Forwarding goes on while no speaker runs, although the speaker installs no routes itself. Where
+    /// it does (`fib` of the configuration), they stay in any case.
     pub forwarding_preserved: bool,
+    /// How learned routes are installed, if they are.
+    pub fib: FibSettings,
 }
 
 /// What neighbours are told when the speaker stops.
@@ -82,6 +86,9 @@ pub enum SpeakerError {
         /// Why.
         source: std::io::Error,
     },
+    /// The kernel's routes cannot be worked with.
+    #[error(transparent)]
+    Fib(#[from] FibError),
     /// The operating system gives no thread or runtime.
     #[error("cannot start the speaker's threads: {0}")]
     Threads(std::io::Error),
@@ -106,8 +113,14 @@ impl Speaker {
             .map_err(SpeakerError::Threads)?;
         let epoch = Instant::now();
         let (complete, restart_complete) = watch::channel(false);
+        let fib = match config.fib {
+            true => Some(Arc::new(Fib::start(options.fib.clone())?)),
+            false => None,
+        };
+        let fib_status = fib.as_ref().map(Arc::downgrade).unwrap_or_default();
         let start = RibStart {
             config: Arc::new(config.clone()),
+            fib,
             restarting: options.restarting,
             complete,
             epoch,
@@ -142,6 +155,7 @@ impl Speaker {
             rib,
             peer_events,
             restart_complete,
+            fib: fib_status,
             runtime: Some(runtime),
         };
         let handle = SpeakerHandle {
@@ -171,6 +185,8 @@ struct Inner {
     rib: RibSender,
     peer_events: broadcast::Sender<PeerEvent>,
     restart_complete: watch::Receiver<bool>,
+    /// Owned by the RIB's thread.
+    fib: Weak<Fib>,
     runtime: Option<Runtime>,
 }
 
@@ -244,6 +260,11 @@ impl SpeakerHandle {
                 .collect()
         })
         .await
+    }
+
+    /// Where the kernel's routes stand; none if learned routes are not installed.
+    pub fn fib_status(&self) -> Option<FibStatus> {
+        self.inner.fib.upgrade().map(|fib| fib.status())
     }
 
     /// State changes of sessions from now on.
@@ -446,7 +467,7 @@ impl Running {
             hold_time: neighbor.hold_time,
             keepalive: neighbor.keepalive,
             restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
-            forwarding_preserved: self.options.forwarding_preserved,
+            forwarding_preserved: self.options.forwarding_preserved || self.config.fib,
             restarting,
         };
         let socket = SocketSettings::new(neighbor, &self.config);

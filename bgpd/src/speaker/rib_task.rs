@@ -10,7 +10,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,8 +18,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::connection::PeerOut;
 use super::interface::Surroundings;
+use super::kernel::Kernel;
 use super::restart::Deferral;
 use crate::config::{Config, Neighbor, NeighborKey, Network};
+use crate::fib::Fib;
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
 use crate::session::{Negotiated, Timestamp};
 use crate::wire::{self, Codec, Family, FamilySet, Prefix, Update};
@@ -28,8 +30,8 @@ use crate::wire::{self, Codec, Family, FamilySet, Prefix, Update};
 const UPDATE_QUEUE_BATCHES: usize = 64;
 /// Batches taken in before what follows from them is sent: what changes twice is sent once.
 const BATCHES_PER_TURN: usize = 32;
-/// Changes of the selection given to the kernel's driver at once.
-const FIB_CHANGES_PER_TURN: usize = 4096;
+/// How long selection after a restart waits for next hops to be resolved.
+const RESOLVE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// One establishment of a session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,7 +133,11 @@ pub(super) struct RibTask {
     networks: HashMap<Prefix, Network>,
     peers: HashMap<NeighborKey, Peer>,
     by_id: HashMap<PeerId, NeighborKey>,
+    kernel: Kernel,
     deferral: Deferral,
+    /// Families whose neighbours have all sent their routes, and how long their next hops may take.
+    converging: FamilySet,
+    converging_until: Option<Instant>,
     /// Whether selection waits for the deferral.
     restarting: bool,
     complete: watch::Sender<bool>,
@@ -143,6 +149,7 @@ pub(super) struct RibTask {
 /// What the thread is started with.
 pub(super) struct RibStart {
     pub(super) config: Arc<Config>,
+    pub(super) fib: Option<Arc<Fib>>,
     pub(super) restarting: bool,
     /// Set to true when our restart is complete.
     pub(super) complete: watch::Sender<bool>,
@@ -171,12 +178,13 @@ impl RibTask {
     ) -> Self {
         let RibStart {
             config,
+            fib,
             restarting,
             complete,
             epoch,
         } = start;
         let mut settings = RibSettings::new(config.local_as, config.router_id);
-        settings.assume_reachable = !config.fib;
+        settings.assume_reachable = fib.is_none();
         let mut rib = Rib::new(settings);
         if restarting {
             rib.defer_selection(Family::ALL.into_iter().collect());
@@ -187,7 +195,10 @@ impl RibTask {
             .map(|neighbor| (neighbor.key(), neighbor.families));
         let until = Timestamp(epoch.elapsed()) + config.restart_time;
         let mut task = Self {
+            kernel: Kernel::new(fib),
             deferral: Deferral::new(neighbors, until),
+            converging: FamilySet::EMPTY,
+            converging_until: None,
             rib,
             networks: HashMap::new(),
             peers: HashMap::new(),
@@ -205,10 +216,11 @@ impl RibTask {
 
     async fn run(mut self) {
         loop {
+            self.kernel.program(&mut self.rib);
             self.check_deferral();
             self.transmit();
-            self.program();
-            let deadline = self.deferral.deadline().map(|at| self.epoch + at.0);
+            let deferral = self.deferral.deadline().map(|at| self.epoch + at.0);
+            let deadline = deferral.into_iter().chain(self.converging_until).min();
             tokio::select! {
                 biased;
                 control = self.control.recv() => match control {
@@ -220,6 +232,7 @@ impl RibTask {
                         return;
                     }
                 }
+                changes = self.kernel.next_hop_changes() => self.kernel.resolved(changes, &mut self.rib),
                 () = sleep_until(deadline) => {}
             }
         }
@@ -381,16 +394,27 @@ impl RibTask {
         }
     }
 
+    /// Goes on with families whose neighbours have all sent their routes. What was learned is only
+    /// selected once its next hops are known, or it would look as if there were no routes.
     fn check_deferral(&mut self) {
-        if *self.complete.borrow() {
+        let complete = self.deferral.complete(Timestamp(self.epoch.elapsed()));
+        if !complete.is_empty() {
+            self.converging.extend(complete.iter());
+            self.converging_until = Some(Instant::now() + RESOLVE_TIME_MAX);
+        }
+        let over = self.converging_until.is_some_and(|until| until <= Instant::now());
+        if self.converging.is_empty() || !(self.kernel.is_resolved() || over) {
             return;
         }
-        for family in self.deferral.complete(Timestamp(self.epoch.elapsed())).iter() {
+        for family in std::mem::take(&mut self.converging).iter() {
             if self.restarting {
-                tracing::info!(%family, "restart: every neighbor has sent its routes, selection begins");
+                tracing::info!(%family, "restart: the neighbors have sent their routes, selection begins");
                 self.rib.finish_deferral(family);
             }
+            self.kernel.program(&mut self.rib);
+            self.kernel.sweep(family);
         }
+        self.converging_until = None;
         if self.deferral.pending().is_empty() {
             // Nobody listens when the speaker is stopping.
             let _ = self.complete.send(true);
@@ -427,12 +451,6 @@ impl RibTask {
         if peer.flush() {
             self.rib.resume(peer.id);
         }
-    }
-
-    /// Without a driver for the kernel, selections are not installed.
-    fn program(&mut self) {
-        while !self.rib.poll_fib(FIB_CHANGES_PER_TURN).is_empty() {}
-        self.rib.poll_next_hops();
     }
 }
 

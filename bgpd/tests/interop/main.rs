@@ -11,4 +11,5 @@ mod ours;
 mod routers;
 
 mod daemon;
+mod restart;
 mod sessions;

@@ -51,6 +51,14 @@ impl Bird {
     }
 }
 
+impl Bird {
+    /// A command that changes something.
+    pub(crate) fn ask_writing(&self, command: &str) -> String {
+        let line = format!("birdc -s {} {command}", self.control.display());
+        String::from_utf8_lossy(&self.netns.output(&line).stdout).into_owned()
+    }
+}
+
 impl Router for Bird {
     fn is_established(&self, peer: &str) -> bool {
         let all = self.ask("show protocols all");

@@ -1,0 +1,81 @@
+//! The RIB's owner and the kernel's driver: selections go down, the state of next hops comes up.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::fib::Fib;
+use crate::rib::{NextHopInterest, NextHopState, Rib};
+use crate::wire::Family;
+
+/// Changes of the selection given to the driver at once.
+const CHANGES_PER_CALL: usize = 4096;
+
+/// The driver, if learned routes are installed at all.
+pub(super) struct Kernel {
+    fib: Option<Arc<Fib>>,
+    /// Next hops that the driver was asked for and has not answered yet.
+    unresolved: HashSet<IpAddr>,
+}
+
+impl Kernel {
+    pub(super) fn new(fib: Option<Arc<Fib>>) -> Self {
+        Self {
+            fib,
+            unresolved: HashSet::new(),
+        }
+    }
+
+    /// Passes on what the RIB wants. Never waits.
+    pub(super) fn program(&mut self, rib: &mut Rib) {
+        let interests = rib.poll_next_hops();
+        let Some(fib) = &self.fib else {
+            while !rib.poll_fib(CHANGES_PER_CALL).is_empty() {}
+            return;
+        };
+        for interest in &interests {
+            match interest {
+                NextHopInterest::Resolve(address) => self.unresolved.insert(*address),
+                NextHopInterest::Forget(address) => self.unresolved.remove(address),
+            };
+        }
+        if !interests.is_empty() {
+            fib.track(interests);
+        }
+        loop {
+            let changes = rib.poll_fib(CHANGES_PER_CALL);
+            if changes.is_empty() {
+                return;
+            }
+            fib.apply(changes);
+        }
+    }
+
+    /// What the driver found out. Cancel-safe; waits for ever without a driver.
+    pub(super) async fn next_hop_changes(&self) -> Vec<(IpAddr, NextHopState)> {
+        match &self.fib {
+            Some(fib) => fib.next_hop_changes().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells the RIB what the driver found out.
+    pub(super) fn resolved(&mut self, changes: Vec<(IpAddr, NextHopState)>, rib: &mut Rib) {
+        for (address, _) in &changes {
+            self.unresolved.remove(address);
+        }
+        rib.set_next_hops(changes);
+    }
+
+    /// Whether all next hops asked for are answered.
+    pub(super) fn is_resolved(&self) -> bool {
+        self.unresolved.is_empty()
+    }
+
+    /// Routes of an earlier process that were not selected again go now.
+    pub(super) fn sweep(&self, family: Family) {
+        if let Some(fib) = &self.fib {
+            fib.sweep(family);
+        }
+    }
+}
