@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use integration_lab::bench;
 use integration_lab::commands;
 use integration_lab::deploy;
 use integration_lab::node::{enter, holder};
@@ -102,6 +103,8 @@ enum CommandLine {
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
     },
+    /// Measure the fabric that is up, and leave it as it was.
+    Bench(Which),
     /// What runs in workloads: servers, probes, streams.
     #[command(hide = true, subcommand)]
     Traffic(Traffic),
@@ -182,6 +185,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 }
             }
             return Ok(code);
+        }
+        CommandLine::Bench(which) => {
+            let name = commands::lab_name(&state, which.lab.as_deref(), which.topology.as_deref())?;
+            let table = bench::run(&RunningLab::open(&state, &name)?)?;
+            writeln!(std::io::stdout(), "{table}")?;
         }
         CommandLine::Traffic(traffic) => traffic::run(traffic)?,
         CommandLine::Unshare { spec } => holder::unshare_and_spawn(&spec)?,

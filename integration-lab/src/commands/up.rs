@@ -3,6 +3,8 @@
 use anyhow::Context;
 
 use crate::deploy::{self, Progress};
+use crate::fabric::Fabric;
+use crate::preflight;
 use crate::provision::provision;
 use crate::running::RunningLab;
 use crate::state::StateDir;
@@ -10,6 +12,9 @@ use crate::topology::Topology;
 
 /// Brings a topology and its fabric up, and says what to try next.
 pub fn up(state: &StateDir, topology: &Topology, keep: bool, progress: Progress) -> anyhow::Result<()> {
+    if let Some(fabric) = Fabric::load(topology)? {
+        preflight::check(&fabric)?;
+    }
     deploy::up(state, topology, keep, progress)?;
     let lab = RunningLab::open(state, &topology.name)?;
     if lab.has_fabric()

@@ -16,8 +16,6 @@ use crate::topology::Bind;
 
 /// Where the directory of the lab's own executable appears in every node.
 pub const BIN_DIR: &str = "/run/lab/bin";
-/// Search path of everything that runs in a node, after [`BIN_DIR`].
-const PATH_REST: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The file that tells commands entering the node which environment it has.
 pub const SPEC_IN_NODE: &str = "/run/lab/node.json";
 
@@ -41,12 +39,15 @@ pub struct NodeSpec {
 }
 
 impl NodeSpec {
+    /// Search path of everything that runs in a node, after [`BIN_DIR`].
+    pub const PATH_REST: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
     /// The environment of commands in the node, search path included.
     pub fn environment(&self) -> IndexMap<String, String> {
         let mut env = self.env.clone();
         let path = match self.env.get("PATH") {
             Some(path) => format!("{BIN_DIR}:{path}"),
-            None => format!("{BIN_DIR}:{PATH_REST}"),
+            None => format!("{BIN_DIR}:{}", Self::PATH_REST),
         };
         env.insert("PATH".to_string(), path);
         env

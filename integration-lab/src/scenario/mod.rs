@@ -2,7 +2,7 @@
 //! hold as before.
 
 mod agent_restart;
-mod policy_change;
+pub(crate) mod policy_change;
 mod tor_loss;
 mod workload_readd;
 
@@ -77,14 +77,8 @@ impl std::fmt::Display for Scenario {
 
 /// Runs a scenario and then the whole of `verify`; both are in the report.
 pub fn run(lab: &RunningLab, scenario: Scenario, progress: Progress) -> anyhow::Result<Report> {
-    let fabric = lab.fabric()?;
-    let acted_on = fabric.scenarios.as_ref().context("lab.yml has no scenarios")?;
+    let stage = Stage::of(lab)?;
     let mut report = Report::default();
-    let stage = Stage {
-        lab,
-        fabric,
-        acted_on,
-    };
     match scenario {
         Scenario::AgentRestart => agent_restart::run(&stage, &mut report, progress),
         Scenario::TorLossProcess => tor_loss::run(&stage, tor_loss::Loss::Process, &mut report, progress),
@@ -99,13 +93,24 @@ pub fn run(lab: &RunningLab, scenario: Scenario, progress: Progress) -> anyhow::
 }
 
 /// What a scenario works with.
-struct Stage<'a> {
-    lab: &'a RunningLab,
-    fabric: &'a Fabric,
-    acted_on: &'a Scenarios,
+pub(crate) struct Stage<'a> {
+    pub(crate) lab: &'a RunningLab,
+    pub(crate) fabric: &'a Fabric,
+    pub(crate) acted_on: &'a Scenarios,
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    /// The stage of a lab whose fabric has scenarios.
+    pub(crate) fn of(lab: &'a RunningLab) -> anyhow::Result<Self> {
+        let fabric = lab.fabric()?;
+        let acted_on = fabric.scenarios.as_ref().context("lab.yml has no scenarios")?;
+        Ok(Self {
+            lab,
+            fabric,
+            acted_on,
+        })
+    }
+
     /// Kills every process of a node's speaker.
     fn kill_speaker(&self, node: &str) -> anyhow::Result<()> {
         let speaker = self

@@ -34,12 +34,10 @@ pub(super) fn run(stage: &Stage, report: &mut Report, progress: Progress) -> any
                 &format!("{before} {after}"),
                 &seen.join(" "),
             );
-            if let Some(flip) = observed.flips.get(1) {
-                let since = |mark_ms: u64| flip.at_unix_ms as i64 - mark_ms as i64;
+            if let Some(turned) = observed.turned() {
                 progress(&format!(
                     "{subject}: {before} -> {after} {} ms after calicoctl started, {} ms after it returned",
-                    since(observed.apply_began_unix_ms),
-                    since(observed.apply_ended_unix_ms)
+                    turned.after_start_ms, turned.after_return_ms
                 ));
             }
         }
@@ -47,14 +45,36 @@ pub(super) fn run(stage: &Stage, report: &mut Report, progress: Progress) -> any
     Ok(())
 }
 
-struct Observed {
+/// When a verdict turned.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turned {
+    /// Milliseconds after calicoctl was started.
+    pub(crate) after_start_ms: i64,
+    /// Milliseconds after it returned: negative if the verdict turned before.
+    pub(crate) after_return_ms: i64,
+}
+
+impl Observed {
+    /// When the verdict turned, if it did.
+    pub(crate) fn turned(&self) -> Option<Turned> {
+        let flip = self.flips.get(1)?;
+        let since = |mark_ms: u64| flip.at_unix_ms as i64 - mark_ms as i64;
+        Some(Turned {
+            after_start_ms: since(self.apply_began_unix_ms),
+            after_return_ms: since(self.apply_ended_unix_ms),
+        })
+    }
+}
+
+/// A series of connections during a change.
+pub(crate) struct Observed {
     flips: Vec<Flip>,
     apply_began_unix_ms: u64,
     apply_ended_unix_ms: u64,
 }
 
 /// Watches connections while a file is applied.
-fn observe(stage: &Stage, family: Family, file: &std::path::Path) -> anyhow::Result<Observed> {
+pub(crate) fn observe(stage: &Stage, family: Family, file: &std::path::Path) -> anyhow::Result<Observed> {
     let change = &stage.acted_on.policy_change;
     let records = workloads::records(stage.lab)?;
     let find = |name: &str| {
