@@ -1,2 +1,9 @@
-//! placeholder
-fn main() {}
+//! The `calicoctl` binary.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    calicoctl::main()
+}
