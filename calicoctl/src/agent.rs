@@ -59,7 +59,10 @@ async fn connect_by(path: &Path, endpoint: Endpoint) -> Result<AgentClient<Chann
         .connect_timeout(ANSWER_TIME_MAX)
         .connect_with_connector(connector)
         .await
-        .map_err(|error| AgentError::Unreachable { path: path.to_owned(), reason: error.to_string() })?;
+        .map_err(|error| AgentError::Unreachable {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
     Ok(AgentClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
 }
 
@@ -69,7 +72,10 @@ async fn probe(path: &Path) -> Result<(), AgentError> {
         Err(error) => Err(match error.kind() {
             ErrorKind::NotFound | ErrorKind::ConnectionRefused => AgentError::NotRunning(path.to_owned()),
             ErrorKind::PermissionDenied => AgentError::Denied(denied(path)),
-            _ => AgentError::Unreachable { path: path.to_owned(), reason: error.to_string() },
+            _ => AgentError::Unreachable {
+                path: path.to_owned(),
+                reason: error.to_string(),
+            },
         }),
     }
 }
@@ -80,13 +86,18 @@ fn denied(path: &Path) -> String {
             let gid = metadata.gid();
             let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
             match group_name(&groups, gid) {
-                Some(name) => format!("members of group {name} may: run as root, or join it (usermod -aG {name} USER)"),
+                Some(name) => {
+                    format!("members of group {name} may: run as root, or join it (usermod -aG {name} USER)")
+                }
                 None => format!("members of the group with id {gid} may: run as root, or join it"),
             }
         }
         Err(_) => "its folder is not open to you: run as root".to_owned(),
     };
-    format!("permission denied on the agent's socket {}; {who}", path.display())
+    format!(
+        "permission denied on the agent's socket {}; {who}",
+        path.display()
+    )
 }
 
 /// The name of a group in the text of `/etc/group`.

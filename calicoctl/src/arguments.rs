@@ -13,8 +13,14 @@ pub(crate) const CONFIG_PATH_DEFAULT: &str = "/etc/calico/calicoctl.cfg";
 pub(crate) const AGENT_SOCKET_DEFAULT: &str = "/run/margay/agent.sock";
 
 /// Names of log levels and what they let through here.
-const LOG_LEVELS: [(&str, &str); 6] =
-    [("panic", "off"), ("fatal", "off"), ("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug")];
+const LOG_LEVELS: [(&str, &str); 6] = [
+    ("panic", "off"),
+    ("fatal", "off"),
+    ("error", "error"),
+    ("warn", "warn"),
+    ("info", "info"),
+    ("debug", "debug"),
+];
 
 /// Manages Calico's network and security configuration and looks into the fabric.
 #[derive(Debug, Parser)]
@@ -207,14 +213,21 @@ pub(crate) fn report(error: &clap::Error) -> ExitCode {
     if error.print().is_err() {
         return ExitCode::FAILURE;
     }
-    if asked_for { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if asked_for {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Starts logging to standard error.
 pub(crate) fn set_log_level(level: &str) -> Result<(), Failure> {
     let Some((_, filter)) = LOG_LEVELS.iter().find(|(name, _)| *name == level) else {
         let names: Vec<&str> = LOG_LEVELS.iter().map(|(name, _)| *name).collect();
-        return Err(Failure::new(format!("unknown log level: {level}, expected one of: {}", names.join(", "))));
+        return Err(Failure::new(format!(
+            "unknown log level: {level}, expected one of: {}",
+            names.join(", ")
+        )));
     };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)

@@ -70,23 +70,34 @@ impl Settings {
             {
                 Ok(Self::from_environment(|name| std::env::var(name).ok()))
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Failure::on_stdout(format!("Error reading config file: {}", path.display())))
-            }
-            Err(error) => Err(Failure::on_stdout(format!("Error reading config file: {}: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Failure::on_stdout(format!(
+                "Error reading config file: {}",
+                path.display()
+            ))),
+            Err(error) => Err(Failure::on_stdout(format!(
+                "Error reading config file: {}: {error}",
+                path.display()
+            ))),
         }
     }
 
     fn from_file(path: &Path, text: &str) -> Result<Self, Failure> {
-        let failed = |reason: String| Failure::on_stdout(format!("Failed to create Calico API client: {reason}"));
+        let failed =
+            |reason: String| Failure::on_stdout(format!("Failed to create Calico API client: {reason}"));
         let options = serde_saphyr::options! { with_snippet: false };
         let file: ConfigFile = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| failed(format!("syntax error in {}: {error}", path.display())))?;
         if file.api_version != api::API_VERSION {
-            return Err(failed(format!("invalid config file: unknown APIVersion '{}'", file.api_version)));
+            return Err(failed(format!(
+                "invalid config file: unknown APIVersion '{}'",
+                file.api_version
+            )));
         }
         if file.kind != FILE_KIND {
-            return Err(failed(format!("invalid config file: expected kind '{FILE_KIND}', got '{}'", file.kind)));
+            return Err(failed(format!(
+                "invalid config file: expected kind '{FILE_KIND}', got '{}'",
+                file.kind
+            )));
         }
         Ok(file.spec)
     }
@@ -132,7 +143,10 @@ impl Settings {
             );
         }
         if !self.etcd_discovery_srv.is_empty() {
-            return Err("etcdDiscoverySrv is not supported by this calicoctl: list the members in etcdEndpoints".to_owned());
+            return Err(
+                "etcdDiscoverySrv is not supported by this calicoctl: list the members in etcdEndpoints"
+                    .to_owned(),
+            );
         }
         let mut config = ClientConfig::from_endpoint_list(&self.etcd_endpoints);
         if config.endpoints.is_empty() {
@@ -142,7 +156,9 @@ impl Settings {
         config.username = set(&self.etcd_username);
         config.password = set(&self.etcd_password);
         let pem = |file: &str, inline: &str| {
-            set(inline).map(Pem::Inline).or_else(|| set(file).map(|path| Pem::File(path.into())))
+            set(inline)
+                .map(Pem::Inline)
+                .or_else(|| set(file).map(|path| Pem::File(path.into())))
         };
         let files = [&self.etcd_key_file, &self.etcd_cert_file, &self.etcd_ca_cert_file];
         let inline = [&self.etcd_key, &self.etcd_cert, &self.etcd_ca_cert];
@@ -173,11 +189,20 @@ mod tests {
         // `metadata:` without a value is what many files have.
         let client = settings.unwrap().client().unwrap();
         assert_eq!(client.endpoints, ["http://a:2379", "http://b:2379"]);
-        assert_eq!((client.username.as_deref(), client.password.as_deref()), (Some("u"), Some("p")));
+        assert_eq!(
+            (client.username.as_deref(), client.password.as_deref()),
+            (Some("u"), Some("p"))
+        );
         for (text, part) in [
             ("kind: CalicoAPIConfig\nspec: {}\n", "unknown APIVersion ''"),
-            ("apiVersion: projectcalico.org/v3\nkind: X\n", "expected kind 'CalicoAPIConfig', got 'X'"),
-            ("apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {other: 1}\n", "syntax error in x.cfg: "),
+            (
+                "apiVersion: projectcalico.org/v3\nkind: X\n",
+                "expected kind 'CalicoAPIConfig', got 'X'",
+            ),
+            (
+                "apiVersion: projectcalico.org/v3\nkind: CalicoAPIConfig\nspec: {other: 1}\n",
+                "syntax error in x.cfg: ",
+            ),
             ("a: [", "syntax error in x.cfg: "),
         ] {
             let error = from_text(text).unwrap_err();
@@ -189,18 +214,37 @@ mod tests {
     fn environment() {
         let with = |pairs: &'static [(&str, &str)]| {
             Settings::from_environment(move |name| {
-                pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+                pairs
+                    .iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| (*value).to_owned())
             })
         };
         let endpoints = |pairs| with(pairs).client().map(|client| client.endpoints.join(" "));
-        assert_eq!(endpoints(&[("ETCD_ENDPOINTS", "http://a:1")]), Ok("http://a:1".to_owned()));
         assert_eq!(
-            endpoints(&[("ETCD_ENDPOINTS", "http://a:1"), ("CALICO_ETCD_ENDPOINTS", "http://b:1")]),
+            endpoints(&[("ETCD_ENDPOINTS", "http://a:1")]),
+            Ok("http://a:1".to_owned())
+        );
+        assert_eq!(
+            endpoints(&[
+                ("ETCD_ENDPOINTS", "http://a:1"),
+                ("CALICO_ETCD_ENDPOINTS", "http://b:1")
+            ]),
             Ok("http://b:1".to_owned())
         );
-        assert_eq!(endpoints(&[("DATASTORE_TYPE", "etcdv3")]), Err("no etcd endpoints specified".to_owned()));
-        assert_eq!(endpoints(&[("DATASTORE_TYPE", "x")]), Err("unknown datastore type: x".to_owned()));
-        assert!(endpoints(&[]).unwrap_err().starts_with("the Kubernetes datastore is not supported"));
+        assert_eq!(
+            endpoints(&[("DATASTORE_TYPE", "etcdv3")]),
+            Err("no etcd endpoints specified".to_owned())
+        );
+        assert_eq!(
+            endpoints(&[("DATASTORE_TYPE", "x")]),
+            Err("unknown datastore type: x".to_owned())
+        );
+        assert!(
+            endpoints(&[])
+                .unwrap_err()
+                .starts_with("the Kubernetes datastore is not supported")
+        );
         assert!(
             endpoints(&[("ETCD_ENDPOINTS", "http://a:1"), ("ETCD_DISCOVERY_SRV", "x")])
                 .unwrap_err()

@@ -25,7 +25,9 @@ pub(crate) async fn open(global: &Global, options: &ConnectionOptions) -> Result
 pub(crate) async fn connect(options: &ConnectionOptions) -> Result<Resources, Failure> {
     let failed = |reason: String| Failure::on_stdout(format!("Failed to create Calico API client: {reason}"));
     let config = Settings::load(&options.config)?.client().map_err(failed)?;
-    let client = Client::connect(&config).await.map_err(|error| failed(error.to_string()))?;
+    let client = Client::connect(&config)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
     Ok(Resources::new(client))
 }
 

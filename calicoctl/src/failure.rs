@@ -18,12 +18,18 @@ enum Stream {
 impl Failure {
     /// A message on standard error.
     pub(crate) fn new(text: impl Display) -> Self {
-        Self { text: text.to_string(), stream: Stream::Err }
+        Self {
+            text: text.to_string(),
+            stream: Stream::Err,
+        }
     }
 
     /// A message on standard output, as some early failures have it.
     pub(crate) fn on_stdout(text: impl Display) -> Self {
-        Self { text: text.to_string(), stream: Stream::Out }
+        Self {
+            text: text.to_string(),
+            stream: Stream::Out,
+        }
     }
 
     pub(crate) fn print(&self) {

@@ -11,7 +11,17 @@ use crate::failure::Failure;
 use crate::output::table;
 
 const HEADINGS: [&str; 11] = [
-    "TIME", "ACTION", "DIRECTION", "PROTOCOL", "SOURCE", "DESTINATION", "ENDPOINT", "TIER", "POLICY", "RULE", "REASON",
+    "TIME",
+    "ACTION",
+    "DIRECTION",
+    "PROTOCOL",
+    "SOURCE",
+    "DESTINATION",
+    "ENDPOINT",
+    "TIER",
+    "POLICY",
+    "RULE",
+    "REASON",
 ];
 /// Widths of the columns while following, where what comes is not known.
 const FOLLOW_WIDTHS: [usize; 11] = [32, 8, 11, 10, 24, 24, 36, 12, 40, 6, 8];
@@ -19,30 +29,60 @@ const FOLLOW_WIDTHS: [usize; 11] = [32, 8, 11, 10, 24, 24, 36, 12, 40, 6, 8];
 const NONE: &str = "-";
 
 /// IP protocol numbers by the names that people use.
-const PROTOCOLS: [(u32, &str); 6] =
-    [(1, "icmp"), (6, "tcp"), (17, "udp"), (58, "icmpv6"), (132, "sctp"), (136, "udplite")];
+const PROTOCOLS: [(u32, &str); 6] = [
+    (1, "icmp"),
+    (6, "tcp"),
+    (17, "udp"),
+    (58, "icmpv6"),
+    (132, "sctp"),
+    (136, "udplite"),
+];
 const ICMP_PROTOCOLS: [u32; 2] = [1, 58];
 
 pub(crate) async fn run(options: &FlowsOptions) -> Result<(), Failure> {
     let as_json = match options.output.as_str() {
         "ps" | "wide" | "table" => false,
         "json" => true,
-        other => return Err(Failure::new(format!("unrecognized output format '{other}', use ps or json"))),
+        other => {
+            return Err(Failure::new(format!(
+                "unrecognized output format '{other}', use ps or json"
+            )));
+        }
     };
     let action = options.action.clone().unwrap_or_default();
-    let failed = |status: tonic::Status| Failure::new(format!("the agent did not answer: {}", status.message()));
-    let mut client = agent::connect(&options.agent.agent_socket).await.map_err(Failure::new)?;
+    let failed =
+        |status: tonic::Status| Failure::new(format!("the agent did not answer: {}", status.message()));
+    let mut client = agent::connect(&options.agent.agent_socket)
+        .await
+        .map_err(Failure::new)?;
     // Subscribe first, so that nothing falls between the list and the stream.
     let stream = if options.follow {
-        let mut client = agent::connect_for_stream(&options.agent.agent_socket).await.map_err(Failure::new)?;
-        Some(client.watch_flows(WatchFlowsRequest { action: action.clone() }).await.map_err(failed)?.into_inner())
+        let mut client = agent::connect_for_stream(&options.agent.agent_socket)
+            .await
+            .map_err(Failure::new)?;
+        Some(
+            client
+                .watch_flows(WatchFlowsRequest {
+                    action: action.clone(),
+                })
+                .await
+                .map_err(failed)?
+                .into_inner(),
+        )
     } else {
         None
     };
-    let request = ListFlowsRequest { limit: options.limit, after_sequence: options.after, action };
+    let request = ListFlowsRequest {
+        limit: options.limit,
+        after_sequence: options.after,
+        action,
+    };
     let listed = client.list_flows(request).await.map_err(failed)?.into_inner();
     if listed.lost > 0 {
-        eprintln!("{} flow events were lost because the agent could not keep up.", listed.lost);
+        eprintln!(
+            "{} flow events were lost because the agent could not keep up.",
+            listed.lost
+        );
     }
     let Some(mut stream) = stream else {
         print!("{}", render(&listed.flows, as_json)?);
@@ -81,12 +121,20 @@ fn render(flows: &[Flow], as_json: bool) -> Result<String, Failure> {
 }
 
 fn heading(as_json: bool) -> String {
-    if as_json { String::new() } else { padded(HEADINGS.map(str::to_owned).as_slice()) }
+    if as_json {
+        String::new()
+    } else {
+        padded(HEADINGS.map(str::to_owned).as_slice())
+    }
 }
 
 /// One flow: a line of a table of fixed widths, or of JSON.
 fn line(flow: &Flow, as_json: bool) -> Result<String, Failure> {
-    if as_json { Ok(format!("{}\n", serde_json::to_string(&to_json(flow))?)) } else { Ok(padded(&cells(flow))) }
+    if as_json {
+        Ok(format!("{}\n", serde_json::to_string(&to_json(flow))?))
+    } else {
+        Ok(padded(&cells(flow)))
+    }
 }
 
 fn padded(cells: &[String]) -> String {
@@ -98,7 +146,10 @@ fn padded(cells: &[String]) -> String {
 }
 
 fn protocol(number: u32) -> String {
-    PROTOCOLS.iter().find(|(known, _)| *known == number).map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
+    PROTOCOLS
+        .iter()
+        .find(|(known, _)| *known == number)
+        .map_or_else(|| number.to_string(), |(_, name)| (*name).to_owned())
 }
 
 fn endpoint(address: &str, port: u32) -> String {
@@ -119,7 +170,13 @@ fn policy(flow: &Flow) -> String {
 }
 
 fn cells(flow: &Flow) -> Vec<String> {
-    let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { text.to_owned() };
+    let or_none = |text: &str| {
+        if text.is_empty() {
+            NONE.to_owned()
+        } else {
+            text.to_owned()
+        }
+    };
     let icmp = ICMP_PROTOCOLS.contains(&flow.protocol);
     let protocol = protocol(flow.protocol);
     vec![
@@ -127,7 +184,11 @@ fn cells(flow: &Flow) -> Vec<String> {
         flow.action.clone(),
         flow.direction.clone(),
         if icmp {
-            format!("{protocol} {}/{}", flow.destination_port / 256, flow.destination_port % 256)
+            format!(
+                "{protocol} {}/{}",
+                flow.destination_port / 256,
+                flow.destination_port % 256
+            )
         } else {
             protocol
         },
@@ -136,7 +197,11 @@ fn cells(flow: &Flow) -> Vec<String> {
         or_none(&flow.endpoint),
         or_none(&flow.tier),
         policy(flow),
-        if flow.rule < 0 { NONE.to_owned() } else { flow.rule.to_string() },
+        if flow.rule < 0 {
+            NONE.to_owned()
+        } else {
+            flow.rule.to_string()
+        },
         or_none(&flow.reason),
     ]
 }
@@ -195,12 +260,24 @@ mod tests {
         assert_eq!(
             cells(&flow()),
             [
-                "2026-08-22T10:11:12.5Z", "deny", "ingress", "tcp", "10.0.0.1:40000", "[fd00::2]:80", "k8s/ns/pod/eth0",
-                "default", "NetworkPolicy(ns/web)", "2", "policy"
+                "2026-08-22T10:11:12.5Z",
+                "deny",
+                "ingress",
+                "tcp",
+                "10.0.0.1:40000",
+                "[fd00::2]:80",
+                "k8s/ns/pod/eth0",
+                "default",
+                "NetworkPolicy(ns/web)",
+                "2",
+                "policy"
             ]
         );
         let json = to_json(&flow());
-        assert_eq!((json["rule"].as_i64(), json["policy"].as_str()), (Some(2), Some("web")));
+        assert_eq!(
+            (json["rule"].as_i64(), json["policy"].as_str()),
+            (Some(2), Some("web"))
+        );
     }
 
     #[test]

@@ -18,7 +18,11 @@ pub(crate) fn float_with_digits(value: f64, precision: usize) -> String {
 fn general(value: f64, scientific: &str, limit: i32) -> String {
     let Some((mantissa, exponent)) = scientific.split_once('e') else {
         // Not finite.
-        return if value.is_nan() { "NaN".to_owned() } else { format!("{value:+}").replace("inf", "Inf") };
+        return if value.is_nan() {
+            "NaN".to_owned()
+        } else {
+            format!("{value:+}").replace("inf", "Inf")
+        };
     };
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let mantissa = trim(mantissa);
@@ -32,7 +36,11 @@ fn general(value: f64, scientific: &str, limit: i32) -> String {
 }
 
 fn trim(mantissa: &str) -> &str {
-    if mantissa.contains('.') { mantissa.trim_end_matches('0').trim_end_matches('.') } else { mantissa }
+    if mantissa.contains('.') {
+        mantissa.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        mantissa
+    }
 }
 
 /// `part` of `whole` in percent, rounded to an integer, halves to even.
@@ -87,9 +95,14 @@ mod tests {
 
     #[test]
     fn percents() {
-        for (part, whole, text) in
-            [(5.0, 65536.0, "0"), (5.0, 64.0, "8"), (59.0, 64.0, "92"), (1.0, 200.0, "0"), (3.0, 200.0, "2"), (0.0, 0.0, "0")]
-        {
+        for (part, whole, text) in [
+            (5.0, 65536.0, "0"),
+            (5.0, 64.0, "8"),
+            (59.0, 64.0, "92"),
+            (1.0, 200.0, "0"),
+            (3.0, 200.0, "2"),
+            (0.0, 0.0, "0"),
+        ] {
             assert_eq!(percent(part, whole), text);
         }
     }

@@ -21,10 +21,15 @@ pub(crate) struct Input {
 
 /// Reads what `-f` names. An error here is about the file as such.
 pub(crate) fn load(options: &FileOptions, path: &Path) -> Result<Input, String> {
-    let mut input = Input { resources: Vec::new(), error: None };
+    let mut input = Input {
+        resources: Vec::new(),
+        error: None,
+    };
     if path == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).map_err(|error| format!("cannot read standard input: {error}"))?;
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("cannot read standard input: {error}"))?;
         input.add("<stdin>", bytes)?;
         return Ok(input);
     }
@@ -37,7 +42,8 @@ pub(crate) fn load(options: &FileOptions, path: &Path) -> Result<Input, String> 
         vec![path.to_owned()]
     };
     for file in files {
-        let bytes = std::fs::read(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let bytes =
+            std::fs::read(&file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         input.add(&file.display().to_string(), bytes)?;
         if input.error.is_some() {
             break;
@@ -53,7 +59,10 @@ pub(crate) fn load(options: &FileOptions, path: &Path) -> Result<Input, String> 
 impl Input {
     fn add(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), String> {
         let text = String::from_utf8(bytes).map_err(|error| {
-            format!("{name}: not a text file in UTF-8 (byte {}): convert it", error.utf8_error().valid_up_to())
+            format!(
+                "{name}: not a text file in UTF-8 (byte {}): convert it",
+                error.utf8_error().valid_up_to()
+            )
         })?;
         let decoded = decode(name, &text);
         self.resources.extend(decoded.resources);
@@ -65,7 +74,10 @@ impl Input {
 /// Files in lexical order, folders in their place among them.
 fn walk(folder: &Path, recursive: bool, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
     if depth > FOLDER_DEPTH_MAX {
-        return Err(format!("{}: folders are nested deeper than {FOLDER_DEPTH_MAX}", folder.display()));
+        return Err(format!(
+            "{}: folders are nested deeper than {FOLDER_DEPTH_MAX}",
+            folder.display()
+        ));
     }
     let unreadable = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
     let mut entries = std::fs::read_dir(folder)

@@ -20,10 +20,23 @@ pub(crate) async fn run(options: &AgentOptions) -> Result<(), Failure> {
         Err(AgentError::NotRunning(_)) => return Err(Failure::new("Calico process is not running.")),
         Err(error) => return Err(Failure::new(error)),
     };
-    let failed = |status: tonic::Status| Failure::new(format!("the agent did not answer: {}", status.message()));
-    let status = client.get_status(GetStatusRequest {}).await.map_err(failed)?.into_inner();
-    let peers = client.list_bgp_peers(ListBgpPeersRequest {}).await.map_err(failed)?.into_inner().peers;
-    print!("{}", render(&status, &peers, Timestamp::now(), &TimeZone::system()));
+    let failed =
+        |status: tonic::Status| Failure::new(format!("the agent did not answer: {}", status.message()));
+    let status = client
+        .get_status(GetStatusRequest {})
+        .await
+        .map_err(failed)?
+        .into_inner();
+    let peers = client
+        .list_bgp_peers(ListBgpPeersRequest {})
+        .await
+        .map_err(failed)?
+        .into_inner()
+        .peers;
+    print!(
+        "{}",
+        render(&status, &peers, Timestamp::now(), &TimeZone::system())
+    );
     Ok(())
 }
 
@@ -41,12 +54,19 @@ fn render(status: &GetStatusResponse, peers: &[BgpPeer], now: Timestamp, zone: &
     for (running, version) in [(v4, 4), (v6, 6)] {
         if running {
             let _ = writeln!(text, "\nIPv{version} BGP status");
-            let rows: Vec<Vec<String>> =
-                peers.iter().filter(|peer| peer.ip_version == version).map(|peer| row(peer, now, zone)).collect();
+            let rows: Vec<Vec<String>> = peers
+                .iter()
+                .filter(|peer| peer.ip_version == version)
+                .map(|peer| row(peer, now, zone))
+                .collect();
             if rows.is_empty() {
                 let _ = writeln!(text, "No IPv{version} peers found.");
             } else {
-                text.push_str(&boxes::table(&["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"], &rows, &[]));
+                text.push_str(&boxes::table(
+                    &["PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"],
+                    &rows,
+                    &[],
+                ));
             }
         }
     }
@@ -56,9 +76,23 @@ fn render(status: &GetStatusResponse, peers: &[BgpPeer], now: Timestamp, zone: &
 
 fn row(peer: &BgpPeer, now: Timestamp, zone: &TimeZone) -> Vec<String> {
     // BIRD's state of the protocol, of which the BGP state is a detail.
-    let state = if peer.state == "Established" { "up" } else { "start" };
-    let text = if peer.info.is_empty() { peer.state.clone() } else { format!("{} {}", peer.state, peer.info) };
-    vec![peer.address.clone(), peer.peer_type.clone(), state.to_owned(), since(&peer.since, now, zone), text]
+    let state = if peer.state == "Established" {
+        "up"
+    } else {
+        "start"
+    };
+    let text = if peer.info.is_empty() {
+        peer.state.clone()
+    } else {
+        format!("{} {}", peer.state, peer.info)
+    };
+    vec![
+        peer.address.clone(),
+        peer.peer_type.clone(),
+        state.to_owned(),
+        since(&peer.since, now, zone),
+        text,
+    ]
 }
 
 /// Time of day when it is recent, else the date; local, as BIRD prints it.
@@ -68,7 +102,9 @@ fn since(text: &str, now: Timestamp, zone: &TimeZone) -> String {
     };
     let local = since.to_zoned(zone.clone());
     let recent = now.duration_since(since).abs() < SignedDuration::from_secs(TIME_OF_DAY_SECONDS_MAX);
-    local.strftime(if recent { "%H:%M:%S" } else { "%Y-%m-%d" }).to_string()
+    local
+        .strftime(if recent { "%H:%M:%S" } else { "%Y-%m-%d" })
+        .to_string()
 }
 
 #[cfg(test)]
@@ -78,7 +114,10 @@ mod tests {
     use super::*;
 
     fn speaker(running: bool) -> Option<BgpSpeaker> {
-        Some(BgpSpeaker { running, ..BgpSpeaker::default() })
+        Some(BgpSpeaker {
+            running,
+            ..BgpSpeaker::default()
+        })
     }
 
     fn peer(address: &str, version: u32, state: &str, info: &str, since: &str) -> BgpPeer {
@@ -94,8 +133,17 @@ mod tests {
     }
 
     fn rendered(v4: bool, v6: bool, peers: &[BgpPeer]) -> String {
-        let status = GetStatusResponse { bgp_v4: speaker(v4), bgp_v6: speaker(v6), ..GetStatusResponse::default() };
-        render(&status, peers, "2026-08-22T23:40:00Z".parse().unwrap(), &TimeZone::UTC)
+        let status = GetStatusResponse {
+            bgp_v4: speaker(v4),
+            bgp_v6: speaker(v6),
+            ..GetStatusResponse::default()
+        };
+        render(
+            &status,
+            peers,
+            "2026-08-22T23:40:00Z".parse().unwrap(),
+            &TimeZone::UTC,
+        )
     }
 
     #[test]
@@ -120,10 +168,22 @@ mod tests {
 
     #[test]
     fn states_and_times() {
-        let peers = [peer("fd00::1", 6, "Active", "Socket: Connection refused", "2026-08-20T01:00:00Z")];
+        let peers = [peer(
+            "fd00::1",
+            6,
+            "Active",
+            "Socket: Connection refused",
+            "2026-08-20T01:00:00Z",
+        )];
         let text = rendered(false, true, &peers);
-        assert!(text.contains("\n\nINFO: BIRDv4 process: 'bird' is not running.\n\nIPv6 BGP status\n"), "{text}");
-        assert!(text.contains("| start | 2026-08-20 | Active Socket: Connection refused |"), "{text}");
+        assert!(
+            text.contains("\n\nINFO: BIRDv4 process: 'bird' is not running.\n\nIPv6 BGP status\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| start | 2026-08-20 | Active Socket: Connection refused |"),
+            "{text}"
+        );
         assert!(rendered(true, false, &[]).contains("INFO: BIRDv6 process: 'bird6' is not running."));
         assert_eq!(
             rendered(false, false, &peers),

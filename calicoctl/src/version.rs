@@ -20,10 +20,15 @@ pub(crate) async fn run(options: &VersionOptions) -> Result<(), Failure> {
     let cluster = match resources.get::<ClusterInformation>("", "default").await {
         Ok(cluster) => cluster.spec,
         Err(error) => {
-            return Err(Failure::new(format!("unable to retrieve Cluster Version or Type: {error}")));
+            return Err(Failure::new(format!(
+                "unable to retrieve Cluster Version or Type: {error}"
+            )));
         }
     };
-    print!("{}", cluster_lines(&cluster.calico_version, &cluster.cluster_type));
+    print!(
+        "{}",
+        cluster_lines(&cluster.calico_version, &cluster.cluster_type)
+    );
     Ok(())
 }
 

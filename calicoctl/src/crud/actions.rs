@@ -43,10 +43,15 @@ pub(super) async fn replace(resources: &Resources, resource: &FileResource) -> O
 
 pub(super) async fn delete(resources: &Resources, target: &Target) -> Outcome {
     may_change("delete", target.kind, &target.name)?;
-    crate::ipam::release_before_delete(resources, target.kind, &target.name, &target.resource_version).await?;
-    // Releasing may have written the object: the revision that was asked for is checked there.
-    let version = if target.kind == Kind::IpPool { "" } else { target.resource_version.as_str() };
-    resources.delete_any(target.kind, &target.namespace, &target.name, version).await.map(|_| ())
+    resources
+        .delete_any(
+            target.kind,
+            &target.namespace,
+            &target.name,
+            &target.resource_version,
+        )
+        .await
+        .map(|_| ())
 }
 
 /// Replaces what is stored, in the revision that the object gives, or in whichever is there.
@@ -73,7 +78,9 @@ async fn get_stored(resources: &Resources, object: &AnyResource) -> Result<AnyRe
     // A workload endpoint may leave its name to its spec.
     named.default_on_write();
     let metadata = named.metadata();
-    resources.get_any(object.kind(), &metadata.namespace, &metadata.name).await
+    resources
+        .get_any(object.kind(), &metadata.namespace, &metadata.name)
+        .await
 }
 
 /// The new object with the stored one's identity: labels and annotations are the new one's alone.
@@ -121,7 +128,13 @@ fn reduced(object: &AnyResource) -> AnyResource {
 
 /// Objects that are not the user's to change.
 fn may_change(operation: &'static str, kind: Kind, name: &str) -> Outcome {
-    let refuse = |id: String, reason: &str| Err(Error::Unsupported { operation, id, reason: reason.to_owned() });
+    let refuse = |id: String, reason: &str| {
+        Err(Error::Unsupported {
+            operation,
+            id,
+            reason: reason.to_owned(),
+        })
+    };
     match kind {
         Kind::ClusterInformation => refuse(kind.to_string(), "resource is readonly"),
         Kind::NetworkPolicy if name.starts_with(KUBERNETES_POLICY_PREFIX) => refuse(

@@ -15,12 +15,16 @@ use crate::output::{self, Context, Format, Found};
 
 pub(crate) async fn get(global: &Global, options: &GetOptions) -> Result<(), Failure> {
     let format = Format::parse(&options.output).map_err(Failure::new)?;
-    let scope = Scope { namespace: &options.file.namespace, all: options.all_namespaces };
+    let scope = Scope {
+        namespace: &options.file.namespace,
+        all: options.all_namespaces,
+    };
     let mut errors: Vec<String> = Vec::new();
     let question = match target::requested(options.kind.as_deref(), &options.names, &options.file)? {
-        Requested::Named { kind, names } if names.is_empty() => {
-            Question::List { kind, namespace: scope.namespace(kind, "").map_err(Failure::new)? }
-        }
+        Requested::Named { kind, names } if names.is_empty() => Question::List {
+            kind,
+            namespace: scope.namespace(kind, "").map_err(Failure::new)?,
+        },
         Requested::Named { kind, names } => Question::Objects(target::named(kind, &names, scope, false)?),
         Requested::File(path) => {
             let input = input::load(&options.file, &path).map_err(unreadable)?;
@@ -29,7 +33,9 @@ pub(crate) async fn get(global: &Global, options: &GetOptions) -> Result<(), Fai
         }
     };
     if options.all_namespaces && matches!(question, Question::Objects(_)) {
-        return Err(Failure::new("cannot use --all-namespace flag for getting a single resource"));
+        return Err(Failure::new(
+            "cannot use --all-namespace flag for getting a single resource",
+        ));
     }
     let resources = datastore_session::open(global, &options.file.connection).await?;
     let mut found = Vec::new();
@@ -41,7 +47,11 @@ pub(crate) async fn get(global: &Global, options: &GetOptions) -> Result<(), Fai
         Question::Objects(targets) => {
             for target in targets {
                 match object(&resources, &target).await {
-                    Ok(object) => found.push(Found::One(Box::new(if options.export { exported(object) } else { object }))),
+                    Ok(object) => found.push(Found::One(Box::new(if options.export {
+                        exported(object)
+                    } else {
+                        object
+                    }))),
                     Err(error) => errors.push(error),
                 }
             }
@@ -51,13 +61,23 @@ pub(crate) async fn get(global: &Global, options: &GetOptions) -> Result<(), Fai
         as_number: fabric_as(&resources, &format, &found).await,
         namespaces: options.all_namespaces || !options.file.namespace.is_empty(),
     };
-    print!("{}", output::render(&format, &found, &context).map_err(Failure::new)?);
-    if errors.is_empty() { Ok(()) } else { Err(Failure::new(errors.join("\n"))) }
+    print!(
+        "{}",
+        output::render(&format, &found, &context).map_err(Failure::new)?
+    );
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(errors.join("\n")))
+    }
 }
 
 enum Question {
     /// An empty namespace means all.
-    List { kind: Kind, namespace: String },
+    List {
+        kind: Kind,
+        namespace: String,
+    },
     Objects(Vec<Target>),
 }
 
@@ -66,7 +86,11 @@ async fn list(resources: &Resources, kind: Kind, namespace: &str) -> Result<Foun
     let listed = resources.list_any(kind, namespace, None).await?;
     let mut items = listed.items;
     items.sort_by(|a, b| tier_order(a).total_cmp(&tier_order(b)));
-    Ok(Found::List { kind, resource_version: listed.revision.to_string(), items })
+    Ok(Found::List {
+        kind,
+        resource_version: listed.revision.to_string(),
+        items,
+    })
 }
 
 /// Tiers are shown in the order of evaluation; everything else keeps the store's.
@@ -110,7 +134,11 @@ async fn fabric_as(resources: &Resources, format: &Format, found: &[Found]) -> S
         return String::new();
     }
     match resources.get::<BgpConfiguration>("", "default").await {
-        Ok(configuration) => configuration.spec.as_number.unwrap_or(DEFAULT_AS_NUMBER).to_string(),
+        Ok(configuration) => configuration
+            .spec
+            .as_number
+            .unwrap_or(DEFAULT_AS_NUMBER)
+            .to_string(),
         Err(error) if error.is_does_not_exist() => DEFAULT_AS_NUMBER.to_string(),
         Err(_) => "unknown".to_owned(),
     }

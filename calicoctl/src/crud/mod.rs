@@ -28,12 +28,15 @@ pub(crate) async fn create(global: &Global, options: &CreateOptions) -> Result<(
         return Ok(());
     };
     let resources = session(global, &options.file, true).await?;
-    let report = each(Verb::Create, &options.file, input, async |resource| {
-        match actions::create(&resources, resource).await {
+    let report = each(
+        Verb::Create,
+        &options.file,
+        input,
+        async |resource| match actions::create(&resources, resource).await {
             Err(error) if options.skip_exists && error.is_already_exists() => Ok(()),
             other => other,
-        }
-    })
+        },
+    )
     .await;
     report.finish()
 }
@@ -43,7 +46,11 @@ pub(crate) async fn apply(global: &Global, options: &FileOptions) -> Result<(), 
         return Ok(());
     };
     let resources = session(global, options, true).await?;
-    each(Verb::Apply, options, input, async |resource| actions::apply(&resources, resource).await).await.finish()
+    each(Verb::Apply, options, input, async |resource| {
+        actions::apply(&resources, resource).await
+    })
+    .await
+    .finish()
 }
 
 pub(crate) async fn replace(global: &Global, options: &FileOptions) -> Result<(), Failure> {
@@ -51,11 +58,18 @@ pub(crate) async fn replace(global: &Global, options: &FileOptions) -> Result<()
         return Ok(());
     };
     let resources = session(global, options, true).await?;
-    each(Verb::Replace, options, input, async |resource| actions::replace(&resources, resource).await).await.finish()
+    each(Verb::Replace, options, input, async |resource| {
+        actions::replace(&resources, resource).await
+    })
+    .await
+    .finish()
 }
 
 pub(crate) async fn delete(global: &Global, options: &DeleteOptions) -> Result<(), Failure> {
-    let scope = Scope { namespace: &options.file.namespace, all: false };
+    let scope = Scope {
+        namespace: &options.file.namespace,
+        all: false,
+    };
     let (targets, error) = match target::requested(options.kind.as_deref(), &options.names, &options.file)? {
         target::Requested::Named { kind, names } => (target::named(kind, &names, scope, true)?, None),
         target::Requested::File(path) => {
@@ -103,7 +117,9 @@ pub(crate) fn validate(options: &FileOptions) -> Result<(), Failure> {
 /// Reads what `-f` names; `None` when there is nothing and that is allowed.
 fn load(options: &FileOptions) -> Result<Option<Input>, Failure> {
     let Some(path) = &options.filename else {
-        return Err(Failure::new("resources are missing: name a file, a folder or - with -f"));
+        return Err(Failure::new(
+            "resources are missing: name a file, a folder or - with -f",
+        ));
     };
     let input = input::load(options, path).map_err(unreadable)?;
     if input.resources.is_empty() && input.error.is_none() {
@@ -142,7 +158,10 @@ async fn session(global: &Global, options: &FileOptions, initialise: bool) -> Re
 
 /// Gives a resource its namespace and checks it; the text of the first refusal names its place in the file.
 fn prepared(mut resource: FileResource, options: &FileOptions) -> Result<FileResource, String> {
-    let scope = Scope { namespace: &options.namespace, all: false };
+    let scope = Scope {
+        namespace: &options.namespace,
+        all: false,
+    };
     namespace::settle(&mut resource.resource, scope).map_err(|reason| resource.error(reason).to_string())?;
     let mut defaulted = resource.resource.clone();
     defaulted.default_on_write();
@@ -150,7 +169,10 @@ fn prepared(mut resource: FileResource, options: &FileOptions) -> Result<FileRes
     if errors.is_empty() {
         return Ok(resource);
     }
-    let texts: Vec<String> = errors.iter().map(|error| resource.field_error(error).to_string()).collect();
+    let texts: Vec<String> = errors
+        .iter()
+        .map(|error| resource.field_error(error).to_string())
+        .collect();
     Err(texts.join("\n"))
 }
 

@@ -36,7 +36,9 @@ impl Scope<'_> {
             ("", "") => Ok(DEFAULT_NAMESPACE.to_owned()),
             ("", given) => Ok(given.to_owned()),
             (own, given) if given.is_empty() || given == own => Ok(own.to_owned()),
-            (own, given) => Err(format!("resource namespace does not match client namespace. {own} != {given}")),
+            (own, given) => Err(format!(
+                "resource namespace does not match client namespace. {own} != {given}"
+            )),
         }
     }
 }
@@ -64,9 +66,18 @@ mod tests {
             Err("resource namespace does not match client namespace. a != b".to_owned())
         );
         assert!(with(Kind::NetworkPolicy, "", "n", true).is_err());
-        assert_eq!(with(Kind::IpPool, "", "n", false), Err("IPPool is not namespaced".to_owned()));
-        assert_eq!(with(Kind::IpPool, "", "", true), Err("IPPool is not namespaced".to_owned()));
-        assert!(with(Kind::IpPool, "n", "", false).is_err_and(|e| e.ends_with("IPPool is not a namespaced resource")));
+        assert_eq!(
+            with(Kind::IpPool, "", "n", false),
+            Err("IPPool is not namespaced".to_owned())
+        );
+        assert_eq!(
+            with(Kind::IpPool, "", "", true),
+            Err("IPPool is not namespaced".to_owned())
+        );
+        assert!(
+            with(Kind::IpPool, "n", "", false)
+                .is_err_and(|e| e.ends_with("IPPool is not a namespaced resource"))
+        );
         assert_eq!(with(Kind::IpPool, "", "", false), Ok(String::new()));
     }
 }

@@ -50,8 +50,17 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(verb: Verb, kinds: impl Iterator<Item = Kind>) -> Self {
         let kinds: Vec<Kind> = kinds.collect();
-        let one = kinds.first().copied().filter(|first| kinds.iter().all(|kind| kind == first));
-        Self { verb, kind: one, total: kinds.len(), succeeded: 0, errors: Vec::new() }
+        let one = kinds
+            .first()
+            .copied()
+            .filter(|first| kinds.iter().all(|kind| kind == first));
+        Self {
+            verb,
+            kind: one,
+            total: kinds.len(),
+            succeeded: 0,
+            errors: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, outcome: Result<(), String>) {
@@ -82,7 +91,11 @@ impl Report {
     }
 
     fn success(&self, count: usize) -> String {
-        format!("Successfully {} {count}{} resource(s)", self.verb.past(), self.quoted_kind())
+        format!(
+            "Successfully {} {count}{} resource(s)",
+            self.verb.past(),
+            self.quoted_kind()
+        )
     }
 
     fn partial(&self, count: usize) -> String {
@@ -104,15 +117,24 @@ impl Report {
             // A replace counts what it tried.
             Verb::Replace => {
                 let tried = self.succeeded + self.errors.len();
-                (Some(self.partial(tried.min(self.total))), Some(format!("hit error: {last}")))
+                (
+                    Some(self.partial(tried.min(self.total))),
+                    Some(format!("hit error: {last}")),
+                )
             }
             Verb::Delete if self.succeeded > 0 => {
                 let kind = self.kind.map_or_else(String::new, |kind| format!("'{kind}' "));
-                let lines: Vec<String> =
-                    self.errors.iter().map(|error| format!("Failed to delete {kind}resource: {error}")).collect();
+                let lines: Vec<String> = self
+                    .errors
+                    .iter()
+                    .map(|error| format!("Failed to delete {kind}resource: {error}"))
+                    .collect();
                 (Some(self.success(self.succeeded)), Some(lines.join("\n")))
             }
-            _ if self.succeeded > 0 => (Some(self.partial(self.succeeded)), Some(format!("hit error: {errors}"))),
+            _ if self.succeeded > 0 => (
+                Some(self.partial(self.succeeded)),
+                Some(format!("hit error: {errors}")),
+            ),
             verb => {
                 let what = match (self.total, self.kind) {
                     (0 | 1, kind) => {
@@ -122,7 +144,10 @@ impl Report {
                     (_, Some(kind)) => format!("any '{kind}' resources"),
                     (_, None) => "any resources".to_owned(),
                 };
-                (None, Some(format!("failed to {} {what}: {errors}", verb.infinitive())))
+                (
+                    None,
+                    Some(format!("failed to {} {what}: {errors}", verb.infinitive())),
+                )
             }
         }
     }
@@ -149,28 +174,62 @@ mod tests {
         use Kind::{IpPool, Tier};
         let pair = |out: &str, err: &str| (out.to_owned(), err.to_owned());
         for (verb, kinds, errors, expected) in [
-            (Verb::Apply, &[IpPool, IpPool] as &[_], &[] as &[_], pair("Successfully applied 2 'IPPool' resource(s)", "")),
-            (Verb::Apply, &[IpPool, Tier, Tier], &[], pair("Successfully applied 3 resource(s)", "")),
-            (Verb::Create, &[IpPool], &["e"], pair("", "failed to create 'IPPool' resource: [e]")),
-            (Verb::Create, &[IpPool, IpPool], &["e", "f"], pair("", "failed to create any 'IPPool' resources: [e f]")),
-            (Verb::Create, &[IpPool, Tier], &["e", "f"], pair("", "failed to create any resources: [e f]")),
+            (
+                Verb::Apply,
+                &[IpPool, IpPool] as &[_],
+                &[] as &[_],
+                pair("Successfully applied 2 'IPPool' resource(s)", ""),
+            ),
+            (
+                Verb::Apply,
+                &[IpPool, Tier, Tier],
+                &[],
+                pair("Successfully applied 3 resource(s)", ""),
+            ),
+            (
+                Verb::Create,
+                &[IpPool],
+                &["e"],
+                pair("", "failed to create 'IPPool' resource: [e]"),
+            ),
+            (
+                Verb::Create,
+                &[IpPool, IpPool],
+                &["e", "f"],
+                pair("", "failed to create any 'IPPool' resources: [e f]"),
+            ),
+            (
+                Verb::Create,
+                &[IpPool, Tier],
+                &["e", "f"],
+                pair("", "failed to create any resources: [e f]"),
+            ),
             (
                 Verb::Create,
                 &[IpPool, IpPool, IpPool],
                 &["e"],
-                pair("Partial success: created the first 2 out of 3 'IPPool' resources:", "hit error: [e]"),
+                pair(
+                    "Partial success: created the first 2 out of 3 'IPPool' resources:",
+                    "hit error: [e]",
+                ),
             ),
             (
                 Verb::Apply,
                 &[IpPool, Tier],
                 &["e"],
-                pair("Partial success: applied the first 1 out of 2 resources:", "hit error: [e]"),
+                pair(
+                    "Partial success: applied the first 1 out of 2 resources:",
+                    "hit error: [e]",
+                ),
             ),
             (
                 Verb::Replace,
                 &[IpPool],
                 &["e"],
-                pair("Partial success: replaced the first 1 out of 1 'IPPool' resources:", "hit error: e"),
+                pair(
+                    "Partial success: replaced the first 1 out of 1 'IPPool' resources:",
+                    "hit error: e",
+                ),
             ),
             (
                 Verb::Delete,
@@ -181,7 +240,12 @@ mod tests {
                     "Failed to delete 'IPPool' resource: e\nFailed to delete 'IPPool' resource: f",
                 ),
             ),
-            (Verb::Validate, &[Tier], &[], pair("Successfully validated 1 'Tier' resource(s)", "")),
+            (
+                Verb::Validate,
+                &[Tier],
+                &[],
+                pair("Successfully validated 1 'Tier' resource(s)", ""),
+            ),
         ] {
             assert_eq!(messages(verb, kinds, errors), expected);
         }

@@ -45,7 +45,9 @@ pub(super) fn requested(
     options: &FileOptions,
 ) -> Result<Requested, Failure> {
     match (kind, &options.filename) {
-        (None, None) => Err(Failure::new("resources are missing: give a kind and names, or name a file with -f")),
+        (None, None) => Err(Failure::new(
+            "resources are missing: give a kind and names, or name a file with -f",
+        )),
         (Some(_), Some(_)) => Err(Failure::new("give either a kind and names, or a file with -f")),
         (None, Some(path)) => Ok(Requested::File(path.clone())),
         (Some(kind), None) => {
@@ -54,7 +56,10 @@ pub(super) fn requested(
             if names.iter().any(String::is_empty) {
                 return Err(Failure::new("resource name may not be empty"));
             }
-            Ok(Requested::Named { kind, names: names.to_vec() })
+            Ok(Requested::Named {
+                kind,
+                names: names.to_vec(),
+            })
         }
     }
 }
@@ -113,7 +118,11 @@ impl Target {
             name,
             resource_version: metadata.resource_version.clone(),
             refused: None,
-            place: Some(Place { file: resource.file.clone(), line: resource.line, source: Box::new(resource.clone()) }),
+            place: Some(Place {
+                file: resource.file.clone(),
+                line: resource.line,
+                source: Box::new(resource.clone()),
+            }),
         }
     }
 

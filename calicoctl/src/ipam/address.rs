@@ -26,7 +26,11 @@ pub(super) fn describe(ip: IpAddr, blocks: &[AllocationBlock]) -> Result<String,
         return Err(format!("address {ip} is in cooldown"));
     }
     let mut text = format!("IP {ip} is in use\n");
-    let _ = writeln!(text, "Handle ID: {}", attribute.handle_id.as_deref().unwrap_or("<none>"));
+    let _ = writeln!(
+        text,
+        "Handle ID: {}",
+        attribute.handle_id.as_deref().unwrap_or("<none>")
+    );
     if attribute.secondary.is_empty() {
         text.push_str("No Active Owner attributes defined\n");
     } else {

@@ -6,16 +6,28 @@ use api::ipam_model::AllocationBlock;
 
 use crate::output::boxes;
 
-const HEADINGS: [&str; 6] = ["IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"];
+const HEADINGS: [&str; 6] = [
+    "IP",
+    "BORROWING-NODE",
+    "BLOCK",
+    "BLOCK OWNER",
+    "TYPE",
+    "ALLOCATED-TO",
+];
 
 pub(super) fn render(blocks: &[AllocationBlock]) -> String {
     let mut rows = Vec::new();
     let mut without_node = 0;
     for block in blocks {
-        let owner = block.affinity.as_deref().and_then(|text| text.split_once(':')).map_or("", |(_, owner)| owner);
+        let owner = block
+            .affinity
+            .as_deref()
+            .and_then(|text| text.split_once(':'))
+            .map_or("", |(_, owner)| owner);
         for (ordinal, index) in block.allocations.iter().enumerate() {
-            let Some(attribute) =
-                index.and_then(|index| usize::try_from(index).ok()).and_then(|index| block.attributes.get(index))
+            let Some(attribute) = index
+                .and_then(|index| usize::try_from(index).ok())
+                .and_then(|index| block.attributes.get(index))
             else {
                 continue;
             };
@@ -35,7 +47,9 @@ pub(super) fn render(blocks: &[AllocationBlock]) -> String {
                 (None, Some(pod)) => ("pod", Some(pod)),
                 (None, None) => (text("type").unwrap_or_default(), None),
             };
-            let to = name.map_or_else(String::new, |name| format!("{}/{name}", text("namespace").unwrap_or_default()));
+            let to = name.map_or_else(String::new, |name| {
+                format!("{}/{name}", text("namespace").unwrap_or_default())
+            });
             rows.push(vec![
                 address(block, ordinal),
                 node.to_owned(),
@@ -75,7 +89,10 @@ mod tests {
     #[test]
     fn rows_and_note() {
         let text = render(&[block()]);
-        assert!(text.contains("| 10.0.0.1 | node-2         | 10.0.0.0/29 | node-1      | pod  | default/pod-a |"), "{text}");
+        assert!(
+            text.contains("| 10.0.0.1 | node-2         | 10.0.0.0/29 | node-1      | pod  | default/pod-a |"),
+            "{text}"
+        );
         assert!(!text.contains("10.0.0.0 |"), "{text}");
         let mut anonymous = block();
         anonymous.attributes[1].secondary.remove("node");

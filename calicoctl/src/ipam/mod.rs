@@ -18,7 +18,9 @@ pub(crate) async fn show(global: &Global, options: &IpamShowOptions) -> Result<(
     let ip = match &options.ip {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| {
-            Failure::on_stdout(format!("Error executing command: invalid IP address specified: {text}"))
+            Failure::on_stdout(format!(
+                "Error executing command: invalid IP address specified: {text}"
+            ))
         })?),
     };
     let resources = datastore_session::open(global, &options.connection).await?;
@@ -50,7 +52,9 @@ async fn config(resources: &Resources) -> Result<IpamConfig, Failure> {
 }
 
 fn configuration(config: &IpamConfig) -> String {
-    let persistence = config.kube_virt_vm_address_persistence.map_or("Enabled", |switch| switch.as_str());
+    let persistence = config
+        .kube_virt_vm_address_persistence
+        .map_or("Enabled", |switch| switch.as_str());
     let rows = [
         ("StrictAffinity", config.strict_affinity.to_string()),
         ("AutoAllocateBlocks", config.auto_allocate_blocks.to_string()),

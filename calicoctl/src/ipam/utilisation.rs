@@ -9,7 +9,14 @@ use crate::output::boxes;
 
 /// Significant digits of a count.
 const COUNT_DIGITS: usize = 5;
-const HEADINGS: [&str; 6] = ["GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"];
+const HEADINGS: [&str; 6] = [
+    "GROUPING",
+    "CIDR",
+    "IPS TOTAL",
+    "IPS IN USE",
+    "IPS RESERVED",
+    "IPS FREE",
+];
 
 /// Addresses of a pool or block, as floats: an IPv6 pool has more than 64 bits count.
 struct Use {
@@ -35,7 +42,14 @@ pub(super) fn render(pools: &[IpPool], blocks: &[AllocationBlock], show_blocks: 
                 block_rows.push(row("Block", &block.cidr, &of_block));
             }
         }
-        rows.push(row("IP Pool", &cidr, &Use { total: capacity(&cidr), used }));
+        rows.push(row(
+            "IP Pool",
+            &cidr,
+            &Use {
+                total: capacity(&cidr),
+                used,
+            },
+        ));
         if show_blocks {
             rows.extend(block_rows);
         }
@@ -55,7 +69,10 @@ fn capacity(cidr: &IpNet) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a block has at most 4096 addresses")]
 fn block_use(block: &AllocationBlock) -> Use {
     let total = capacity(&block.cidr);
-    Use { total, used: (total - block.unallocated.len() as f64).max(0.0) }
+    Use {
+        total,
+        used: (total - block.unallocated.len() as f64).max(0.0),
+    }
 }
 
 fn row(grouping: &str, cidr: &IpNet, of: &Use) -> Vec<String> {
@@ -78,7 +95,10 @@ mod tests {
     use super::*;
 
     fn pool(cidr: &str) -> IpPool {
-        let mut pool = IpPool { metadata: ObjectMeta::named("p"), ..IpPool::default() };
+        let mut pool = IpPool {
+            metadata: ObjectMeta::named("p"),
+            ..IpPool::default()
+        };
         pool.spec.cidr = cidr.to_owned();
         pool
     }
@@ -106,10 +126,19 @@ mod tests {
 
     #[test]
     fn large_pools_and_orphans() {
-        let text = render(&[pool("10.0.0.0/12"), pool("fd00::/64")], &[block("192.168.0.0/26", 1)], true);
+        let text = render(
+            &[pool("10.0.0.0/12"), pool("fd00::/64")],
+            &[block("192.168.0.0/26", 1)],
+            true,
+        );
         assert!(text.contains("| 1.0486e+06 |"), "{text}");
         assert!(text.contains("| 1.8447e+19 |"), "{text}");
-        assert!(text.lines().nth(5).is_some_and(|line| line.starts_with("| Block    | 192.168.0.0/26 |")), "{text}");
+        assert!(
+            text.lines()
+                .nth(5)
+                .is_some_and(|line| line.starts_with("| Block    | 192.168.0.0/26 |")),
+            "{text}"
+        );
         let narrow = render(&[pool("10.0.0.0/12")], &[block("192.168.0.0/26", 1)], false);
         assert!(!narrow.contains("Block"), "{narrow}");
     }

@@ -1,9 +1,6 @@
 //! Tables with borders: `+ - |`.
 
-use comfy_table::{
-    Cell, CellAlignment, ContentArrangement, Table,
-    presets::{ContentLineStyle, LineStyle, TableStyle},
-};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, ContentLineStyle, LineStyle, Table, TableStyle};
 
 /// Headings and rows, left aligned except for the columns in `right`.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
@@ -16,12 +13,16 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>], right: &[usize]) ->
         .content_lines(content())
         .bottom_border(line());
     let mut table = Table::new();
-    table.load_preset(style);
+    table.load_style(style);
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headings.iter().map(Cell::new));
     for row in rows {
         table.add_row(row.iter().enumerate().map(|(i, text)| {
-            let alignment = if right.contains(&i) { CellAlignment::Right } else { CellAlignment::Left };
+            let alignment = if right.contains(&i) {
+                CellAlignment::Right
+            } else {
+                CellAlignment::Left
+            };
             Cell::new(text).set_alignment(alignment)
         }));
     }

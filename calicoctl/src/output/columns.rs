@@ -47,8 +47,14 @@ macro_rules! column {
     };
 }
 
-const NAME: Column = Column { heading: "NAME", cell: |any, _| any.metadata().name.clone() };
-const NAMESPACE: Column = Column { heading: "NAMESPACE", cell: |any, _| any.metadata().namespace.clone() };
+const NAME: Column = Column {
+    heading: "NAME",
+    cell: |any, _| any.metadata().name.clone(),
+};
+const NAMESPACE: Column = Column {
+    heading: "NAMESPACE",
+    cell: |any, _| any.metadata().namespace.clone(),
+};
 
 macro_rules! policy_columns {
     ($kind:ident, $($more:expr),*) => {
@@ -71,8 +77,13 @@ static BGP_CONFIGURATION: KindColumns = KindColumns {
     wide: &["NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"],
     all: &[
         NAME,
-        column!(BgpConfiguration, "LOGSEVERITY", |o| o.spec.log_severity_screen.clone()),
-        column!(BgpConfiguration, "MESHENABLED", |o| or_dash(o.spec.node_to_node_mesh_enabled)),
+        column!(BgpConfiguration, "LOGSEVERITY", |o| o
+            .spec
+            .log_severity_screen
+            .clone()),
+        column!(BgpConfiguration, "MESHENABLED", |o| or_dash(
+            o.spec.node_to_node_mesh_enabled
+        )),
         column!(BgpConfiguration, "ASNUMBER", |o| or_dash(o.spec.as_number)),
     ],
 };
@@ -82,23 +93,44 @@ static BGP_PEER: KindColumns = KindColumns {
     all: &[
         NAME,
         column!(BgpPeer, "PEERIP", |o| o.spec.peer_ip.clone()),
-        column!(BgpPeer, "NODE", |o| match (o.spec.node.as_str(), o.spec.node_selector.as_str()) {
-            ("", "") => "(global)".to_owned(),
-            ("", selector) => selector.to_owned(),
-            (node, _) => node.to_owned(),
-        }),
+        column!(
+            BgpPeer,
+            "NODE",
+            |o| match (o.spec.node.as_str(), o.spec.node_selector.as_str()) {
+                ("", "") => "(global)".to_owned(),
+                ("", selector) => selector.to_owned(),
+                (node, _) => node.to_owned(),
+            }
+        ),
         column!(BgpPeer, "ASN", |o| o.spec.as_number.to_string()),
     ],
 };
 static CLUSTER_INFORMATION: KindColumns = KindColumns {
-    narrow: &["NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"],
-    wide: &["NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"],
+    narrow: &[
+        "NAME",
+        "CLUSTERGUID",
+        "CLUSTERTYPE",
+        "CALICOVERSION",
+        "DATASTOREREADY",
+    ],
+    wide: &[
+        "NAME",
+        "CLUSTERGUID",
+        "CLUSTERTYPE",
+        "CALICOVERSION",
+        "DATASTOREREADY",
+    ],
     all: &[
         NAME,
         column!(ClusterInformation, "CLUSTERGUID", |o| o.spec.cluster_guid.clone()),
         column!(ClusterInformation, "CLUSTERTYPE", |o| o.spec.cluster_type.clone()),
-        column!(ClusterInformation, "CALICOVERSION", |o| o.spec.calico_version.clone()),
-        column!(ClusterInformation, "DATASTOREREADY", |o| or_dash(o.spec.datastore_ready)),
+        column!(ClusterInformation, "CALICOVERSION", |o| o
+            .spec
+            .calico_version
+            .clone()),
+        column!(ClusterInformation, "DATASTOREREADY", |o| or_dash(
+            o.spec.datastore_ready
+        )),
     ],
 };
 static GLOBAL_NETWORK_POLICY: KindColumns = policy_columns!(GlobalNetworkPolicy,);
@@ -111,7 +143,11 @@ static GLOBAL_NETWORK_SET: KindColumns = KindColumns {
 static NETWORK_SET: KindColumns = KindColumns {
     narrow: &["NAME"],
     wide: &["NAME", "NETS"],
-    all: &[NAME, column!(NetworkSet, "NETS", |o| nets(&o.spec.nets)), NAMESPACE],
+    all: &[
+        NAME,
+        column!(NetworkSet, "NETS", |o| nets(&o.spec.nets)),
+        NAMESPACE,
+    ],
 };
 static HOST_ENDPOINT: KindColumns = KindColumns {
     narrow: &["NAME", "NODE"],
@@ -129,26 +165,58 @@ static IPAM_CONFIGURATION: KindColumns = KindColumns {
     wide: &["NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS", "MAXBLOCKSPERHOST"],
     all: &[
         NAME,
-        column!(IpamConfiguration, "STRICTAFFINITY", |o| o.spec.strict_affinity.to_string()),
-        column!(IpamConfiguration, "AUTOALLOCATEBLOCKS", |o| o.spec.auto_allocate_blocks.to_string()),
-        column!(IpamConfiguration, "MAXBLOCKSPERHOST", |o| o.spec.max_blocks_per_host.to_string()),
+        column!(IpamConfiguration, "STRICTAFFINITY", |o| o
+            .spec
+            .strict_affinity
+            .to_string()),
+        column!(IpamConfiguration, "AUTOALLOCATEBLOCKS", |o| o
+            .spec
+            .auto_allocate_blocks
+            .to_string()),
+        column!(IpamConfiguration, "MAXBLOCKSPERHOST", |o| o
+            .spec
+            .max_blocks_per_host
+            .to_string()),
     ],
 };
 static IP_POOL: KindColumns = KindColumns {
     narrow: &["NAME", "CIDR", "SELECTOR"],
     wide: &[
-        "NAME", "CIDR", "NAT", "IPIPMODE", "VXLANMODE", "DISABLED", "DISABLEBGPEXPORT", "SELECTOR", "ASSIGNMENTMODE",
+        "NAME",
+        "CIDR",
+        "NAT",
+        "IPIPMODE",
+        "VXLANMODE",
+        "DISABLED",
+        "DISABLEBGPEXPORT",
+        "SELECTOR",
+        "ASSIGNMENTMODE",
     ],
     all: &[
         NAME,
         column!(IpPool, "CIDR", |o| o.spec.cidr.clone()),
         column!(IpPool, "NAT", |o| o.spec.nat_outgoing.to_string()),
-        column!(IpPool, "IPIPMODE", |o| o.spec.ipip_mode.unwrap_or(EncapMode::Never).to_string()),
-        column!(IpPool, "VXLANMODE", |o| o.spec.vxlan_mode.unwrap_or(EncapMode::Never).to_string()),
+        column!(IpPool, "IPIPMODE", |o| o
+            .spec
+            .ipip_mode
+            .unwrap_or(EncapMode::Never)
+            .to_string()),
+        column!(IpPool, "VXLANMODE", |o| o
+            .spec
+            .vxlan_mode
+            .unwrap_or(EncapMode::Never)
+            .to_string()),
         column!(IpPool, "DISABLED", |o| o.spec.disabled.to_string()),
-        column!(IpPool, "DISABLEBGPEXPORT", |o| o.spec.disable_bgp_export.to_string()),
+        column!(IpPool, "DISABLEBGPEXPORT", |o| o
+            .spec
+            .disable_bgp_export
+            .to_string()),
         column!(IpPool, "SELECTOR", |o| o.spec.node_selector.clone()),
-        column!(IpPool, "ASSIGNMENTMODE", |o| o.spec.assignment_mode.map(|m| m.to_string()).unwrap_or_default()),
+        column!(IpPool, "ASSIGNMENTMODE", |o| o
+            .spec
+            .assignment_mode
+            .map(|m| m.to_string())
+            .unwrap_or_default()),
     ],
 };
 static NODE: KindColumns = KindColumns {
@@ -158,10 +226,22 @@ static NODE: KindColumns = KindColumns {
         NAME,
         column!(Node, "ASN", |o, context| match &o.spec.bgp {
             None => String::new(),
-            Some(bgp) => bgp.as_number.map_or_else(|| format!("({})", context.as_number), |own| own.to_string()),
+            Some(bgp) => bgp
+                .as_number
+                .map_or_else(|| format!("({})", context.as_number), |own| own.to_string()),
         }),
-        column!(Node, "IPV4", |o| o.spec.bgp.as_ref().map(|bgp| bgp.ipv4_address.clone()).unwrap_or_default()),
-        column!(Node, "IPV6", |o| o.spec.bgp.as_ref().map(|bgp| bgp.ipv6_address.clone()).unwrap_or_default()),
+        column!(Node, "IPV4", |o| o
+            .spec
+            .bgp
+            .as_ref()
+            .map(|bgp| bgp.ipv4_address.clone())
+            .unwrap_or_default()),
+        column!(Node, "IPV6", |o| o
+            .spec
+            .bgp
+            .as_ref()
+            .map(|bgp| bgp.ipv6_address.clone())
+            .unwrap_or_default()),
     ],
 };
 static PROFILE: KindColumns = KindColumns {
@@ -170,7 +250,12 @@ static PROFILE: KindColumns = KindColumns {
     all: &[
         NAME,
         column!(Profile, "LABELS", |o| {
-            let labels: Vec<String> = o.spec.labels_to_apply.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let labels: Vec<String> = o
+                .spec
+                .labels_to_apply
+                .iter()
+                .map(|(k, v)| format!("{k}={v}"))
+                .collect();
             labels.join(",")
         }),
     ],
@@ -182,11 +267,23 @@ static TIER: KindColumns = KindColumns {
 };
 static WORKLOAD_ENDPOINT: KindColumns = KindColumns {
     narrow: &["WORKLOAD", "NODE", "NETWORKS", "INTERFACE"],
-    wide: &["NAME", "WORKLOAD", "NODE", "NETWORKS", "INTERFACE", "PROFILES", "NATS"],
+    wide: &[
+        "NAME",
+        "WORKLOAD",
+        "NODE",
+        "NETWORKS",
+        "INTERFACE",
+        "PROFILES",
+        "NATS",
+    ],
     all: &[
         NAME,
         column!(WorkloadEndpoint, "WORKLOAD", |o| {
-            if o.spec.workload.is_empty() { o.spec.pod.clone() } else { o.spec.workload.clone() }
+            if o.spec.workload.is_empty() {
+                o.spec.pod.clone()
+            } else {
+                o.spec.workload.clone()
+            }
         }),
         column!(WorkloadEndpoint, "NODE", |o| o.spec.node.clone()),
         column!(WorkloadEndpoint, "NETWORKS", |o| o.spec.ip_networks.join(",")),
@@ -201,7 +298,11 @@ static WORKLOAD_ENDPOINT: KindColumns = KindColumns {
     ],
 };
 /// Kinds that the command line does not handle.
-static NAME_ONLY: KindColumns = KindColumns { narrow: &["NAME"], wide: &["NAME"], all: &[NAME] };
+static NAME_ONLY: KindColumns = KindColumns {
+    narrow: &["NAME"],
+    wide: &["NAME"],
+    all: &[NAME],
+};
 
 fn columns_of(kind: Kind) -> &'static KindColumns {
     match kind {
@@ -224,11 +325,7 @@ fn columns_of(kind: Kind) -> &'static KindColumns {
 }
 
 /// The columns of a table.
-pub(super) fn chosen(
-    kind: Kind,
-    format: &Format,
-    context: &Context,
-) -> Result<Vec<&'static Column>, String> {
+pub(super) fn chosen(kind: Kind, format: &Format, context: &Context) -> Result<Vec<&'static Column>, String> {
     let columns = columns_of(kind);
     let find = |heading: &str| columns.all.iter().find(|column| column.heading == heading);
     let headings: Vec<&str> = match format {
@@ -241,7 +338,10 @@ pub(super) fn chosen(
     for heading in headings {
         found.push(find(heading).ok_or_else(|| {
             let valid: Vec<&str> = columns.all.iter().map(|column| column.heading).collect();
-            format!("unknown heading {heading}, valid values are: {}", valid.join(", "))
+            format!(
+                "unknown heading {heading}, valid values are: {}",
+                valid.join(", ")
+            )
         })?);
     }
     Ok(found)
@@ -273,7 +373,9 @@ mod tests {
         }
         let custom = Format::CustomColumns(vec!["NAME".to_owned(), "Cidr".to_owned()]);
         let error = chosen(Kind::IpPool, &custom, &Context::default()).map(|columns| columns.len());
-        assert!(error.is_err_and(|error| error.starts_with("unknown heading Cidr, valid values are: NAME, CIDR")));
+        assert!(
+            error.is_err_and(|error| error.starts_with("unknown heading Cidr, valid values are: NAME, CIDR"))
+        );
     }
 
     #[test]

@@ -60,9 +60,9 @@ impl Format {
             "json" => Ok(Self::Json),
             other => match other.split_once('=') {
                 Some(("custom-columns", "")) => Err("need to specify at least one column".to_owned()),
-                Some(("custom-columns", columns)) => {
-                    Ok(Self::CustomColumns(columns.split(',').map(str::to_owned).collect()))
-                }
+                Some(("custom-columns", columns)) => Ok(Self::CustomColumns(
+                    columns.split(',').map(str::to_owned).collect(),
+                )),
                 None if other == "custom-columns" => Err("need to specify at least one column".to_owned()),
                 _ => Err(format!("unrecognized output format '{other}'")),
             },
@@ -83,7 +83,12 @@ pub(crate) fn render(format: &Format, found: &[Found], context: &Context) -> Res
                 let rows: Vec<Vec<String>> = found
                     .items()
                     .iter()
-                    .map(|object| columns.iter().map(|column| (column.cell)(object, context)).collect())
+                    .map(|object| {
+                        columns
+                            .iter()
+                            .map(|column| (column.cell)(object, context))
+                            .collect()
+                    })
                     .collect();
                 Ok(table::render(&headings, &rows) + "\n")
             })

@@ -11,13 +11,19 @@ pub(crate) fn render(headings: &[&str], rows: &[Vec<String>]) -> String {
         .iter()
         .enumerate()
         .map(|(i, heading)| {
-            let cells = rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count());
+            let cells = rows
+                .iter()
+                .filter_map(|row| row.get(i))
+                .map(|cell| cell.chars().count());
             let longest = cells.max().unwrap_or(0).max(heading.chars().count());
             WIDTH_MIN.max(longest + PADDING)
         })
         .collect();
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text: String = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let mut text: String = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         text.push('\n');
         text
     };
@@ -35,7 +41,10 @@ mod tests {
     #[test]
     fn elastic_columns() {
         let rows = vec![vec!["a".to_owned(), "long cell".to_owned()]];
-        assert_eq!(render(&["N", "X"], &rows), "N    X           \na    long cell   \n");
+        assert_eq!(
+            render(&["N", "X"], &rows),
+            "N    X           \na    long cell   \n"
+        );
         assert_eq!(render(&["NAME"], &[]), "NAME   \n");
     }
 }
