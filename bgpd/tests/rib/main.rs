@@ -1,0 +1,10 @@
+//! The RIB against an oracle that computes everything from scratch, and case by case.
+
+#[cfg(test)]
+mod cases;
+#[cfg(test)]
+mod listener;
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod permutations;

@@ -1,0 +1,484 @@
+//! Whatever happens in whatever order, the end equals a computation from scratch.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use bgpd::config::{NeighborKey, Network, NextHopMode};
+use bgpd::policy::{AttributeChanges, Policy, PrefixRule, RuleAction, Verdict};
+use bgpd::rib::{NextHopInterest, NextHopState, PeerId, PeerSettings, Rib, RibSettings, Totals};
+use bgpd::wire::{AsPath, Attributes, Community, Family, FamilySet, NextHop, Origin, Prefix};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::listener::Listener;
+use crate::oracle::{ACCEPT, Oracle, Session};
+
+const LOCAL_AS: u32 = 64512;
+const PEERS: usize = 5;
+const PREFIXES: [&str; 5] = [
+    "10.1.0.0/26",
+    "10.1.0.64/26",
+    "10.1.0.0/16",
+    "0.0.0.0/0",
+    "fd00:1::/64",
+];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Up(usize),
+    Down(usize, bool),
+    Update(usize, Vec<usize>, Box<Attributes>),
+    Withdraw(usize, Vec<usize>),
+    EndOfRib(usize),
+    Originate(usize, Option<u32>, Vec<Community>),
+    Retract(usize),
+    NextHop(IpAddr, NextHopState),
+    Policies(usize, usize, usize),
+    Pause(usize),
+    Resume(usize),
+    Refresh(usize),
+    Finish,
+    /// Take some of what waits, and so let changes pile up between.
+    Hear(usize),
+}
+
+fn address(peer: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 10 + peer as u8))
+}
+
+fn prefix(at: usize) -> Prefix {
+    PREFIXES[at].parse().unwrap()
+}
+
+/// Two external peers of different ASes, two clients, one more internal peer.
+fn peer(at: usize) -> PeerSettings {
+    let remote_as = [65001, 65002, LOCAL_AS, LOCAL_AS, LOCAL_AS][at];
+    let mut settings = PeerSettings::new(
+        NeighborKey {
+            address: address(at),
+            port: 179,
+        },
+        remote_as,
+        LOCAL_AS,
+    );
+    settings.families = Family::ALL.into_iter().collect();
+    settings.router_id = Ipv4Addr::new(192, 0, 2, [12, 11, 13, 15, 14][at]);
+    settings.local_address = "10.0.0.1".parse().unwrap();
+    settings.self_next_hop = [
+        Some(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1))),
+        Some(NextHop::from("fd00::1".parse::<IpAddr>().unwrap())),
+    ];
+    settings.cluster_id = Ipv4Addr::new(192, 0, 2, 1);
+    settings.route_reflector_client = matches!(at, 2 | 3);
+    settings.shared_subnet = (at == 1).then(|| "10.0.0.8/29".parse().unwrap());
+    settings.next_hop = [
+        NextHopMode::Auto,
+        NextHopMode::Auto,
+        NextHopMode::SelfAddress,
+        NextHopMode::Auto,
+        NextHopMode::Keep,
+    ][at];
+    settings.import = ACCEPT;
+    settings.export = ACCEPT;
+    settings
+}
+
+fn policy(at: usize) -> Policy {
+    let rule = |at: usize, action| PrefixRule::inside(prefix(at), action);
+    let changes = AttributeChanges {
+        local_pref: Some(150),
+        med: Some(5),
+        add_communities: vec![Community::new(1, 1)],
+        prepend: vec![65009],
+        ..AttributeChanges::default()
+    };
+    match at {
+        0 => Policy::Accept,
+        1 => Policy::Reject,
+        2 => Policy::Rules {
+            rules: vec![rule(2, RuleAction::Reject)],
+            default: Verdict::Accept,
+        },
+        _ => Policy::Rules {
+            rules: vec![
+                PrefixRule {
+                    changes,
+                    ..rule(0, RuleAction::Accept)
+                },
+                rule(3, RuleAction::Accept),
+            ],
+            default: Verdict::Reject,
+        },
+    }
+}
+
+fn next_hop() -> impl Strategy<Value = IpAddr> {
+    let known = [
+        "10.0.0.1",
+        "10.0.0.10",
+        "10.0.0.11",
+        "10.0.0.12",
+        "203.0.113.1",
+        "fd00::9",
+    ];
+    select(known.to_vec()).prop_map(|text| text.parse().unwrap())
+}
+
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let path = select(vec![
+        vec![65001],
+        vec![65002],
+        vec![65001, 65003],
+        vec![65002, 65003],
+        vec![],
+        vec![LOCAL_AS],
+    ]);
+    let few = |values: &[u32]| prop::option::weighted(0.5, select(values.to_vec()));
+    let communities = select(vec![
+        vec![],
+        vec![],
+        vec![],
+        vec![Community::NO_EXPORT],
+        vec![Community::NO_ADVERTISE],
+        vec![Community::NO_EXPORT_SUBCONFED],
+        vec![Community::new(1, 1)],
+    ]);
+    let id = |last: u8| Ipv4Addr::new(192, 0, 2, last);
+    let originator = prop::option::weighted(0.2, select(vec![id(1), id(9), id(99)]));
+    let clusters = select(vec![
+        vec![],
+        vec![],
+        vec![id(50)],
+        vec![id(50), id(51)],
+        vec![id(1)],
+    ]);
+    let origin = select(vec![Origin::Igp, Origin::Igp, Origin::Egp, Origin::Incomplete]);
+    (
+        path,
+        few(&[0, 10, 20]),
+        few(&[100, 200]),
+        communities,
+        next_hop(),
+        originator,
+        clusters,
+        origin,
+    )
+        .prop_map(
+            |(path, med, local_pref, communities, next_hop, originator_id, cluster_list, origin)| {
+                Attributes {
+                    as_path: AsPath::sequence(path),
+                    med,
+                    local_pref,
+                    communities,
+                    originator_id,
+                    cluster_list,
+                    origin,
+                    ..Attributes::originated(NextHop::from(next_hop))
+                }
+            },
+        )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let peers = 0..PEERS;
+    let prefixes = || prop::collection::vec(0..PREFIXES.len(), 1..3);
+    let state = prop_oneof![
+        2 => select(vec![0, 5, 10]).prop_map(|metric| NextHopState::Reachable { metric }),
+        1 => Just(NextHopState::Unreachable),
+    ];
+    prop_oneof![
+        3 => peers.clone().prop_map(Op::Up),
+        1 => (peers.clone(), any::<bool>()).prop_map(|(peer, retain)| Op::Down(peer, retain)),
+        12 => (peers.clone(), prefixes(), attributes()).prop_map(|(p, n, a)| Op::Update(p, n, Box::new(a))),
+        4 => (peers.clone(), prefixes()).prop_map(|(p, n)| Op::Withdraw(p, n)),
+        1 => peers.clone().prop_map(Op::EndOfRib),
+        2 => (0..PREFIXES.len(), prop::option::of(Just(300)), select(vec![vec![], vec![Community::NO_EXPORT]]))
+            .prop_map(|(n, pref, communities)| Op::Originate(n, pref, communities)),
+        1 => (0..PREFIXES.len()).prop_map(Op::Retract),
+        3 => (next_hop(), state).prop_map(|(address, state)| Op::NextHop(address, state)),
+        2 => (peers.clone(), 0..4usize, 0..4usize).prop_map(|(p, i, e)| Op::Policies(p, i, e)),
+        1 => peers.clone().prop_map(Op::Pause),
+        1 => peers.clone().prop_map(Op::Resume),
+        1 => peers.prop_map(Op::Refresh),
+        1 => Just(Op::Finish),
+        2 => (0..6usize).prop_map(Op::Hear),
+    ]
+}
+
+/// The RIB, the oracle beside it and the tables built from the RIB's output.
+struct Pair {
+    rib: Rib,
+    oracle: Oracle,
+    listener: Listener,
+    ids: BTreeMap<usize, PeerId>,
+    policies: BTreeMap<usize, (usize, usize)>,
+}
+
+impl Pair {
+    fn new(settings: RibSettings, deferred: bool) -> Pair {
+        let mut rib = Rib::new(settings.clone());
+        if deferred {
+            rib.defer_selection(Family::ALL.into_iter().collect());
+        }
+        let oracle = Oracle {
+            settings,
+            sessions: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            next_hops: BTreeMap::new(),
+        };
+        Pair {
+            rib,
+            oracle,
+            listener: Listener::default(),
+            ids: BTreeMap::new(),
+            policies: BTreeMap::new(),
+        }
+    }
+
+    fn session(&mut self, at: usize) -> Option<&mut Session> {
+        self.oracle.sessions.get_mut(&peer(at).key)
+    }
+
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Up(at) => self.up(*at),
+            Op::Down(at, retain) => self.down(*at, *retain),
+            Op::Update(at, prefixes, attributes) => {
+                let Some(id) = self.ids.get(at) else { return };
+                let prefixes: Vec<Prefix> = prefixes.iter().map(|at| prefix(*at)).collect();
+                self.rib
+                    .update(*id, Attributes::clone(attributes), prefixes.iter().copied());
+                let Some(session) = self.session(*at) else { return };
+                for prefix in prefixes {
+                    session
+                        .routes
+                        .insert(prefix, (Attributes::clone(attributes), false));
+                }
+            }
+            Op::Withdraw(at, prefixes) => {
+                let Some(id) = self.ids.get(at) else { return };
+                let prefixes: Vec<Prefix> = prefixes.iter().map(|at| prefix(*at)).collect();
+                self.rib.withdraw(*id, prefixes.iter().copied());
+                let Some(session) = self.session(*at) else { return };
+                prefixes.iter().for_each(|prefix| {
+                    session.routes.remove(prefix);
+                });
+            }
+            Op::EndOfRib(at) => {
+                let Some(id) = self.ids.get(at) else { return };
+                self.rib.end_of_rib(*id, Family::Ipv4Unicast);
+                let Some(session) = self.session(*at) else { return };
+                session
+                    .routes
+                    .retain(|prefix, (_, stale)| prefix.addr().is_ipv6() || !*stale);
+            }
+            Op::Originate(at, local_pref, communities) => {
+                let mut network = Network::from(prefix(*at));
+                network.local_pref = *local_pref;
+                network.communities.clone_from(communities);
+                self.rib.originate(&network);
+                self.oracle.networks.insert(network.prefix, network);
+            }
+            Op::Retract(at) => {
+                self.rib.retract(prefix(*at));
+                self.oracle.networks.remove(&prefix(*at));
+            }
+            Op::NextHop(address, state) => {
+                self.oracle.next_hops.insert(*address, *state);
+                self.rib.set_next_hops([(*address, *state)]);
+            }
+            Op::Policies(at, import, export) => {
+                self.policies.insert(*at, (*import, *export));
+                let Some(id) = self.ids.get(at) else { return };
+                self.rib.set_policies(*id, policy(*import), policy(*export));
+                if let Some(session) = self.session(*at) {
+                    session.settings.import = policy(*import);
+                    session.settings.export = policy(*export);
+                }
+            }
+            Op::Pause(at) => self.ids.get(at).into_iter().for_each(|id| self.rib.pause(*id)),
+            Op::Resume(at) => self.ids.get(at).into_iter().for_each(|id| self.rib.resume(*id)),
+            Op::Refresh(at) => {
+                self.ids
+                    .get(at)
+                    .into_iter()
+                    .for_each(|id| self.rib.refresh(*id, Family::Ipv4Unicast));
+            }
+            Op::Finish => Family::ALL
+                .into_iter()
+                .for_each(|family| self.rib.finish_deferral(family)),
+            Op::Hear(count) => {
+                for _ in 0..*count {
+                    self.listener.hear_one(&mut self.rib);
+                }
+            }
+        }
+        self.tell_next_hops();
+    }
+
+    fn up(&mut self, at: usize) {
+        if self.ids.contains_key(&at) {
+            return;
+        }
+        let mut settings = peer(at);
+        if let Some((import, export)) = self.policies.get(&at) {
+            settings.import = policy(*import);
+            settings.export = policy(*export);
+        }
+        let id = self.rib.peer_up(settings.clone());
+        // A new session starts with an empty table at the other end.
+        self.listener.forget(id);
+        self.ids.insert(at, id);
+        let routes = self
+            .oracle
+            .sessions
+            .remove(&settings.key)
+            .map(|session| session.routes)
+            .unwrap_or_default();
+        self.oracle.sessions.insert(
+            settings.key,
+            Session {
+                settings,
+                up: true,
+                routes,
+            },
+        );
+    }
+
+    fn down(&mut self, at: usize, retain: bool) {
+        let Some(id) = self.ids.remove(&at) else { return };
+        self.listener.forget(id);
+        let families: FamilySet = retain.then_some(Family::Ipv4Unicast).into_iter().collect();
+        self.rib.peer_down(id, families);
+        let Some(session) = self.session(at) else { return };
+        session.up = false;
+        session
+            .routes
+            .retain(|prefix, _| retain && prefix.addr().is_ipv4());
+        session.routes.values_mut().for_each(|(_, stale)| *stale = true);
+    }
+
+    fn tell_next_hops(&mut self) {
+        for interest in self.rib.poll_next_hops() {
+            if let NextHopInterest::Resolve(address) = interest
+                && let Some(state) = self.oracle.next_hops.get(&address)
+            {
+                self.rib.set_next_hops([(address, *state)]);
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        for family in Family::ALL {
+            self.rib.finish_deferral(family);
+        }
+        for id in self.ids.values() {
+            self.rib.resume(*id);
+        }
+        self.listener.hear_all(&mut self.rib);
+        assert_eq!(self.listener.fib, self.oracle.fib(), "what is to be installed");
+        for (at, id) in &self.ids {
+            let told = self.oracle.told(peer(*at).key);
+            let heard = self.listener.peers.get(id).cloned().unwrap_or_default();
+            assert_eq!(heard, told, "what peer {at} was told");
+            for family in Family::ALL {
+                let listed = self.rib.advertised(*id, family);
+                let expected: Vec<_> = told.iter().filter(|(p, _)| Family::of(p) == family).collect();
+                assert_eq!(listed.len(), expected.len());
+                assert!(
+                    listed
+                        .iter()
+                        .zip(expected)
+                        .all(|(a, b)| a.0 == *b.0 && *a.1 == *b.1)
+                );
+                assert_eq!(self.rib.counters(*id, family).advertised, listed.len());
+                assert_eq!(
+                    self.listener.ends_of_rib.get(&(*id, family)),
+                    Some(&1),
+                    "End-of-RIB to {at}"
+                );
+            }
+        }
+    }
+
+    /// With everything gone, nothing is left in store.
+    fn check_empty(mut self) {
+        for at in 0..PEERS {
+            self.down(at, false);
+            if let Some(id) = self.rib.peer(peer(at).key) {
+                self.rib.peer_down(id, FamilySet::EMPTY);
+            }
+        }
+        for at in 0..PREFIXES.len() {
+            self.rib.retract(prefix(at));
+        }
+        self.listener.hear_all(&mut self.rib);
+        assert_eq!(self.rib.totals(), Totals::default());
+    }
+}
+
+fn settings() -> impl Strategy<Value = RibSettings> {
+    (any::<bool>(), 1..4usize, any::<bool>(), any::<bool>()).prop_map(|(reachable, max, relax, med)| {
+        RibSettings {
+            assume_reachable: reachable,
+            multipath_max: max,
+            multipath_relax: relax,
+            always_compare_med: med,
+            ..RibSettings::new(LOCAL_AS, Ipv4Addr::new(192, 0, 2, 1))
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_ends_as_computed_from_scratch(
+        settings in settings(),
+        deferred in any::<bool>(),
+        ops in prop::collection::vec(op(), 1..60),
+    ) {
+        let mut pair = Pair::new(settings, deferred);
+        for (at, op) in ops.iter().enumerate() {
+            pair.apply(op);
+            if at % 20 == 19 && !deferred {
+                pair.check();
+            }
+        }
+        pair.check();
+        pair.check_empty();
+    }
+
+    #[test]
+    fn the_order_of_updates_does_not_matter(
+        settings in settings(),
+        routes in prop::collection::btree_map((0..PEERS, 0..PREFIXES.len()), attributes(), 1..16),
+        seed in any::<u64>(),
+    ) {
+        let sorted: Vec<_> = routes.iter().collect();
+        let mut shuffled = sorted.clone();
+        shuffle(&mut shuffled, seed);
+        let end = |routes: &[(&(usize, usize), &Attributes)]| {
+            let mut pair = Pair::new(settings.clone(), false);
+            (0..PEERS).for_each(|at| pair.apply(&Op::Up(at)));
+            for ((peer, prefix), attributes) in routes {
+                pair.apply(&Op::Update(*peer, vec![*prefix], Box::new((*attributes).clone())));
+            }
+            pair.check();
+            let best = Family::ALL.map(|family| pair.rib.best(family));
+            let out: Vec<_> = pair.ids.values().map(|id| pair.listener.peers.get(id).cloned()).collect();
+            (best, out)
+        };
+        prop_assert_eq!(end(&sorted), end(&shuffled));
+    }
+}
+
+/// Fisher and Yates, with a generator that needs no more than to be different each time.
+fn shuffle<T>(items: &mut [T], mut seed: u64) {
+    for at in (1..items.len()).rev() {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        items.swap(at, (seed >> 33) as usize % (at + 1));
+    }
+}
