@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use rustc_hash::{FxHashMap, FxHashSet};
+
 use super::export::GroupKey;
 use super::groups::{Group, Membership, Outgoing, PREFIXES_PER_STEP, Told, Transmit, is_withheld};
 use super::intern::AttrId;
 use super::table::IndexMap;
 use super::{PeerId, Rib};
-use crate::wire::{Family, Prefix};
+use crate::wire::{Attributes, Family, Prefix};
 
 impl Rib {
     /// Send nothing to a peer for now: its connection does not keep up. What was given out for it by
@@ -161,19 +163,48 @@ impl Rib {
     /// Move a peer to the groups that its changed settings ask for, and tell it the difference.
     pub(super) fn regroup(&mut self, id: PeerId) {
         for family in Family::ALL {
+            let mut knows: FxHashMap<Prefix, Arc<Attributes>> =
+                self.advertised(id, family).into_iter().collect();
             let mut told: IndexMap<Prefix, Told> = IndexMap::default();
-            told.extend(
-                self.dump_for(id, family)
-                    .into_iter()
-                    .map(|prefix| (prefix, Told::Maybe)),
-            );
+            told.extend(knows.keys().map(|prefix| (*prefix, Told::Maybe)));
             let Some(membership) = self.leave(id, family) else {
                 continue;
             };
             for (prefix, state) in membership.lag.into_iter().flatten() {
                 told.insert(prefix, state);
+                knows.remove(&prefix);
             }
             self.join(id, family, membership.end_of_rib_due, told);
+            self.skip_known(id, family, &knows);
+        }
+    }
+
+    /// Of what a member is to be told, leave out what it knows.
+    fn skip_known(&mut self, id: PeerId, family: Family, knows: &FxHashMap<Prefix, Arc<Attributes>>) {
+        let Some(group) = self
+            .peers
+            .get(&id)
+            .and_then(|peer| peer.membership(family))
+            .map(|m| m.group)
+        else {
+            return;
+        };
+        // A new group is to be filled first, which nobody hears: its only member lags.
+        while !self.deferred.contains(family)
+            && self
+                .groups
+                .by_id
+                .get(&group)
+                .is_some_and(|group| !group.pending.is_empty())
+        {
+            self.flush(group);
+        }
+        let is_known =
+            |(prefix, attributes): &(Prefix, Arc<Attributes>)| knows.get(prefix) == Some(attributes);
+        let known = self.advertised(id, family).into_iter().filter(is_known);
+        let known: FxHashSet<Prefix> = known.map(|(prefix, _)| prefix).collect();
+        if let Some(lag) = self.lag_of(id, family) {
+            lag.retain(|prefix, _| !known.contains(prefix));
         }
     }
 

@@ -430,7 +430,7 @@ fn settings() -> impl Strategy<Value = RibSettings> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 800, ..ProptestConfig::default() })]
 
     #[test]
     fn any_history_ends_as_computed_from_scratch(
