@@ -16,6 +16,8 @@
 mod driver;
 mod objects;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod resolve;
 mod status;
 
@@ -122,7 +124,7 @@ struct Shared {
     inbox: Mutex<Inbox>,
     /// The driver has something to do.
     wake: Notify,
-    resolved: Mutex<Vec<(IpAddr, NextHopState)>>,
+    resolved: Mutex<indexmap::IndexMap<IpAddr, NextHopState>>,
     /// Callers have something to read.
     resolved_wake: Notify,
     status: Mutex<FibStatus>,
@@ -195,12 +197,13 @@ impl Fib {
         self.shared.wake.notify_one();
     }
 
-    /// What became known of next hops, waiting until there is something. Cancel-safe.
+    /// What became known of next hops since the last call (of each, the latest), waiting until there is
+    /// something. Cancel-safe.
     pub async fn next_hop_changes(&self) -> Vec<(IpAddr, NextHopState)> {
         loop {
             let known = std::mem::take(&mut *lock(&self.shared.resolved));
             if !known.is_empty() {
-                return known;
+                return known.into_iter().collect();
             }
             self.shared.resolved_wake.notified().await;
         }

@@ -1,0 +1,322 @@
+//! The plan against a kernel made of a map: whatever is wanted and whoever else writes there, the end is the
+//! same, and nothing foreign is touched.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink::{Address, Link, Request, Route};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::objects::Objects;
+use super::plan::{Change, Guard, Plan, Task, Wanted};
+use super::resolve::Resolver;
+use super::status::{FibStatus, Refusal};
+use crate::wire::{Family, Prefix};
+
+const OURS: u8 = 201;
+const TABLE: u32 = netlink::table::MAIN;
+const PREFIXES: [&str; 4] = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.1/32", "fd00::/64"];
+/// Rounds after which everything must have settled.
+const ROUNDS_MAX: usize = 10;
+
+fn prefix(at: usize) -> Prefix {
+    PREFIXES[at].parse().unwrap()
+}
+
+fn next_hop(at: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, at as u8, 2).into()
+}
+
+/// Three links with a router each.
+fn resolver() -> Resolver {
+    let mut resolver = Resolver::default();
+    let link = |index: u32| Link {
+        index,
+        name: format!("up{index}"),
+        kind: None,
+        mac: None,
+        mtu: 1500,
+        up: true,
+        carrier: true,
+        running: true,
+        loopback: false,
+        master: None,
+        peer: None,
+    };
+    let address = |index: u32| Address::new(index, format!("10.0.{}.1/24", index - 1).parse().unwrap());
+    resolver.set_links(&[1, 2, 3].map(link), &[1, 2, 3].map(address));
+    for at in 0..3 {
+        resolver.track(next_hop(at));
+        resolver.set(next_hop(at), resolver.connected(next_hop(at)).unwrap());
+    }
+    resolver
+}
+
+/// Routes by prefix and metric, as the kernel keeps them, and next-hop objects by id.
+#[derive(Clone, Default)]
+struct Kernel {
+    routes: BTreeMap<(Prefix, u32), Route>,
+    objects: BTreeMap<u32, netlink::NextHop>,
+}
+
+impl Kernel {
+    /// False: refused.
+    fn apply(&mut self, request: &Request) -> bool {
+        match request {
+            Request::AddRoute(route) => {
+                let key = (route.destination, route.metric);
+                if self.routes.contains_key(&key) {
+                    return false;
+                }
+                self.routes.insert(key, route.clone()).is_none()
+            }
+            Request::ReplaceRoute(route) => {
+                let before = self
+                    .routes
+                    .insert((route.destination, route.metric), route.clone());
+                before.is_some_and(|before| {
+                    assert_eq!(before.protocol, OURS, "a foreign route was replaced");
+                    true
+                })
+            }
+            Request::DeleteRoute(route) => {
+                let key = (route.destination, route.metric);
+                let ours = self
+                    .routes
+                    .get(&key)
+                    .is_some_and(|held| held.protocol == route.protocol);
+                ours && self.routes.remove(&key).is_some()
+            }
+            Request::AddNextHop(object) => self.objects.insert(object.id, object.clone()).is_none(),
+            Request::ReplaceNextHop(object) => self.objects.insert(object.id, object.clone()).is_some(),
+            Request::DeleteNextHop(id) => {
+                let used = self.routes.values().any(|route| route.next_hop_id == Some(*id));
+                assert!(!used, "a group in use was deleted");
+                self.objects.remove(id).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    fn ours(&self) -> Vec<Route> {
+        self.routes
+            .values()
+            .filter(|route| route.protocol == OURS)
+            .cloned()
+            .collect()
+    }
+
+    fn foreign(&self) -> Vec<Route> {
+        self.routes
+            .values()
+            .filter(|route| route.protocol != OURS)
+            .cloned()
+            .collect()
+    }
+}
+
+struct World {
+    kernel: Kernel,
+    plan: Plan,
+    objects: Objects,
+    resolver: Resolver,
+}
+
+impl World {
+    fn new(kernel: Kernel) -> World {
+        let mut world = World {
+            plan: Plan::new(OURS, TABLE),
+            objects: Objects::new(1000, OURS),
+            resolver: resolver(),
+            kernel,
+        };
+        world.read_back();
+        world
+    }
+
+    fn read_back(&mut self) {
+        self.objects
+            .read_back(self.kernel.objects.values().cloned().collect());
+        self.plan.read_back(&self.kernel.ours());
+    }
+
+    /// As the driver does it.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let tasks = self.plan.step(&self.resolver, Some(&mut self.objects), 3);
+            for request in self.objects.missing() {
+                assert!(self.kernel.apply(&request), "{request}");
+                self.objects.done(&request);
+            }
+            tasks.iter().for_each(|task| self.carry_out(task));
+            if self.plan.is_idle() {
+                break;
+            }
+        }
+        assert!(self.plan.is_idle());
+        for request in self
+            .objects
+            .unused(&self.plan.used_groups(), self.plan.is_swept())
+        {
+            assert!(self.kernel.apply(&request), "{request}");
+            self.objects.done(&request);
+        }
+    }
+
+    fn carry_out(&mut self, task: &Task) {
+        let request = self.plan.request(task, true);
+        if self.kernel.apply(&request) {
+            self.plan.done(task, true);
+            return;
+        }
+        let Change::Install { metric, .. } = task.change else {
+            panic!("{request}")
+        };
+        let holder = self.kernel.routes[&(task.prefix, metric)].clone();
+        if holder.protocol == OURS {
+            self.plan.found(&holder);
+        } else {
+            self.plan.refuse(
+                task.prefix,
+                Refusal::Foreign {
+                    protocol: holder.protocol,
+                },
+            );
+        }
+    }
+
+    fn status(&self) -> FibStatus {
+        let mut status = FibStatus::default();
+        self.plan.report(&mut status);
+        status
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Want(usize, Vec<usize>, u32),
+    Foreign(usize, u32, bool),
+    /// Somebody removes a route of ours.
+    Lose(usize, u32),
+    Guard(usize, bool),
+    ReadBack,
+    Restart,
+    Sweep,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = || 0..PREFIXES.len();
+    let metric = || select(vec![512u32, 1024, 2048]);
+    prop_oneof![
+        6 => (at(), prop::collection::btree_set(0..3usize, 0..3), metric())
+            .prop_map(|(at, hops, metric)| Op::Want(at, hops.into_iter().collect(), metric)),
+        2 => (at(), metric(), any::<bool>()).prop_map(|(at, metric, there)| Op::Foreign(at, metric, there)),
+        1 => (at(), metric()).prop_map(|(at, metric)| Op::Lose(at, metric)),
+        1 => (at(), any::<bool>()).prop_map(|(at, there)| Op::Guard(at, there)),
+        1 => Just(Op::ReadBack),
+        1 => Just(Op::Restart),
+        1 => Just(Op::Sweep),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_kernel_ends_as_wanted(ops in prop::collection::vec(op(), 1..40)) {
+        let mut world = World::new(Kernel::default());
+        let mut wanted: BTreeMap<Prefix, (Vec<usize>, u32)> = BTreeMap::new();
+        let mut guards: rustc_hash::FxHashMap<Prefix, Guard> = Default::default();
+        for op in ops {
+            let foreign = world.kernel.foreign();
+            match op {
+                Op::Want(at, hops, metric) => {
+                    let prefix = prefix(at);
+                    let next_hops = hops.iter().map(|at| next_hop(*at)).collect();
+                    let route = (!hops.is_empty()).then_some(Wanted { next_hops, metric });
+                    world.plan.want(prefix, route);
+                    wanted.insert(prefix, (hops, metric));
+                }
+                Op::Foreign(at, metric, true) => {
+                    let route = Route::new(prefix(at)).protocol(4).metric(metric).blackhole();
+                    world.kernel.routes.entry((prefix(at), metric)).or_insert(route);
+                    continue;
+                }
+                Op::Foreign(at, metric, false) => {
+                    let key = (prefix(at), metric);
+                    if world.kernel.routes.get(&key).is_some_and(|route| route.protocol != OURS) {
+                        world.kernel.routes.remove(&key);
+                    }
+                    continue;
+                }
+                Op::Lose(at, metric) => {
+                    let key = (prefix(at), metric);
+                    if world.kernel.routes.get(&key).is_some_and(|route| route.protocol == OURS) {
+                        world.kernel.routes.remove(&key);
+                        world.read_back();
+                    }
+                }
+                Op::Guard(at, there) => {
+                    match there {
+                        true => guards.insert(prefix(at), Guard::Workload { interface: "cali1".into() }),
+                        false => guards.remove(&prefix(at)),
+                    };
+                    world.plan.set_guards(guards.clone());
+                }
+                Op::ReadBack => world.read_back(),
+                Op::Restart => {
+                    world = World::new(world.kernel.clone());
+                    world.plan.set_guards(guards.clone());
+                    let before = world.kernel.ours().len();
+                    world.settle();
+                    prop_assert_eq!(world.kernel.ours().len(), before, "adopted routes stay");
+                    for (prefix, (hops, metric)) in &wanted {
+                        let next_hops = hops.iter().map(|at| next_hop(*at)).collect();
+                        let route = (!hops.is_empty()).then_some(Wanted { next_hops, metric: *metric });
+                        world.plan.want(*prefix, route);
+                    }
+                }
+                Op::Sweep => Family::ALL.into_iter().for_each(|family| world.plan.sweep(family)),
+            }
+            world.settle();
+            prop_assert_eq!(world.kernel.foreign(), foreign);
+        }
+        // With all known and swept, ours are exactly the wanted ones that nobody stands in the way of.
+        Family::ALL.into_iter().for_each(|family| world.plan.sweep(family));
+        world.read_back();
+        world.settle();
+        let mut expected = BTreeMap::new();
+        let mut refused = 0;
+        for (prefix, (hops, metric)) in wanted.iter().filter(|(_, (hops, _))| !hops.is_empty()) {
+            let holder = world.kernel.routes.get(&(*prefix, *metric));
+            let is_free = holder.is_none_or(|route| route.protocol == OURS);
+            if is_free && !(guards.contains_key(prefix) && *metric >= super::METRIC_NORMAL) {
+                let gateways: Vec<IpAddr> = hops.iter().map(|at| next_hop(*at)).collect();
+                expected.insert((*prefix, *metric), gateways);
+            } else {
+                refused += 1;
+            }
+        }
+        let gateways = |route: &Route| -> Vec<IpAddr> {
+            let Some(id) = route.next_hop_id else {
+                return route.hops.iter().filter_map(|hop| hop.gateway).collect();
+            };
+            let netlink::NextHopKind::Group { members } = &world.kernel.objects[&id].kind else {
+                panic!("{id} is not a group")
+            };
+            let member = |(id, _): &(u32, u16)| match &world.kernel.objects[id].kind {
+                netlink::NextHopKind::Gateway { gateway, .. } => *gateway,
+                other => panic!("{other:?}"),
+            };
+            let mut gateways: Vec<IpAddr> = members.iter().map(member).collect();
+            gateways.sort();
+            gateways
+        };
+        let ours = world.kernel.ours();
+        let ours: BTreeMap<_, _> = ours.iter().map(|r| ((r.destination, r.metric), gateways(r))).collect();
+        let groups = ours.values().filter(|gateways| gateways.len() > 1);
+        prop_assert_eq!(groups.count() == 0, world.kernel.objects.is_empty());
+        prop_assert_eq!(&ours, &expected);
+        let status = world.status();
+        prop_assert_eq!((status.installed, status.refused, status.stale), (expected.len(), refused, 0));
+    }
+}
