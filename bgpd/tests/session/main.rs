@@ -1,0 +1,14 @@
+//! The session's state machine: alone under chosen events, and in pairs over a simulated network
+//! with virtual time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bench;
+mod network;
+
+mod collision;
+mod negotiation;
+mod pairs;
+mod recording;
+mod states;
+mod timers;
