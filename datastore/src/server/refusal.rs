@@ -13,6 +13,8 @@ pub enum Refusal {
     ValueProvided,
     #[error("etcdserver: lease is provided")]
     LeaseProvided,
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
     #[error("etcdserver: too many operations in txn request")]
     TooManyOperations,
     #[error("etcdserver: duplicate key given in txn request")]
@@ -46,6 +48,7 @@ impl Refusal {
             | Self::KeyNotFound
             | Self::ValueProvided
             | Self::LeaseProvided
+            | Self::InvalidSortOption
             | Self::TooManyOperations
             | Self::DuplicateKey
             | Self::RequestTooLarge => Code::InvalidArgument,

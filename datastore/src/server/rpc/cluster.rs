@@ -47,7 +47,8 @@ impl ClusterService for Cluster {
     ) -> Result<Response<MemberListResponse>, Status> {
         let members = vec![self.0.member.as_ref().clone()];
         Ok(Response::new(MemberListResponse {
-            header: self.0.header(),
+            // Without a revision, as etcd's.
+            header: self.0.store.header(0),
             members,
         }))
     }

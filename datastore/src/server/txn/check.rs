@@ -7,12 +7,19 @@ use prost::Message;
 
 use crate::server::limits::{REQUEST_BYTES_MAX, REQUEST_WRAPPING_BYTES, TXN_OPERATIONS_MAX};
 use crate::server::mvcc::span::Span;
+use crate::server::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::server::pb::etcdserverpb::request_op::Request;
 use crate::server::pb::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use crate::server::refusal::Refusal;
 
 pub(crate) fn range(request: &RangeRequest) -> Result<(), Refusal> {
-    non_empty(&request.key)
+    non_empty(&request.key)?;
+    // As etcd does since 3.5; older ones end on such a request.
+    if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err()
+    {
+        return Err(Refusal::InvalidSortOption);
+    }
+    Ok(())
 }
 
 pub(crate) fn put(request: &PutRequest) -> Result<(), Refusal> {
@@ -105,7 +112,10 @@ fn written_keys(ops: &[RequestOp]) -> Result<Written, Refusal> {
     let mut written = Written::default();
     for op in ops {
         if let Some(Request::RequestDeleteRange(delete)) = &op.request {
-            written.deletes.push(Span::new(&delete.key, &delete.range_end));
+            // etcd does not see a deletion from a key on as one that overlaps a put.
+            written.deletes.extend(
+                Some(Span::new(&delete.key, &delete.range_end)).filter(|span| !matches!(span, Span::From(_))),
+            );
         }
     }
     for op in ops {

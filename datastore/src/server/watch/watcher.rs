@@ -1,6 +1,6 @@
 //! The watches of one stream, as data: creation, cancelling, and which events go to which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -67,6 +67,8 @@ impl Watcher {
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     watchers: BTreeMap<i64, Watcher>,
+    /// Watches that a compaction ended. Their ids stay taken until the client cancels them, as in etcd.
+    ended: BTreeSet<i64>,
     next_id: i64,
 }
 
@@ -83,16 +85,16 @@ impl Watchers {
         if span.bounds().is_none() {
             return Err(NotCreated::EmptyRange);
         }
-        if self.watchers.len() >= WATCHES_PER_STREAM_MAX {
+        if self.watchers.len() + self.ended.len() >= WATCHES_PER_STREAM_MAX {
             return Err(NotCreated::TooMany);
         }
         let id = if request.watch_id == 0 {
-            while self.watchers.contains_key(&self.next_id) {
+            while self.is_taken(self.next_id) {
                 self.next_id += 1;
             }
             self.next_id += 1;
             self.next_id - 1
-        } else if self.watchers.contains_key(&request.watch_id) {
+        } else if self.is_taken(request.watch_id) {
             return Err(NotCreated::DuplicateId);
         } else {
             request.watch_id
@@ -119,7 +121,11 @@ impl Watchers {
 
     /// Ends a watch; false if there is none of that id.
     pub(crate) fn cancel(&mut self, id: i64) -> bool {
-        self.watchers.remove(&id).is_some()
+        self.watchers.remove(&id).is_some() || self.ended.remove(&id)
+    }
+
+    fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
     }
 
     /// Whether a watch takes large responses in fragments.
@@ -154,7 +160,10 @@ impl Watchers {
             .filter(|(_, watcher)| lost(watcher))
             .map(|(id, _)| *id)
             .collect();
-        self.watchers.retain(|id, _| !ended.contains(id));
+        for id in &ended {
+            self.watchers.remove(id);
+            self.ended.insert(*id);
+        }
         ended
     }
 
