@@ -17,7 +17,11 @@ const CLUSTER_TYPE: &str = "bgp";
 ///
 /// # Errors
 /// When the store does not answer or refuses.
-pub(crate) async fn register(resources: &Resources, name: &str, configured: &NodeConfig) -> datastore::Result<()> {
+pub(crate) async fn register(
+    resources: &Resources,
+    name: &str,
+    configured: &NodeConfig,
+) -> datastore::Result<()> {
     // The version stays unset: it would make other versions' calicoctl refuse to work.
     resources.ensure_initialized("", CLUSTER_TYPE).await?;
     let found = found_addresses();

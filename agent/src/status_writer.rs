@@ -19,7 +19,13 @@ const REPORTING_TTL_S: i64 = 90;
 const ENDPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes until `stop` is cancelled. What fails is tried again at the next turn.
-pub(crate) async fn run(client: Client, host: String, view: View, report_endpoints: bool, stop: CancellationToken) {
+pub(crate) async fn run(
+    client: Client,
+    host: String,
+    view: View,
+    report_endpoints: bool,
+    stop: CancellationToken,
+) {
     let started = Instant::now();
     let mut first_update = true;
     let mut liveness_at = Instant::now();
