@@ -6,24 +6,25 @@ use std::time::SystemTime;
 
 use api_proto::v1 as proto;
 use bgpd::config::{BGP_PORT, Config as SpeakerConfig, NeighborKey};
+use bgpd::fib::{FibSettings, Metric};
 use bgpd::session::State;
 use bgpd::speaker::{PeerStatus, Speaker, SpeakerHandle, StartOptions, StopMode};
 
 use crate::config::Config;
-use crate::fabric::SessionOrigin;
+use crate::fabric::{NORMAL_ROUTE_PRIORITY, SessionOrigin};
 use crate::health::Health;
 use crate::view::View;
 
 /// Name in the health reports.
 const COMPONENT: &str = "bgp";
 /// Present while a speaker runs or has left its routes in place. It does not survive a boot, and nor do the routes.
-const MARKER_PATH: &str = "/run/margay/bgp-running";
+const MARKER: &str = "bgp-running";
 
 /// The speaker, once there is a configuration for it.
 #[derive(Debug)]
 pub struct Bgp {
     enabled: bool,
-    install_routes: bool,
+    interface_prefix: String,
     marker: PathBuf,
     speaker: Option<SpeakerHandle>,
     /// Why the last configuration is not in force.
@@ -40,8 +41,8 @@ impl Bgp {
         }
         Self {
             enabled: config.bgp.enabled,
-            install_routes: config.bgp.install_routes,
-            marker: PathBuf::from(MARKER_PATH),
+            interface_prefix: config.dataplane.interface_prefix.clone(),
+            marker: config.paths.run_dir.join(MARKER),
             speaker: None,
             failure: None,
             health,
@@ -70,9 +71,15 @@ impl Bgp {
 
     fn start(&mut self, config: &SpeakerConfig) -> Result<(), String> {
         let restarting = self.marker.exists();
+        let fib = FibSettings {
+            metric: Metric::FromLocalPref(NORMAL_ROUTE_PRIORITY),
+            workload_interface_prefix: self.interface_prefix.clone(),
+            ..FibSettings::default()
+        };
         let options = StartOptions {
             restarting,
-            forwarding_preserved: self.install_routes,
+            forwarding_preserved: false,
+            fib,
         };
         let speaker = Speaker::start(config.clone(), options).map_err(|error| error.to_string())?;
         tracing::info!(

@@ -297,6 +297,8 @@ pub struct PathsConfig {
     pub endpoint_status_dir: PathBuf,
     /// The last good view of the datastore.
     pub snapshot: PathBuf,
+    /// State that a boot must clear.
+    pub run_dir: PathBuf,
 }
 
 impl Default for PathsConfig {
@@ -305,6 +307,7 @@ impl Default for PathsConfig {
             nodename_file: "/var/lib/calico/nodename".into(),
             endpoint_status_dir: "/var/run/calico/endpoint-status".into(),
             snapshot: "/var/lib/margay/snapshot.json".into(),
+            run_dir: "/run/margay".into(),
         }
     }
 }
