@@ -18,8 +18,9 @@ use super::table::{IndexMap, IndexSet};
 use super::{PeerId, Rib};
 use crate::wire::{Attributes, Family, FamilySet, Prefix};
 
-/// Prefixes looked at in one step of [`Rib::poll_transmit`], which bounds its time and what it queues.
-pub(super) const PREFIXES_PER_STEP: usize = 4096;
+/// Prefixes looked at in one step of [`Rib::poll_transmit`], which bounds its time (some 10 ms) and what
+/// it queues. The more, the fuller the messages when many sets of attributes change at once.
+pub(super) const PREFIXES_PER_STEP: usize = 32_768;
 
 /// Something to tell peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
