@@ -164,7 +164,8 @@ impl Located {
         }
     }
 
-    /// The line of `a.b[0].c`, or of the deepest part of that path that is there; `None` if nothing of it is.
+    /// The line of `a.b[0].c`, or of the deepest part of that path that is there; `None` if nothing of it is. Case does
+    /// not matter.
     pub(super) fn line_of(&self, path: &str) -> Option<u64> {
         let path = path.strip_prefix('.').unwrap_or(path);
         if let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']')) {
@@ -181,7 +182,11 @@ impl Located {
         let (entry, rest) = entries
             .iter()
             .filter_map(|entry| {
-                let rest = path.strip_prefix(entry.key.as_str())?;
+                // The datastore's errors spell fields as Go does: Spec.CIDR.
+                let (head, rest) = path.split_at_checked(entry.key.len())?;
+                if !head.eq_ignore_ascii_case(&entry.key) {
+                    return None;
+                }
                 (rest.is_empty() || rest.starts_with(['.', '['])).then_some((entry, rest))
             })
             .max_by_key(|(entry, _)| entry.key.len())?;
