@@ -41,6 +41,7 @@ pub mod netns;
 mod nexthop;
 mod request;
 mod route;
+mod route_queries;
 mod sys;
 pub mod sysctl;
 
@@ -53,7 +54,8 @@ pub use neighbour::Neighbour;
 pub use netns::NetNs;
 pub use nexthop::{NextHop, NextHopKind};
 pub use request::Request;
-pub use route::{Hop, Route, RouteFilter, RouteKind, protocol, table};
+pub use route::{Hop, Route, RouteKind, protocol, table};
+pub use route_queries::RouteFilter;
 
 /// An address family of routes, neighbours and addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
