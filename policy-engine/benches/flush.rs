@@ -89,9 +89,9 @@ fn flush(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             b.iter_batched(
-                cluster,
-                |mut engine| {
-                    engine.update(policy.clone());
+                || (cluster(), policy.clone()),
+                |(mut engine, policy)| {
+                    engine.update(policy);
                     let deltas = engine.flush();
                     (black_box(deltas), engine)
                 },
