@@ -94,10 +94,10 @@ impl NetworkConfig {
     pub(crate) fn read(input: impl std::io::Read) -> Result<Self, CniError> {
         use std::io::Read as _;
         let mut text = String::new();
-        input
-            .take(CONFIG_BYTES_MAX)
-            .read_to_string(&mut text)
-            .cni(Code::Io, "cannot read the network configuration from standard input")?;
+        input.take(CONFIG_BYTES_MAX).read_to_string(&mut text).cni(
+            Code::Io,
+            "cannot read the network configuration from standard input",
+        )?;
         Self::parse(&text)
     }
 
@@ -108,7 +108,11 @@ impl NetworkConfig {
     /// Checks what every command but VERSION needs.
     pub(crate) fn check(&self) -> Result<(), CniError> {
         let bad = |field: &str, reason: String| {
-            Err(CniError::new(Code::InvalidConfig, "invalid network configuration", format!("{field}: {reason}")))
+            Err(CniError::new(
+                Code::InvalidConfig,
+                "invalid network configuration",
+                format!("{field}: {reason}"),
+            ))
         };
         if self.name.is_empty() {
             return bad("name", "is required".to_owned());
@@ -118,17 +122,29 @@ impl NetworkConfig {
             return bad("datastore_type", reason);
         }
         if !self.etcd_discovery_srv.is_empty() {
-            return bad("etcd_discovery_srv", "is not supported: list the members in etcd_endpoints".to_owned());
+            return bad(
+                "etcd_discovery_srv",
+                "is not supported: list the members in etcd_endpoints".to_owned(),
+            );
         }
         if !IPAM_TYPES.contains(&self.ipam.r#type.as_str()) {
-            let reason = format!("{:?} is not served by this plugin: use \"calico-ipam\"", self.ipam.r#type);
+            let reason = format!(
+                "{:?} is not served by this plugin: use \"calico-ipam\"",
+                self.ipam.r#type
+            );
             return bad("ipam.type", reason);
         }
         if !self.policy.r#type.is_empty() {
-            let reason = format!("{:?} is not supported yet: leave the policy section out", self.policy.r#type);
+            let reason = format!(
+                "{:?} is not supported yet: leave the policy section out",
+                self.policy.r#type
+            );
             return bad("policy.type", reason);
         }
-        if self.policy_setup_timeout_seconds.is_some_and(|seconds| seconds < 0) {
+        if self
+            .policy_setup_timeout_seconds
+            .is_some_and(|seconds| seconds < 0)
+        {
             return bad("policy_setup_timeout_seconds", "must not be negative".to_owned());
         }
         if !self.ipam.wants_ipv4() && !self.ipam.wants_ipv6() {
@@ -139,7 +155,10 @@ impl NetworkConfig {
 
     /// How long the agent may take to put policy in force. 0 means the default: a workload is never let run unfiltered.
     pub(crate) fn policy_setup_timeout(&self) -> std::time::Duration {
-        let asked = self.policy_setup_timeout_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+        let asked = self
+            .policy_setup_timeout_seconds
+            .and_then(|s| u64::try_from(s).ok())
+            .filter(|s| *s > 0);
         std::time::Duration::from_secs(asked.unwrap_or(POLICY_SETUP_TIMEOUT_SECONDS_DEFAULT))
     }
 
@@ -168,7 +187,11 @@ impl NetworkConfig {
                     "{}: {error}; check that the agent runs on this host and that the file's directory is mounted",
                     path.display()
                 );
-                return Err(CniError::new(Code::TryAgainLater, "the node's name is not known", details));
+                return Err(CniError::new(
+                    Code::TryAgainLater,
+                    "the node's name is not known",
+                    details,
+                ));
             }
         }
         if !self.hostname.is_empty() {
@@ -185,12 +208,17 @@ impl NetworkConfig {
         }
         match std::fs::read_to_string(MTU_FILE) {
             Ok(text) => {
-                let mtu = text.trim().parse().cni(Code::InvalidConfig, format!("{MTU_FILE} holds no number"))?;
+                let mtu = text
+                    .trim()
+                    .parse()
+                    .cni(Code::InvalidConfig, format!("{MTU_FILE} holds no number"))?;
                 Ok((mtu > 0).then_some(mtu))
             }
-            Err(error) if self.require_mtu_file => {
-                Err(CniError::new(Code::TryAgainLater, format!("{MTU_FILE} is required"), error))
-            }
+            Err(error) if self.require_mtu_file => Err(CniError::new(
+                Code::TryAgainLater,
+                format!("{MTU_FILE} is required"),
+                error,
+            )),
             Err(_) => Ok(None),
         }
     }
@@ -200,7 +228,11 @@ impl NetworkConfig {
         let mut config = if !self.etcd_endpoints.is_empty() {
             datastore::ClientConfig::from_endpoint_list(&self.etcd_endpoints)
         } else if !self.etcd_authority.is_empty() {
-            let scheme = if self.etcd_scheme.is_empty() { "http" } else { &self.etcd_scheme };
+            let scheme = if self.etcd_scheme.is_empty() {
+                "http"
+            } else {
+                &self.etcd_scheme
+            };
             datastore::ClientConfig::new([format!("{scheme}://{}", self.etcd_authority)])
         } else {
             datastore::ClientConfig::default()
@@ -225,7 +257,11 @@ impl NetworkConfig {
             .get("org.apache.mesos")
             .and_then(|mesos| mesos.pointer("/network_info/labels/labels"))
             .and_then(|labels| Vec::<Label>::deserialize(labels).ok());
-        labels.unwrap_or_default().into_iter().map(|label| (label.key, label.value)).collect()
+        labels
+            .unwrap_or_default()
+            .into_iter()
+            .map(|label| (label.key, label.value))
+            .collect()
     }
 }
 
@@ -265,19 +301,29 @@ impl Parameters {
 
     fn from(get: impl Fn(&str) -> String, netns_required: bool) -> Result<Self, CniError> {
         let bad = |name: &str, reason: &str| {
-            CniError::new(Code::InvalidEnvironment, "invalid environment", format!("{name} {reason}"))
+            CniError::new(
+                Code::InvalidEnvironment,
+                "invalid environment",
+                format!("{name} {reason}"),
+            )
         };
         let container_id = get("CNI_CONTAINERID");
         let plain = |text: &str| {
             text.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+                && text
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
         };
         if !plain(&container_id) {
-            return Err(bad("CNI_CONTAINERID", "must start with a letter or digit and hold only those, '_', '.' and '-'"));
+            return Err(bad(
+                "CNI_CONTAINERID",
+                "must start with a letter or digit and hold only those, '_', '.' and '-'",
+            ));
         }
         let interface = get("CNI_IFNAME");
         let named = !interface.is_empty() && interface.len() <= INTERFACE_NAME_BYTES_MAX;
-        if !named || interface == "." || interface == ".." || interface.contains(['/', ':', ' ', '\t', '\n']) {
+        if !named || interface == "." || interface == ".." || interface.contains(['/', ':', ' ', '\t', '\n'])
+        {
             return Err(bad("CNI_IFNAME", "must be an interface name of at most 15 bytes"));
         }
         let netns = get("CNI_NETNS");
@@ -291,7 +337,12 @@ impl Parameters {
             };
             args.insert(key.trim().to_owned(), value.trim().to_owned());
         }
-        Ok(Self { container_id, netns, interface, args })
+        Ok(Self {
+            container_id,
+            netns,
+            interface,
+            args,
+        })
     }
 }
 
@@ -313,11 +364,21 @@ mod tests {
     fn parameters_are_checked() {
         let good = parameters("a1b2", "eth0", "IgnoreUnknown=1;K8S_POD_NAME=p;IP=10.0.0.1").unwrap();
         assert_eq!(good.args["IP"], "10.0.0.1");
-        for (container, interface, args) in
-            [("", "eth0", ""), ("-a", "eth0", ""), ("a b", "eth0", ""), ("a", "", ""), ("a", "a/b", ""), ("a", "sixteen-bytes-xx", ""), ("a", "eth0", "x")]
-        {
+        for (container, interface, args) in [
+            ("", "eth0", ""),
+            ("-a", "eth0", ""),
+            ("a b", "eth0", ""),
+            ("a", "", ""),
+            ("a", "a/b", ""),
+            ("a", "sixteen-bytes-xx", ""),
+            ("a", "eth0", "x"),
+        ] {
             let error = parameters(container, interface, args).unwrap_err();
-            assert_eq!(error.code, Code::InvalidEnvironment, "{container:?} {interface:?} {args:?}");
+            assert_eq!(
+                error.code,
+                Code::InvalidEnvironment,
+                "{container:?} {interface:?} {args:?}"
+            );
         }
         assert!(Parameters::from(|_| "a".to_owned(), true).is_err_and(|e| e.details.contains("CNI_ARGS")));
     }
@@ -332,14 +393,29 @@ mod tests {
         let cases = [
             (r#"{"ipam":{"type":"calico-ipam"}}"#, "name"),
             (r#"{"name":"n","ipam":{"type":"host-local"}}"#, "ipam.type"),
-            (r#"{"name":"n","datastore_type":"kubernetes","ipam":{"type":"calico-ipam"}}"#, "datastore_type"),
-            (r#"{"name":"n","policy":{"type":"k8s"},"ipam":{"type":"calico-ipam"}}"#, "policy.type"),
-            (r#"{"name":"n","policy_setup_timeout_seconds":-1,"ipam":{"type":"calico-ipam"}}"#, "policy_setup"),
-            (r#"{"name":"n","ipam":{"type":"calico-ipam","assign_ipv4":"false"}}"#, "ipam:"),
+            (
+                r#"{"name":"n","datastore_type":"kubernetes","ipam":{"type":"calico-ipam"}}"#,
+                "datastore_type",
+            ),
+            (
+                r#"{"name":"n","policy":{"type":"k8s"},"ipam":{"type":"calico-ipam"}}"#,
+                "policy.type",
+            ),
+            (
+                r#"{"name":"n","policy_setup_timeout_seconds":-1,"ipam":{"type":"calico-ipam"}}"#,
+                "policy_setup",
+            ),
+            (
+                r#"{"name":"n","ipam":{"type":"calico-ipam","assign_ipv4":"false"}}"#,
+                "ipam:",
+            ),
         ];
         for (text, field) in cases {
             let error = NetworkConfig::parse(text).unwrap().check().unwrap_err();
-            assert!(error.code == Code::InvalidConfig && error.details.starts_with(field), "{error:?}");
+            assert!(
+                error.code == Code::InvalidConfig && error.details.starts_with(field),
+                "{error:?}"
+            );
         }
         assert_eq!(NetworkConfig::parse("{").unwrap_err().code, Code::Decode);
     }
@@ -349,8 +425,13 @@ mod tests {
         let text = r#"{"args":{"org.apache.mesos":{"network_info":{"labels":{"labels":[
             {"key":"app","value":"web"},{"key":"bare"}]}}}}}"#;
         let labels = NetworkConfig::parse(text).unwrap().runtime_labels();
-        assert_eq!(labels, [("app".into(), "web".into()), ("bare".into(), String::new())]);
-        let none = NetworkConfig::parse(r#"{"args":{"org.apache.mesos":7}}"#).unwrap().runtime_labels();
+        assert_eq!(
+            labels,
+            [("app".into(), "web".into()), ("bare".into(), String::new())]
+        );
+        let none = NetworkConfig::parse(r#"{"args":{"org.apache.mesos":7}}"#)
+            .unwrap()
+            .runtime_labels();
         assert!(none.is_empty());
     }
 }

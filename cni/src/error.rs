@@ -37,7 +37,11 @@ pub(crate) struct CniError {
 
 impl CniError {
     pub(crate) fn new(code: Code, msg: impl Into<String>, details: impl std::fmt::Display) -> Self {
-        Self { code, msg: msg.into(), details: details.to_string() }
+        Self {
+            code,
+            msg: msg.into(),
+            details: details.to_string(),
+        }
     }
 
     /// The JSON that goes to standard output.
@@ -50,7 +54,12 @@ impl CniError {
             msg: &'a str,
             details: &'a str,
         }
-        let wire = Wire { cni_version, code: self.code as u32, msg: &self.msg, details: &self.details };
+        let wire = Wire {
+            cni_version,
+            code: self.code as u32,
+            msg: &self.msg,
+            details: &self.details,
+        };
         serde_json::to_string_pretty(&wire).unwrap_or_else(|_| String::from("{}"))
     }
 }

@@ -67,18 +67,29 @@ impl Identity {
         let (orchestrator, namespace, pod) = match (argument("K8S_POD_NAME"), argument("K8S_POD_NAMESPACE")) {
             (Some(pod), Some(namespace)) => (Orchestrator::Kubernetes, namespace.clone(), pod.clone()),
             _ => {
-                let labelled = config.runtime_labels().into_iter().find(|(key, _)| key == LABEL_NAMESPACE);
+                let labelled = config
+                    .runtime_labels()
+                    .into_iter()
+                    .find(|(key, _)| key == LABEL_NAMESPACE);
                 let namespace = labelled
                     .map(|(_, value)| value)
                     .or_else(|| environment("CNI_TEST_NAMESPACE"))
                     .filter(|namespace| !namespace.is_empty());
-                (Orchestrator::Cni, namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()), String::new())
+                (
+                    Orchestrator::Cni,
+                    namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+                    String::new(),
+                )
             }
         };
         let host_interface = match orchestrator {
             Orchestrator::Kubernetes => {
                 let prefixes = environment("FELIX_INTERFACEPREFIX").unwrap_or_default();
-                let first = prefixes.split(',').next().map(str::trim).filter(|prefix| !prefix.is_empty());
+                let first = prefixes
+                    .split(',')
+                    .next()
+                    .map(str::trim)
+                    .filter(|prefix| !prefix.is_empty());
                 let digest = Sha1::digest(format!("{namespace}.{pod}"));
                 let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
                 interface_name(first.unwrap_or(INTERFACE_PREFIX), &hex)
@@ -93,8 +104,10 @@ impl Identity {
             endpoint: parameters.interface.clone(),
             ..WorkloadEndpointSpec::default()
         };
-        let resource_name =
-            api::workload_name::build(&spec).cni(Code::InvalidEnvironment, "the workload endpoint has no valid name")?;
+        let resource_name = api::workload_name::build(&spec).cni(
+            Code::InvalidEnvironment,
+            "the workload endpoint has no valid name",
+        )?;
         Ok(Self {
             orchestrator,
             node,
@@ -110,9 +123,15 @@ impl Identity {
 
     /// The agent's file for this endpoint: it is there when policy is in force.
     pub(crate) fn status_file_name(&self) -> String {
-        let third = if self.orchestrator == Orchestrator::Kubernetes { &self.pod } else { &self.container_id };
+        let third = if self.orchestrator == Orchestrator::Kubernetes {
+            &self.pod
+        } else {
+            &self.container_id
+        };
         let workload = format!("{}/{third}", self.namespace);
-        [self.orchestrator.name(), &workload, &self.endpoint].map(path_escape).join(" ")
+        [self.orchestrator.name(), &workload, &self.endpoint]
+            .map(path_escape)
+            .join(" ")
     }
 }
 
@@ -161,10 +180,18 @@ mod tests {
         let parameters = Parameters {
             container_id: "0123456789abcdef".into(),
             interface: "eth0".into(),
-            args: args.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            args: args
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             ..Parameters::default()
         };
-        let get = |name: &str| environment.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+        let get = |name: &str| {
+            environment
+                .iter()
+                .find(|(k, _)| *k == name)
+                .map(|(_, v)| (*v).to_owned())
+        };
         Identity::at(&config, &parameters, &get).unwrap()
     }
 

@@ -40,7 +40,10 @@ pub(crate) struct ContainerLink {
 
 /// Opens the container's network namespace.
 pub(crate) fn open_netns(path: &str) -> Result<NetNs, CniError> {
-    NetNs::open(path).cni(Code::UnknownContainer, format!("cannot open the container's network namespace {path}"))
+    NetNs::open(path).cni(
+        Code::UnknownContainer,
+        format!("cannot open the container's network namespace {path}"),
+    )
 }
 
 /// Makes the pair and configures both ends.
@@ -56,7 +59,10 @@ pub(crate) fn create(spec: LinkSpec<'_>) -> Result<ContainerLink, CniError> {
         peer_mac: None,
         mtu: spec.mtu,
     })
-    .cni(Code::Network, format!("cannot create {} and {}", spec.host_interface, spec.interface))?;
+    .cni(
+        Code::Network,
+        format!("cannot create {} and {}", spec.host_interface, spec.interface),
+    )?;
     let link = configure_container(&netns, spec)?;
     configure_host(spec)?;
     Ok(link)
@@ -89,24 +95,41 @@ fn configure_container(netns: &NetNs, spec: LinkSpec<'_>) -> Result<ContainerLin
     sysctl::write_in(netns, &settings).cni(Code::Network, failed("change settings"))?;
 
     let mut inside = Connection::open_in(netns).cni(Code::Network, failed("open a netlink socket"))?;
-    let index = inside.index_of(spec.interface).cni(Code::Network, failed("find the link"))?;
-    inside.set_up(index).cni(Code::Network, failed("set the link up"))?;
+    let index = inside
+        .index_of(spec.interface)
+        .cni(Code::Network, failed("find the link"))?;
+    inside
+        .set_up(index)
+        .cni(Code::Network, failed("set the link up"))?;
     for address in spec.addresses {
-        inside.add_address(index, *address).cni(Code::Network, failed(&format!("add {address}")))?;
+        inside
+            .add_address(index, *address)
+            .cni(Code::Network, failed(&format!("add {address}")))?;
     }
     // The gateway answers no ARP where the host has no route for its address, so its entry is written.
-    for (gateway, _) in [(GATEWAY_V4, v4), (GATEWAY_V6, v6)].into_iter().filter(|(_, wanted)| *wanted) {
+    for (gateway, _) in [(GATEWAY_V4, v4), (GATEWAY_V6, v6)]
+        .into_iter()
+        .filter(|(_, wanted)| *wanted)
+    {
         let neighbour = Neighbour::permanent(index, gateway, HOST_MAC);
-        inside.set_neighbour(&neighbour).cni(Code::Network, failed(&format!("add the neighbour {gateway}")))?;
+        inside
+            .set_neighbour(&neighbour)
+            .cni(Code::Network, failed(&format!("add the neighbour {gateway}")))?;
     }
     for route in container_routes(index, spec.addresses) {
-        inside
-            .add_route(&route)
-            .cni(Code::Network, failed(&format!("add a route to {}", route.destination)))?;
+        inside.add_route(&route).cni(
+            Code::Network,
+            failed(&format!("add a route to {}", route.destination)),
+        )?;
     }
-    let link = inside.link_by_index(index).cni(Code::Network, failed("read the link"))?;
+    let link = inside
+        .link_by_index(index)
+        .cni(Code::Network, failed("read the link"))?;
     let link = link.ok_or_else(|| CniError::new(Code::Network, failed("read the link"), "it is gone"))?;
-    Ok(ContainerLink { mac: link.mac.map(mac_text).unwrap_or_default(), mtu: link.mtu })
+    Ok(ContainerLink {
+        mac: link.mac.map(mac_text).unwrap_or_default(),
+        mtu: link.mtu,
+    })
 }
 
 /// The routes of a container with these addresses.
@@ -161,7 +184,9 @@ fn configure_host(spec: LinkSpec<'_>) -> Result<(), CniError> {
 pub(crate) fn ensure_host_routes(host_interface: &str, addresses: &[IpNet]) -> Result<(), CniError> {
     let mut host = open_host()?;
     let failed = |address: &IpNet| format!("cannot route {address} to {host_interface}");
-    let index = host.index_of(host_interface).cni(Code::Network, format!("cannot find {host_interface}"))?;
+    let index = host
+        .index_of(host_interface)
+        .cni(Code::Network, format!("cannot find {host_interface}"))?;
     for address in addresses {
         match host_route(&mut host, index, address)? {
             HostRoute::Ours => {}
@@ -174,7 +199,8 @@ pub(crate) fn ensure_host_routes(host_interface: &str, addresses: &[IpNet]) -> R
                 }
             }
             HostRoute::Foreign(what) => {
-                let details = format!("{what} has a route for it; remove that route or the workload behind it");
+                let details =
+                    format!("{what} has a route for it; remove that route or the workload behind it");
                 return Err(CniError::new(Code::Network, failed(address), details));
             }
         }
@@ -197,7 +223,9 @@ fn host_route(host: &mut Connection, index: u32, address: &IpNet) -> Result<Host
         return Ok(HostRoute::Ours);
     }
     // Another interface that goes straight to the address; routes that were learned have a gateway and do no harm.
-    let direct = hops().find(|hop| hop.gateway.is_none()).and_then(|hop| hop.interface);
+    let direct = hops()
+        .find(|hop| hop.gateway.is_none())
+        .and_then(|hop| hop.interface);
     Ok(match direct {
         None => HostRoute::Missing,
         Some(other) => {
@@ -211,7 +239,9 @@ fn host_route(host: &mut Connection, index: u32, address: &IpNet) -> Result<Host
 pub(crate) fn delete_host_end(name: &str) -> Result<(), CniError> {
     let failed = || format!("cannot delete {name}");
     let mut host = open_host()?;
-    let Some(link) = host.link(name).cni(Code::Network, failed())? else { return Ok(()) };
+    let Some(link) = host.link(name).cni(Code::Network, failed())? else {
+        return Ok(());
+    };
     match host.delete_link(link.index) {
         Err(error) if error.is_not_found() => Ok(()),
         other => other.cni(Code::Network, failed()),
@@ -232,7 +262,9 @@ pub(crate) fn delete_container_end(netns: &str, interface: &str) -> Result<(), C
             return Ok(());
         }
     };
-    let Some(link) = inside.link(interface).cni(Code::Network, failed())? else { return Ok(()) };
+    let Some(link) = inside.link(interface).cni(Code::Network, failed())? else {
+        return Ok(());
+    };
     match inside.delete_link(link.index) {
         Err(error) if error.is_not_found() => Ok(()),
         other => other.cni(Code::Network, failed()),
@@ -240,27 +272,33 @@ pub(crate) fn delete_container_end(netns: &str, interface: &str) -> Result<(), C
 }
 
 /// Compares what is there with what ADD made; gives the differences.
-pub(crate) fn differences(
-    spec: LinkSpec<'_>,
-) -> Result<Vec<String>, CniError> {
+pub(crate) fn differences(spec: LinkSpec<'_>) -> Result<Vec<String>, CniError> {
     let mut found = Vec::new();
     let netns = open_netns(spec.netns)?;
     let reading = || format!("cannot read the state of {} in the container", spec.interface);
     let mut inside = Connection::open_in(&netns).cni(Code::Network, reading())?;
     match inside.link(spec.interface).cni(Code::Network, reading())? {
-        None => found.push(format!("interface {} is missing in the container", spec.interface)),
+        None => found.push(format!(
+            "interface {} is missing in the container",
+            spec.interface
+        )),
         Some(link) => {
             if !link.up {
                 found.push(format!("interface {} is down in the container", spec.interface));
             }
             let present = inside.addresses().cni(Code::Network, reading())?;
             for address in spec.addresses {
-                if !present.iter().any(|a| a.interface == link.index && a.address == *address) {
+                if !present
+                    .iter()
+                    .any(|a| a.interface == link.index && a.address == *address)
+                {
                     found.push(format!("address {address} is missing on {}", spec.interface));
                 }
             }
             for route in container_routes(link.index, spec.addresses) {
-                let there = inside.routes_to(route.destination, table::MAIN).cni(Code::Network, reading())?;
+                let there = inside
+                    .routes_to(route.destination, table::MAIN)
+                    .cni(Code::Network, reading())?;
                 let same = |r: &Route| {
                     r.hops.iter().any(|hop| {
                         hop.interface == Some(link.index)
@@ -268,21 +306,30 @@ pub(crate) fn differences(
                     })
                 };
                 if !there.iter().any(same) {
-                    found.push(format!("the route to {} is missing in the container", route.destination));
+                    found.push(format!(
+                        "the route to {} is missing in the container",
+                        route.destination
+                    ));
                 }
             }
         }
     }
     let mut host = open_host()?;
     match host.link(spec.host_interface).cni(Code::Network, reading())? {
-        None => found.push(format!("interface {} is missing on the host", spec.host_interface)),
+        None => found.push(format!(
+            "interface {} is missing on the host",
+            spec.host_interface
+        )),
         Some(link) => {
             if !link.up {
                 found.push(format!("interface {} is down on the host", spec.host_interface));
             }
             for address in spec.addresses {
                 if !matches!(host_route(&mut host, link.index, address)?, HostRoute::Ours) {
-                    found.push(format!("the host has no route to {address} through {}", spec.host_interface));
+                    found.push(format!(
+                        "the host has no route to {address} through {}",
+                        spec.host_interface
+                    ));
                 }
             }
         }
@@ -291,18 +338,33 @@ pub(crate) fn differences(
 }
 
 /// Whether the container has the interface with these addresses.
-pub(crate) fn container_has(netns: &str, interface: &str, addresses: &[IpNet]) -> Result<Option<ContainerLink>, CniError> {
+pub(crate) fn container_has(
+    netns: &str,
+    interface: &str,
+    addresses: &[IpNet],
+) -> Result<Option<ContainerLink>, CniError> {
     let reading = || format!("cannot read the state of {interface} in the container");
     let mut inside = Connection::open_in(&open_netns(netns)?).cni(Code::Network, reading())?;
-    let Some(link) = inside.link(interface).cni(Code::Network, reading())? else { return Ok(None) };
+    let Some(link) = inside.link(interface).cni(Code::Network, reading())? else {
+        return Ok(None);
+    };
     let present = inside.addresses().cni(Code::Network, reading())?;
-    let all = addresses.iter().all(|address| present.iter().any(|a| a.interface == link.index && a.address == *address));
-    Ok(all.then(|| ContainerLink { mac: link.mac.map(mac_text).unwrap_or_default(), mtu: link.mtu }))
+    let all = addresses.iter().all(|address| {
+        present
+            .iter()
+            .any(|a| a.interface == link.index && a.address == *address)
+    });
+    Ok(all.then(|| ContainerLink {
+        mac: link.mac.map(mac_text).unwrap_or_default(),
+        mtu: link.mtu,
+    }))
 }
 
 /// Whether the host's end is there and up.
 pub(crate) fn host_end_is_up(name: &str) -> Result<bool, CniError> {
-    let link = open_host()?.link(name).cni(Code::Network, format!("cannot read the state of {name}"))?;
+    let link = open_host()?
+        .link(name)
+        .cni(Code::Network, format!("cannot read the state of {name}"))?;
     Ok(link.is_some_and(|link| link.up))
 }
 

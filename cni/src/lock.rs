@@ -23,7 +23,11 @@ pub(crate) fn acquire(path: &Path) -> Lock {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        File::options().create(true).truncate(false).write(true).open(path)
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
     };
     let file = match open() {
         Ok(file) => file,

@@ -17,16 +17,26 @@ pub(crate) fn start(config: &NetworkConfig) {
         "warning" | "warn" => "warn",
         _ => "info",
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(level)).with_ansi(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(level))
+        .with_ansi(false);
     let file = (!config.log_file_path.is_empty()).then(|| open(Path::new(&config.log_file_path)));
     let failure = match file {
-        Some(Ok(file)) => builder.with_writer(std::io::stderr.and(Arc::new(file))).try_init().err().map(|e| e.to_string()),
+        Some(Ok(file)) => builder
+            .with_writer(std::io::stderr.and(Arc::new(file)))
+            .try_init()
+            .err()
+            .map(|e| e.to_string()),
         Some(Err(error)) => {
             drop(builder.with_writer(std::io::stderr).try_init());
             tracing::warn!(path = config.log_file_path, %error, "cannot write the log file");
             None
         }
-        None => builder.with_writer(std::io::stderr).try_init().err().map(|e| e.to_string()),
+        None => builder
+            .with_writer(std::io::stderr)
+            .try_init()
+            .err()
+            .map(|e| e.to_string()),
     };
     if let Some(error) = failure {
         eprintln!("cannot start logging: {error}");

@@ -52,7 +52,11 @@ fn run(cni_version: &mut String) -> Result<Option<serde_json::Value>, CniError> 
     let command = std::env::var("CNI_COMMAND").unwrap_or_default();
     // Somebody who tries it by hand gets the message about CNI_COMMAND, not a prompt.
     let by_hand = command.is_empty() && std::io::stdin().is_terminal();
-    let config = if by_hand { NetworkConfig::default() } else { NetworkConfig::read(std::io::stdin())? };
+    let config = if by_hand {
+        NetworkConfig::default()
+    } else {
+        NetworkConfig::read(std::io::stdin())?
+    };
     *cni_version = config.cni_version.clone();
     log::start(&config);
     let container = std::env::var("CNI_CONTAINERID").unwrap_or_default();

@@ -31,7 +31,10 @@ impl AddResult {
             .map(|address| {
                 let mut ip = Map::new();
                 if version.layout == Layout::Lists {
-                    ip.insert("version".into(), json!(if address.addr().is_ipv4() { "4" } else { "6" }));
+                    ip.insert(
+                        "version".into(),
+                        json!(if address.addr().is_ipv4() { "4" } else { "6" }),
+                    );
                 }
                 ip.insert("interface".into(), json!(CONTAINER_INTERFACE));
                 ip.insert("address".into(), json!(address.to_string()));
@@ -57,7 +60,9 @@ impl AddResult {
         let mut result = Map::from_iter([("cniVersion".to_owned(), json!(version.text))]);
         for address in &self.addresses {
             let field = if address.addr().is_ipv4() { "ip4" } else { "ip6" };
-            result.entry(field).or_insert_with(|| json!({"ip": address.to_string()}));
+            result
+                .entry(field)
+                .or_insert_with(|| json!({"ip": address.to_string()}));
         }
         result.insert("dns".into(), json!({}));
         Value::Object(result)
@@ -66,9 +71,20 @@ impl AddResult {
 
 /// The addresses of an earlier result, whatever its version.
 pub(crate) fn addresses_of(result: &Value) -> Vec<String> {
-    let listed = result.get("ips").and_then(Value::as_array).into_iter().flatten().filter_map(|ip| ip.get("address"));
-    let single = ["ip4", "ip6"].into_iter().filter_map(|field| result.get(field)?.get("ip"));
-    listed.chain(single).filter_map(Value::as_str).map(str::to_owned).collect()
+    let listed = result
+        .get("ips")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|ip| ip.get("address"));
+    let single = ["ip4", "ip6"]
+        .into_iter()
+        .filter_map(|field| result.get(field)?.get("ip"));
+    listed
+        .chain(single)
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -93,7 +109,10 @@ mod tests {
         assert_eq!(plain["ips"][1], json!({"interface": 1, "address": "fd00::1/128"}));
         assert_eq!(plain["interfaces"][1]["mtu"], 1500);
         let lists = result().to_json(negotiate("0.3.1").unwrap());
-        assert_eq!(lists["ips"][1], json!({"version": "6", "interface": 1, "address": "fd00::1/128"}));
+        assert_eq!(
+            lists["ips"][1],
+            json!({"version": "6", "interface": 1, "address": "fd00::1/128"})
+        );
         assert!(lists["interfaces"][1].get("mtu").is_none());
         let single = result().to_json(negotiate("").unwrap());
         assert_eq!(

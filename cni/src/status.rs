@@ -55,7 +55,11 @@ pub(crate) fn wait(
                 path.display(),
                 limit.as_secs()
             );
-            return Err(CniError::new(Code::PolicyTimeout, "the endpoint's policy was not put in force", details));
+            return Err(CniError::new(
+                Code::PolicyTimeout,
+                "the endpoint's policy was not put in force",
+                details,
+            ));
         }
         let pause = u16::try_from(left.min(LOOK_INTERVAL).as_millis()).unwrap_or(u16::MAX);
         let mut descriptors = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
@@ -72,7 +76,9 @@ pub(crate) fn wait(
 
 fn tells_of(text: &[u8], interface: &str, addresses: &[IpNet]) -> bool {
     // Another agent's file may have another form; that it is there must do then.
-    let Ok(status) = serde_json::from_slice::<StatusFile>(text) else { return true };
+    let Ok(status) = serde_json::from_slice::<StatusFile>(text) else {
+        return true;
+    };
     let listed: Vec<&String> = status.ipv4_nets.iter().chain(&status.ipv6_nets).collect();
     let same = |address: &IpNet| listed.iter().any(|text| text.parse() == Ok(*address));
     (status.iface_name.is_empty() || status.iface_name == interface)
@@ -89,9 +95,21 @@ mod tests {
 
     #[test]
     fn stale_files_do_not_count() {
-        assert!(tells_of(br#"{"ifaceName":"cali1","ipv4Nets":["10.0.0.1/32"]}"#, "cali1", &nets()));
-        assert!(!tells_of(br#"{"ifaceName":"cali1","ipv4Nets":["10.0.0.2/32"]}"#, "cali1", &nets()));
-        assert!(!tells_of(br#"{"ifaceName":"cali2","ipv4Nets":["10.0.0.1/32"]}"#, "cali1", &nets()));
+        assert!(tells_of(
+            br#"{"ifaceName":"cali1","ipv4Nets":["10.0.0.1/32"]}"#,
+            "cali1",
+            &nets()
+        ));
+        assert!(!tells_of(
+            br#"{"ifaceName":"cali1","ipv4Nets":["10.0.0.2/32"]}"#,
+            "cali1",
+            &nets()
+        ));
+        assert!(!tells_of(
+            br#"{"ifaceName":"cali2","ipv4Nets":["10.0.0.1/32"]}"#,
+            "cali1",
+            &nets()
+        ));
         assert!(tells_of(b"", "cali1", &nets()) && tells_of(b"{}", "cali1", &nets()));
     }
 

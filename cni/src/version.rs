@@ -28,11 +28,14 @@ pub(crate) struct Version {
 /// The version that a configuration asks for.
 pub(crate) fn negotiate(asked: &str) -> Result<Version, CniError> {
     let asked = if asked.is_empty() { UNSTATED } else { asked };
-    let text = SUPPORTED.into_iter().find(|version| *version == asked).ok_or_else(|| {
-        let supported = SUPPORTED.join(", ");
-        let details = format!("cniVersion {asked:?} is not supported; this plugin speaks {supported}");
-        CniError::new(Code::IncompatibleVersion, "incompatible CNI version", details)
-    })?;
+    let text = SUPPORTED
+        .into_iter()
+        .find(|version| *version == asked)
+        .ok_or_else(|| {
+            let supported = SUPPORTED.join(", ");
+            let details = format!("cniVersion {asked:?} is not supported; this plugin speaks {supported}");
+            CniError::new(Code::IncompatibleVersion, "incompatible CNI version", details)
+        })?;
     let layout = match text {
         "0.1.0" | "0.2.0" => Layout::Single,
         "1.0.0" => Layout::Plain,

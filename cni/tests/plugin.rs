@@ -1,5 +1,9 @@
 //! The plugin, called as a runtime calls it, on hosts and containers that are network namespaces, with a real etcd.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 
@@ -15,8 +19,12 @@ use support::{Host, NETWORK, NamedNs, Outcome};
 const HOST_MAC: Mac = Mac([0xee; 6]);
 
 fn addresses(outcome: &Outcome) -> Vec<IpNet> {
-    let ips = outcome.json["ips"].as_array().unwrap_or_else(|| panic!("{outcome:?}"));
-    ips.iter().map(|ip| ip["address"].as_str().unwrap().parse().unwrap()).collect()
+    let ips = outcome.json["ips"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{outcome:?}"));
+    ips.iter()
+        .map(|ip| ip["address"].as_str().unwrap().parse().unwrap())
+        .collect()
 }
 
 fn code(outcome: &Outcome) -> u64 {
@@ -28,7 +36,13 @@ fn code(outcome: &Outcome) -> u64 {
 fn assert_clean(host: &Host) {
     assert!(host.endpoints().is_empty());
     assert_eq!(host.allocated(), 0);
-    let links: Vec<String> = host.kernel().links().unwrap().into_iter().map(|link| link.name).collect();
+    let links: Vec<String> = host
+        .kernel()
+        .links()
+        .unwrap()
+        .into_iter()
+        .map(|link| link.name)
+        .collect();
     assert_eq!(links, ["lo"]);
 }
 
@@ -50,19 +64,40 @@ fn a_container_lives() {
     // The container's side.
     let mut inside = Connection::open_in(&container.ns).unwrap();
     let link = inside.link("eth0").unwrap().unwrap();
-    assert_eq!(added.json["interfaces"][1]["mac"], link.mac.unwrap().0.map(|b| format!("{b:02x}")).join(":"));
-    let has: Vec<IpNet> =
-        inside.addresses().unwrap().into_iter().filter(|a| a.interface == link.index).map(|a| a.address).collect();
+    assert_eq!(
+        added.json["interfaces"][1]["mac"],
+        link.mac.unwrap().0.map(|b| format!("{b:02x}")).join(":")
+    );
+    let has: Vec<IpNet> = inside
+        .addresses()
+        .unwrap()
+        .into_iter()
+        .filter(|a| a.interface == link.index)
+        .map(|a| a.address)
+        .collect();
     assert!(ips.iter().all(|ip| has.contains(ip)), "{has:?}");
-    for (gateway, everything) in [("169.254.1.1", "0.0.0.0/0"), ("fe80::ecee:eeff:feee:eeee", "::/0")] {
+    for (gateway, everything) in [
+        ("169.254.1.1", "0.0.0.0/0"),
+        ("fe80::ecee:eeff:feee:eeee", "::/0"),
+    ] {
         let gateway: IpAddr = gateway.parse().unwrap();
         let neighbours = inside.neighbours().unwrap();
         assert!(
-            neighbours.iter().any(|n| n.address == gateway && n.permanent && n.mac == Some(HOST_MAC)),
+            neighbours
+                .iter()
+                .any(|n| n.address == gateway && n.permanent && n.mac == Some(HOST_MAC)),
             "{neighbours:?}"
         );
-        let routes = inside.routes_to(everything.parse().unwrap(), table::MAIN).unwrap();
-        assert!(routes.iter().flat_map(|r| &r.hops).any(|hop| hop.gateway == Some(gateway)), "{routes:?}");
+        let routes = inside
+            .routes_to(everything.parse().unwrap(), table::MAIN)
+            .unwrap();
+        assert!(
+            routes
+                .iter()
+                .flat_map(|r| &r.hops)
+                .any(|hop| hop.gateway == Some(gateway)),
+            "{routes:?}"
+        );
     }
 
     // The host's side.
@@ -71,7 +106,10 @@ fn a_container_lives() {
     assert_eq!(veth.mac, Some(HOST_MAC));
     for ip in &ips {
         let routes = kernel.routes_to(*ip, table::MAIN).unwrap();
-        assert!(routes.iter().any(|r| r.metric == 1024 && r.protocol == 3), "{routes:?}");
+        assert!(
+            routes.iter().any(|r| r.metric == 1024 && r.protocol == 3),
+            "{routes:?}"
+        );
     }
     for (setting, value) in [
         ("net/ipv4/conf/calic1/proxy_arp", "1"),
@@ -81,12 +119,18 @@ fn a_container_lives() {
         ("net/ipv6/conf/calic1/proxy_ndp", "1"),
         ("net/ipv6/conf/calic1/accept_ra", "0"),
     ] {
-        assert_eq!(host.in_host(|| netlink::sysctl::read(setting)).unwrap(), value, "{setting}");
+        assert_eq!(
+            host.in_host(|| netlink::sysctl::read(setting)).unwrap(),
+            value,
+            "{setting}"
+        );
     }
 
     // The store.
     let endpoints = host.endpoints();
-    let [endpoint] = endpoints.as_slice() else { panic!("{endpoints:?}") };
+    let [endpoint] = endpoints.as_slice() else {
+        panic!("{endpoints:?}")
+    };
     assert_eq!(endpoint.metadata.name, "node--1-cni-c1-eth0");
     assert_eq!(endpoint.metadata.namespace, "default");
     assert_eq!(endpoint.spec.profiles, [NETWORK]);
@@ -102,13 +146,31 @@ fn a_container_lives() {
     assert!(checked.ok && checked.json.is_null(), "{checked:?}");
     let mut wrong = added.json.clone();
     wrong["ips"][0]["address"] = json!("10.77.0.250/32");
-    assert!(check(&host.config(&json!({"prevResult": wrong}))).json["details"].as_str().unwrap().contains("10.77.0.250"));
-    kernel.delete_route(&kernel_route(&mut host.kernel(), ips[0])).unwrap();
+    assert!(
+        check(&host.config(&json!({"prevResult": wrong}))).json["details"]
+            .as_str()
+            .unwrap()
+            .contains("10.77.0.250")
+    );
+    kernel
+        .delete_route(&kernel_route(&mut host.kernel(), ips[0]))
+        .unwrap();
     let missing = check(&with_result);
     assert_eq!(code(&missing), 104);
-    assert!(missing.json["details"].as_str().unwrap().contains("the host has no route"), "{missing:?}");
+    assert!(
+        missing.json["details"]
+            .as_str()
+            .unwrap()
+            .contains("the host has no route"),
+        "{missing:?}"
+    );
     inside.delete_address(link.index, ips[0]).unwrap();
-    assert!(check(&with_result).json["details"].as_str().unwrap().contains("is missing on eth0"));
+    assert!(
+        check(&with_result).json["details"]
+            .as_str()
+            .unwrap()
+            .contains("is missing on eth0")
+    );
 
     // DEL takes everything, and a second one has nothing to do.
     for _ in 0..2 {
@@ -137,9 +199,14 @@ fn two_containers_talk_over_the_host() {
             (container, addresses(&added))
         })
         .collect();
-    let [(client, _), (server, ips)] = containers.as_slice() else { panic!() };
+    let [(client, _), (server, ips)] = containers.as_slice() else {
+        panic!()
+    };
     for ip in ips {
-        let listener = server.ns.run(|| TcpListener::bind(SocketAddr::new(ip.addr(), 80)).unwrap()).unwrap();
+        let listener = server
+            .ns
+            .run(|| TcpListener::bind(SocketAddr::new(ip.addr(), 80)).unwrap())
+            .unwrap();
         let served = std::thread::spawn(move || {
             let (mut stream, peer) = listener.accept().unwrap();
             stream.write_all(b"hello").unwrap();
@@ -151,7 +218,12 @@ fn two_containers_talk_over_the_host() {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
-        assert!(containers[0].1.iter().any(|own| own.addr() == served.join().unwrap_or(own.network())));
+        assert!(
+            containers[0]
+                .1
+                .iter()
+                .any(|own| own.addr() == served.join().unwrap_or(own.network()))
+        );
     }
 }
 
@@ -163,10 +235,22 @@ fn without_an_agent_nothing_stays() {
     let start = Instant::now();
     let outcome = host.call("ADD", "c1", &container.path(), "", &config);
     assert_eq!(code(&outcome), 103);
-    assert!(outcome.json["details"].as_str().unwrap().contains("cni default%2Fc1 eth0"), "{outcome:?}");
+    assert!(
+        outcome.json["details"]
+            .as_str()
+            .unwrap()
+            .contains("cni default%2Fc1 eth0"),
+        "{outcome:?}"
+    );
     assert!(start.elapsed() >= Duration::from_secs(1));
     assert_clean(&host);
-    assert!(Connection::open_in(&container.ns).unwrap().link("eth0").unwrap().is_none());
+    assert!(
+        Connection::open_in(&container.ns)
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .is_none()
+    );
     // The same container may be tried again.
     assert!(host.add("c1", &container, "", &host.config(&json!({}))).ok);
 }
@@ -179,7 +263,13 @@ fn a_status_file_without_the_link_up_is_not_believed() {
     std::fs::write(host.status_dir().join("cni default%2Fc1 eth0"), "{}").unwrap();
     let outcome = host.call("ADD", "c1", &container.path(), "", &host.config(&json!({})));
     assert_eq!(code(&outcome), 103);
-    assert!(outcome.json["details"].as_str().unwrap().contains("calic1 is down"), "{outcome:?}");
+    assert!(
+        outcome.json["details"]
+            .as_str()
+            .unwrap()
+            .contains("calic1 is down"),
+        "{outcome:?}"
+    );
     assert_clean(&host);
 }
 
@@ -198,7 +288,13 @@ fn del_with_the_namespace_gone() {
     assert!(host.add("c2", &container, "", &config).ok);
     assert!(host.call("DEL", "c2", "", "", &config).ok);
     assert_clean(&host);
-    assert!(Connection::open_in(&container.ns).unwrap().link("eth0").unwrap().is_none());
+    assert!(
+        Connection::open_in(&container.ns)
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[test]
@@ -206,7 +302,13 @@ fn add_again_joins_a_further_network() {
     let host = Host::new();
     let container = host.container();
     let first = host.add("c1", &container, "", &host.config(&json!({})));
-    let second = host.call("ADD", "c1", &container.path(), "", &host.config(&json!({"name": "net2"})));
+    let second = host.call(
+        "ADD",
+        "c1",
+        &container.path(),
+        "",
+        &host.config(&json!({"name": "net2"})),
+    );
     assert!(second.ok, "{second:?}");
     assert_eq!(addresses(&first), addresses(&second));
     assert_eq!(host.endpoints()[0].spec.profiles, ["net1", "net2"]);
@@ -223,7 +325,13 @@ fn pods_and_their_newer_sandboxes() {
     assert!(added.ok, "{added:?}");
     let endpoints = host.endpoints();
     assert_eq!(endpoints[0].metadata.name, "node--1-k8s-a--b-eth0");
-    assert_eq!((endpoints[0].metadata.namespace.as_str(), endpoints[0].spec.pod.as_str()), ("blue", "a-b"));
+    assert_eq!(
+        (
+            endpoints[0].metadata.namespace.as_str(),
+            endpoints[0].spec.pod.as_str()
+        ),
+        ("blue", "a-b")
+    );
     let interface = endpoints[0].spec.interface_name.clone();
 
     let again = host.add("new1", &new, args, &config);
@@ -235,7 +343,12 @@ fn pods_and_their_newer_sandboxes() {
     let endpoints = host.endpoints();
     assert_eq!(endpoints[0].spec.container_id, "new1");
     assert_eq!(host.allocated(), 2);
-    assert!(host.kernel().link(&interface).unwrap().is_some_and(|link| link.up));
+    assert!(
+        host.kernel()
+            .link(&interface)
+            .unwrap()
+            .is_some_and(|link| link.up)
+    );
     assert!(host.call("DEL", "new1", &new.path(), args, &config).ok);
     assert_clean(&host);
 }
@@ -255,12 +368,18 @@ fn addresses_by_request_and_by_pool() {
     }
     let unknown = host.config(&json!({"ipam": {"type": "calico-ipam", "ipv4_pools": ["nowhere"]}}));
     let outcome = host.call("ADD", "c2", &two.path(), "", &unknown);
-    assert!(!outcome.ok && outcome.json["details"].as_str().unwrap().contains("nowhere"), "{outcome:?}");
+    assert!(
+        !outcome.ok && outcome.json["details"].as_str().unwrap().contains("nowhere"),
+        "{outcome:?}"
+    );
     assert_eq!(host.allocated(), 1);
     // IPv6 alone.
     let v6 = json!({"type": "margay-ipam", "assign_ipv4": "false", "assign_ipv6": "true"});
     let added = host.add("c2", &two, "", &host.config(&json!({"ipam": v6})));
-    assert!(added.ok && addresses(&added).iter().all(|ip| ip.addr().is_ipv6()), "{added:?}");
+    assert!(
+        added.ok && addresses(&added).iter().all(|ip| ip.addr().is_ipv6()),
+        "{added:?}"
+    );
 }
 
 #[test]
@@ -296,9 +415,21 @@ fn versions_and_results() {
         if version == "0.2.0" {
             assert!(added.json["ip4"]["ip"].is_string() && added.json["ip6"]["ip"].is_string());
         } else {
-            assert_eq!((&added.json["ips"][0]["version"], &added.json["ips"][1]["version"]), (&json!("4"), &json!("6")));
+            assert_eq!(
+                (&added.json["ips"][0]["version"], &added.json["ips"][1]["version"]),
+                (&json!("4"), &json!("6"))
+            );
         }
-        assert!(host.call("DEL", id, &container.path(), "", &host.config(&json!({"cniVersion": version}))).ok);
+        assert!(
+            host.call(
+                "DEL",
+                id,
+                &container.path(),
+                "",
+                &host.config(&json!({"cniVersion": version}))
+            )
+            .ok
+        );
     }
     assert_clean(&host);
 }
@@ -333,17 +464,59 @@ fn refusals_have_codes_and_change_nothing() {
         ("ADD", "-c1", &path, "", good.clone(), 4),
         ("GC", "c1", &path, "", good.clone(), 4),
         ("ADD", "c1", &path, "", with(json!({"name": ""})), 7),
-        ("ADD", "c1", &path, "", with(json!({"datastore_type": "kubernetes"})), 7),
-        ("ADD", "c1", &path, "", with(json!({"policy_setup_timeout_seconds": -1})), 7),
+        (
+            "ADD",
+            "c1",
+            &path,
+            "",
+            with(json!({"datastore_type": "kubernetes"})),
+            7,
+        ),
+        (
+            "ADD",
+            "c1",
+            &path,
+            "",
+            with(json!({"policy_setup_timeout_seconds": -1})),
+            7,
+        ),
         ("ADD", "c1", &path, "IP=nonsense", good.clone(), 4),
-        ("ADD", "c1", &path, "", with(json!({"nodename": "", "nodename_file": "/nonexistent"})), 11),
-        ("ADD", "c1", &path, "", with(json!({"etcd_endpoints": "http://127.0.0.1:1"})), 11),
-        ("DEL", "c1", &path, "", with(json!({"etcd_endpoints": "http://127.0.0.1:1"})), 11),
+        (
+            "ADD",
+            "c1",
+            &path,
+            "",
+            with(json!({"nodename": "", "nodename_file": "/nonexistent"})),
+            11,
+        ),
+        (
+            "ADD",
+            "c1",
+            &path,
+            "",
+            with(json!({"etcd_endpoints": "http://127.0.0.1:1"})),
+            11,
+        ),
+        (
+            "DEL",
+            "c1",
+            &path,
+            "",
+            with(json!({"etcd_endpoints": "http://127.0.0.1:1"})),
+            11,
+        ),
     ];
     for (command, id, netns, args, config, expected) in cases {
         let outcome = host.call(command, id, netns, args, &config);
-        assert_eq!(code(&outcome), expected, "{command} {id} {args} {config}: {outcome:?}");
-        assert!(!outcome.json["msg"].as_str().unwrap().is_empty() && !outcome.json["details"].as_str().unwrap().is_empty());
+        assert_eq!(
+            code(&outcome),
+            expected,
+            "{command} {id} {args} {config}: {outcome:?}"
+        );
+        assert!(
+            !outcome.json["msg"].as_str().unwrap().is_empty()
+                && !outcome.json["details"].as_str().unwrap().is_empty()
+        );
     }
     assert_eq!(code(&host.call_text("ADD", "c1", &path, "", "{\"name\": ")), 6);
     // A cluster that is being migrated takes no requests.
@@ -353,12 +526,21 @@ fn refusals_have_codes_and_change_nothing() {
                 information.spec.datastore_ready = Some(ready);
                 true
             };
-            resources.modify::<api::ClusterInformation>("", "default", change).await.unwrap();
+            resources
+                .modify::<api::ClusterInformation>("", "default", change)
+                .await
+                .unwrap();
         });
     };
     ready(false);
     assert_eq!(code(&host.call("ADD", "c1", &path, "", &good)), 11);
     ready(true);
     assert_clean(&host);
-    assert!(Connection::open_in(&container.ns).unwrap().link("eth0").unwrap().is_none());
+    assert!(
+        Connection::open_in(&container.ns)
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .is_none()
+    );
 }

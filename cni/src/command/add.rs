@@ -20,18 +20,30 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<Add
     link::open_netns(&parameters.netns)?;
     let store = Store::open(config)?;
 
-    let existing = store.endpoint(&identity)?.filter(|endpoint| endpoint.spec.container_id == identity.container_id);
+    let existing = store
+        .endpoint(&identity)?
+        .filter(|endpoint| endpoint.spec.container_id == identity.container_id);
     if let Some(endpoint) = existing {
         if let Some(result) = join_network(&store, config, parameters, &identity, endpoint)? {
             return Ok(result);
         }
         // What an attempt that was cut off has left.
-        tracing::warn!(endpoint = identity.resource_name, "cleaning up after an unfinished ADD");
+        tracing::warn!(
+            endpoint = identity.resource_name,
+            "cleaning up after an unfinished ADD"
+        );
         store.delete_endpoint(&identity)?;
     }
     address::release(&store, config, &identity)?;
 
-    let mut undo = Undo { store: &store, config, identity: &identity, endpoint: false, link: false, done: false };
+    let mut undo = Undo {
+        store: &store,
+        config,
+        identity: &identity,
+        endpoint: false,
+        link: false,
+        done: false,
+    };
     let addresses = address::assign(&store, config, &request)?;
     let spec = LinkSpec {
         host_interface: &identity.host_interface,
@@ -58,7 +70,11 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<Add
             "the agent reported the endpoint, but {} is down: check that the agent enforces policy on this host",
             identity.host_interface
         );
-        return Err(CniError::new(Code::PolicyTimeout, "the endpoint's policy was not put in force", details));
+        return Err(CniError::new(
+            Code::PolicyTimeout,
+            "the endpoint's policy was not put in force",
+            details,
+        ));
     }
     link::ensure_host_routes(&identity.host_interface, &addresses)?;
     undo.done = true;
@@ -81,9 +97,16 @@ fn join_network(
     identity: &Identity,
     mut endpoint: WorkloadEndpoint,
 ) -> Result<Option<AddResult>, CniError> {
-    let addresses: Vec<IpNet> = endpoint.spec.ip_networks.iter().filter_map(|text| text.parse().ok()).collect();
+    let addresses: Vec<IpNet> = endpoint
+        .spec
+        .ip_networks
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
     let there = link::container_has(&parameters.netns, &parameters.interface, &addresses)?;
-    let Some(container) = there.filter(|_| !addresses.is_empty()) else { return Ok(None) };
+    let Some(container) = there.filter(|_| !addresses.is_empty()) else {
+        return Ok(None);
+    };
     if !link::host_end_is_up(&identity.host_interface)? {
         return Ok(None);
     }
@@ -139,7 +162,10 @@ impl Drop for Undo<'_> {
         if self.done {
             return;
         }
-        tracing::info!(endpoint = self.identity.resource_name, "taking back an ADD that failed");
+        tracing::info!(
+            endpoint = self.identity.resource_name,
+            "taking back an ADD that failed"
+        );
         let mut failures = Vec::new();
         if self.endpoint {
             failures.extend(self.store.delete_endpoint(self.identity).err());

@@ -13,8 +13,15 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<(),
     let identity = Identity::of(config, parameters)?;
     let store = Store::open(config)?;
     let Some(endpoint) = store.endpoint(&identity)? else {
-        let details = format!("WorkloadEndpoint({}/{}) does not exist", identity.namespace, identity.resource_name);
-        return Err(CniError::new(Code::UnknownContainer, "the container has no endpoint", details));
+        let details = format!(
+            "WorkloadEndpoint({}/{}) does not exist",
+            identity.namespace, identity.resource_name
+        );
+        return Err(CniError::new(
+            Code::UnknownContainer,
+            "the container has no endpoint",
+            details,
+        ));
     };
     let mut found = Vec::new();
     let spec = &endpoint.spec;
@@ -23,15 +30,23 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<(),
         ("interfaceName", &spec.interface_name, &identity.host_interface),
     ] {
         if stored != expected {
-            found.push(format!("the endpoint's {field} is {stored:?}, expected {expected:?}"));
+            found.push(format!(
+                "the endpoint's {field} is {stored:?}, expected {expected:?}"
+            ));
         }
     }
-    let addresses: Vec<IpNet> = spec.ip_networks.iter().filter_map(|text| text.parse().ok()).collect();
+    let addresses: Vec<IpNet> = spec
+        .ip_networks
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
     if addresses.is_empty() {
         found.push("the endpoint has no address".to_owned());
     }
     for earlier in config.prev_result.iter().flat_map(addresses_of) {
-        let kept = earlier.parse::<IpNet>().is_ok_and(|net| addresses.iter().any(|a| a.addr() == net.addr()));
+        let kept = earlier
+            .parse::<IpNet>()
+            .is_ok_and(|net| addresses.iter().any(|a| a.addr() == net.addr()));
         if !kept {
             found.push(format!("the endpoint no longer has {earlier}, which ADD gave"));
         }
@@ -47,5 +62,9 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<(),
     if found.is_empty() {
         return Ok(());
     }
-    Err(CniError::new(Code::CheckFailed, "the container's network is not as ADD made it", found.join("; ")))
+    Err(CniError::new(
+        Code::CheckFailed,
+        "the container's network is not as ADD made it",
+        found.join("; "),
+    ))
 }

@@ -18,6 +18,6 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<(),
         Ok(true) => link::delete_host_end(&identity.host_interface),
         _ => Ok(()),
     };
-    let addresses = address::release(&store, config, &identity);
+    let addresses = address::release_all(&store, config, &identity);
     inside.and(endpoint.map(|_| ())).and(outside).and(addresses)
 }

@@ -1,6 +1,11 @@
 //! A host in a network namespace: an etcd, the plugin, and what an agent does when an endpoint appears.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,9 +36,17 @@ pub struct NamedNs {
 
 impl NamedNs {
     fn new(directory: &Path, kind: &str) -> Self {
-        let name = format!("{kind}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "{kind}-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let ns = NetNs::create(directory, &name).unwrap();
-        Self { directory: directory.to_owned(), name, ns }
+        Self {
+            directory: directory.to_owned(),
+            name,
+            ns,
+        }
     }
 
     pub fn path(&self) -> String {
@@ -81,7 +94,13 @@ impl Host {
         let data = directory.path().join("etcd");
         let spawn = || {
             Command::new("etcd")
-                .args(["--data-dir", data.to_str().unwrap(), "--log-level", "error", "--unsafe-no-fsync"])
+                .args([
+                    "--data-dir",
+                    data.to_str().unwrap(),
+                    "--log-level",
+                    "error",
+                    "--unsafe-no-fsync",
+                ])
                 .args(["--listen-client-urls", "http://127.0.0.1:2379"])
                 .args(["--advertise-client-urls", "http://127.0.0.1:2379"])
                 .args(["--listen-peer-urls", "http://127.0.0.1:2380"])
@@ -91,9 +110,16 @@ impl Host {
                 .expect("etcd is installed")
         };
         let etcd = Etcd(host.ns.run(spawn).unwrap());
-        let this = Self { etcd, host, directory };
+        let this = Self {
+            etcd,
+            host,
+            directory,
+        };
         this.wait_for("etcd", || {
-            this.host.ns.run(|| std::net::TcpStream::connect("127.0.0.1:2379").is_ok()).unwrap()
+            this.host
+                .ns
+                .run(|| std::net::TcpStream::connect("127.0.0.1:2379").is_ok())
+                .unwrap()
         });
         this.with_store(async |resources| {
             resources.ensure_initialized("test", "test").await.unwrap();
@@ -112,9 +138,14 @@ impl Host {
     /// Runs something against the store, on a thread in the host's namespace.
     pub fn with_store<T: Send>(&self, work: impl AsyncFnOnce(&Resources) -> T + Send) -> T {
         self.in_host(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
-                let client = Client::connect(&ClientConfig::new(["http://127.0.0.1:2379"])).await.unwrap();
+                let client = Client::connect(&ClientConfig::new(["http://127.0.0.1:2379"]))
+                    .await
+                    .unwrap();
                 work(&Resources::new(client)).await
             })
         })
@@ -162,7 +193,14 @@ impl Host {
         self.call_text(command, container, netns, args, &config.to_string())
     }
 
-    pub fn call_text(&self, command: &str, container: &str, netns: &str, args: &str, config: &str) -> Outcome {
+    pub fn call_text(
+        &self,
+        command: &str,
+        container: &str,
+        netns: &str,
+        args: &str,
+        config: &str,
+    ) -> Outcome {
         let output = self.in_host(|| {
             let mut child = Command::new(env!("CARGO_BIN_EXE_margay-cni"))
                 .env_clear()
@@ -188,7 +226,11 @@ impl Host {
         } else {
             serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}\n{log}"))
         };
-        Outcome { ok: output.status.success(), json, log }
+        Outcome {
+            ok: output.status.success(),
+            json,
+            log,
+        }
     }
 
     /// ADD, with an agent that does its part.
@@ -209,16 +251,34 @@ impl Host {
         while Instant::now() < deadline && !done.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(20));
             let endpoints = self.endpoints();
-            let Some(endpoint) = endpoints.iter().find(|e| e.spec.container_id == container) else { continue };
+            let Some(endpoint) = endpoints.iter().find(|e| e.spec.container_id == container) else {
+                continue;
+            };
             let spec = &endpoint.spec;
             let mut kernel = self.kernel();
-            let link = kernel.link(&spec.interface_name).unwrap().expect("the link is made before the endpoint");
+            let link = kernel
+                .link(&spec.interface_name)
+                .unwrap()
+                .expect("the link is made before the endpoint");
             if !link.up {
                 kernel.set_up(link.index).unwrap();
-                let workload = if spec.orchestrator == "k8s" { &spec.pod } else { &spec.container_id };
-                let name = format!("{} {}%2F{workload} {}", spec.orchestrator, endpoint.metadata.namespace, spec.endpoint);
-                let of = |v4| -> Vec<&String> { spec.ip_networks.iter().filter(|n| n.contains('.') == v4).collect() };
-                let status = json!({"ifaceName": spec.interface_name, "ipv4Nets": of(true), "ipv6Nets": of(false)});
+                let workload = if spec.orchestrator == "k8s" {
+                    &spec.pod
+                } else {
+                    &spec.container_id
+                };
+                let name = format!(
+                    "{} {}%2F{workload} {}",
+                    spec.orchestrator, endpoint.metadata.namespace, spec.endpoint
+                );
+                let of = |v4| -> Vec<&String> {
+                    spec.ip_networks
+                        .iter()
+                        .filter(|n| n.contains('.') == v4)
+                        .collect()
+                };
+                let status =
+                    json!({"ifaceName": spec.interface_name, "ipv4Nets": of(true), "ipv6Nets": of(false)});
                 std::fs::create_dir_all(self.status_dir()).unwrap();
                 std::fs::write(self.status_dir().join(name), status.to_string()).unwrap();
                 return;
@@ -233,11 +293,15 @@ impl Host {
     /// Addresses that blocks have given out.
     pub fn allocated(&self) -> usize {
         self.with_store(async |resources| {
-            let (_, values) =
-                resources.client().etcd().list(&blocks(), None).await.unwrap();
+            let (_, values) = resources.client().etcd().list(&blocks(), None).await.unwrap();
             let used = |value: &[u8]| {
                 let block: Value = serde_json::from_slice(value).unwrap();
-                block["allocations"].as_array().unwrap().iter().filter(|a| a.is_u64()).count()
+                block["allocations"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .filter(|a| a.is_u64())
+                    .count()
             };
             values.iter().map(|raw| used(&raw.value)).sum()
         })

@@ -136,6 +136,10 @@ impl Engine {
                     key
                 }),
             };
+            if !local.changed && previous == Some(programs) {
+                continue;
+            }
+            local.changed = false;
             let endpoint = Endpoint {
                 programs,
                 ..local.content.clone()

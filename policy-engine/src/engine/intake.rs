@@ -226,6 +226,7 @@ impl Engine {
             LocalEndpoint {
                 class,
                 content,
+                changed: true,
                 published,
             },
         );

@@ -57,6 +57,8 @@ struct LocalEndpoint {
     class: ClassId,
     /// With programs that mean nothing.
     content: Endpoint,
+    /// Since it was published.
+    changed: bool,
     published: Option<Endpoint>,
 }
 
