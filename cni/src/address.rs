@@ -60,7 +60,10 @@ fn attributes(identity: &Identity, now: Timestamp) -> BTreeMap<String, String> {
     let mut attributes = BTreeMap::from([
         ("node".to_owned(), identity.node.clone()),
         // As Go prints a time.
-        ("timestamp".to_owned(), now.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()),
+        (
+            "timestamp".to_owned(),
+            now.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
+        ),
     ]);
     if identity.orchestrator == Orchestrator::Kubernetes {
         attributes.insert("pod".to_owned(), identity.pod.clone());
@@ -80,10 +83,18 @@ pub(crate) fn assign(
     request.any.ipv4_pools = pools(store, &request.ipv4_pools, "ipam.ipv4_pools", true)?;
     request.any.ipv6_pools = pools(store, &request.ipv6_pools, "ipam.ipv6_pools", false)?;
     let _lock = lock::acquire(&config.ipam_lock_file());
-    let assigned = store.block_on(tokio::time::timeout(ASSIGN_TIME_MAX, take(&ipam, &request)));
+    let assigned =
+        store.block_on(async { tokio::time::timeout(ASSIGN_TIME_MAX, take(&ipam, &request)).await });
     assigned.unwrap_or_else(|_| {
-        let details = format!("address management took longer than {} s", ASSIGN_TIME_MAX.as_secs());
-        Err(CniError::new(Code::TryAgainLater, "cannot assign an address", details))
+        let details = format!(
+            "address management took longer than {} s",
+            ASSIGN_TIME_MAX.as_secs()
+        );
+        Err(CniError::new(
+            Code::TryAgainLater,
+            "cannot assign an address",
+            details,
+        ))
     })
 }
 
@@ -96,10 +107,15 @@ async fn take(ipam: &Ipam, request: &AddressRequest) -> Result<Vec<IpNet>, CniEr
             host: request.any.host.clone(),
             intended_use: Some(AllowedUse::Workload),
         };
-        ipam.assign_ip(&exact).await.map_err(|e| failed(&format!("assign {address}"), e))?;
+        ipam.assign_ip(&exact)
+            .await
+            .map_err(|e| failed(&format!("assign {address}"), e))?;
         return Ok(vec![IpNet::from(address)]);
     }
-    let assigned = ipam.auto_assign(&request.any).await.map_err(|e| failed("assign an address", e))?;
+    let assigned = ipam
+        .auto_assign(&request.any)
+        .await
+        .map_err(|e| failed("assign an address", e))?;
     let shortfall = [&assigned.ipv4, &assigned.ipv6]
         .into_iter()
         .flatten()
@@ -109,7 +125,10 @@ async fn take(ipam: &Ipam, request: &AddressRequest) -> Result<Vec<IpNet>, CniEr
     }
     let addresses = |family: Option<FamilyAssignment>| family.into_iter().flat_map(|family| family.addresses);
     // The container has single addresses, whatever the block that they are from.
-    Ok(addresses(assigned.ipv4).chain(addresses(assigned.ipv6)).map(|net| IpNet::from(net.addr())).collect())
+    Ok(addresses(assigned.ipv4)
+        .chain(addresses(assigned.ipv6))
+        .map(|net| IpNet::from(net.addr()))
+        .collect())
 }
 
 /// The ranges of pools given by name or range.
@@ -129,7 +148,11 @@ fn pools(store: &Store, given: &[String], field: &str, v4: bool) -> Result<Vec<I
             Err(_) => {
                 let pool = known.iter().find(|pool| pool.metadata.name == *text);
                 let pool = pool.ok_or_else(|| bad(text, "is neither a CIDR nor the name of a pool"))?;
-                pool.spec.cidr.parse::<IpNet>().map_err(|_| bad(text, "is a pool whose range is no CIDR"))?.trunc()
+                pool.spec
+                    .cidr
+                    .parse::<IpNet>()
+                    .map_err(|_| bad(text, "is a pool whose range is no CIDR"))?
+                    .trunc()
             }
         };
         if matches!(range, IpNet::V4(_)) != v4 {
@@ -146,7 +169,11 @@ pub(crate) fn release(store: &Store, config: &NetworkConfig, identity: &Identity
 }
 
 /// The same, and what older versions of Calico's plugin recorded under other handles.
-pub(crate) fn release_all(store: &Store, config: &NetworkConfig, identity: &Identity) -> Result<(), CniError> {
+pub(crate) fn release_all(
+    store: &Store,
+    config: &NetworkConfig,
+    identity: &Identity,
+) -> Result<(), CniError> {
     let legacy = match identity.orchestrator {
         Orchestrator::Kubernetes => format!("{}.{}", identity.namespace, identity.pod),
         Orchestrator::Cni => identity.container_id.clone(),
@@ -197,6 +224,9 @@ mod tests {
         assert_eq!(attributes["timestamp"], "2026-01-02 03:04:05.12 +0000 UTC");
         let whole = super::attributes(&identity, "2026-01-02T03:04:05Z".parse().unwrap());
         assert_eq!(whole["timestamp"], "2026-01-02 03:04:05 +0000 UTC");
-        assert_eq!((attributes["pod"].as_str(), attributes["namespace"].as_str()), ("p", "blue"));
+        assert_eq!(
+            (attributes["pod"].as_str(), attributes["namespace"].as_str()),
+            ("p", "blue")
+        );
     }
 }

@@ -18,7 +18,9 @@ pub(crate) fn start(config: &NetworkConfig) {
         _ => "info",
     };
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(level))
+        .with_env_filter(EnvFilter::new(format!(
+            "warn,margay_cni={level},datastore={level},ipam={level}"
+        )))
         .with_ansi(false);
     let file = (!config.log_file_path.is_empty()).then(|| open(Path::new(&config.log_file_path)));
     let failure = match file {

@@ -71,7 +71,8 @@ impl Store {
 
     /// All objects of a kind.
     pub(crate) fn list<R: Resource>(&self, what: &str) -> Result<Vec<R>, CniError> {
-        self.block_on(self.resources.list_all::<R>()).map_err(|e| failed(&format!("read {what}"), e))
+        self.block_on(self.resources.list_all::<R>())
+            .map_err(|e| failed(&format!("read {what}"), e))
     }
 
     /// The workload's endpoint, if it has one.

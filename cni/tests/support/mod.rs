@@ -91,6 +91,12 @@ impl Host {
         let mut kernel = Connection::open_in(&host.ns).unwrap();
         let lo = kernel.index_of("lo").unwrap();
         kernel.set_up(lo).unwrap();
+        // The agent switches forwarding on.
+        let forwarding = [
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+        ];
+        netlink::sysctl::write_in(&host.ns, &forwarding).unwrap();
         let data = directory.path().join("etcd");
         let spawn = || {
             Command::new("etcd")
