@@ -43,26 +43,20 @@ pub mod dimension {
     pub const COUNT: usize = 9;
 }
 
-/// Value of `PROGRAMS`, keyed by program id.
+/// Value of `PROGRAMS`, keyed by program id. Vectors are named by their slot in `VECTORS`, here and in the tables.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Program {
-    /// First slot in `VECTORS`.
-    pub vectors: u32,
-    /// Slots used in `VECTORS`.
-    pub vector_count: u32,
     /// First slot in `RULES` and `RULE_HITS`.
     pub rules: u32,
     /// Slots used there.
     pub rule_count: u32,
     /// Bit `d` is set if dimension `d` constrains a rule.
     pub dimensions: u32,
-    /// Vector (relative to `vectors`) of ICMP packets whose type has no class.
+    /// The vector of ICMP packets whose type has no class.
     pub icmp_other: u32,
     /// Per dimension the vector of everything without a class.
     pub defaults: [u32; dimension::COUNT],
-    /// 0.
-    pub padding: u32,
 }
 
 /// Value of `RULES`: an action in the upper 16 bits and the next rule of [`ACTION_PASS`] in the lower.
