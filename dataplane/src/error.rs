@@ -23,6 +23,16 @@ pub enum Error {
         /// The end of the verifier's words.
         reason: String,
     },
+    /// A program does not go to an interface.
+    #[error("interface {interface}: {hook} cannot be attached: {reason}")]
+    Attach {
+        /// The interface.
+        interface: String,
+        /// The program.
+        hook: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// A map operation failed.
     #[error("eBPF map {map}: {action}: {reason}")]
     Map {

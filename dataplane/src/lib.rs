@@ -15,17 +15,31 @@
 //! # Ok(()) }
 //! ```
 
+mod address;
+mod adopt;
+mod attach;
+mod batch;
 mod config;
-mod core;
+mod conntrack;
 mod error;
 mod flow;
+mod identity;
+mod kernel;
+mod names;
 pub mod object;
+mod plane;
+mod programs;
+mod slots;
 mod status;
+mod sys;
+mod tc;
+mod vectors;
+mod workload;
 
 pub use config::{Attach, Config, EndpointToHost, Sizes, Timeouts};
-pub use core::Dataplane;
 pub use error::Error;
 pub use flow::{FlowEvent, FlowEvents, Reason, Verdict};
+pub use plane::Dataplane;
 pub use status::{
     ApplyReport, Counters, EndpointState, EndpointStatus, FlowEntry, MapUsage, RouteConflict, RuleHits, Sweep,
 };
