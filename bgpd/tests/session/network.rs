@@ -224,6 +224,6 @@ impl Network {
                 }
             }
         }
-        panic!("more than {EVENTS_MAX} events");
+        unreachable!("more than {EVENTS_MAX} events");
     }
 }

@@ -81,7 +81,8 @@ fn open_and_keepalive_establish() {
 #[test]
 fn unexpected_messages_are_state_machine_errors() {
     let open_message = || Received::Open(open());
-    let cases: [(fn() -> Bench, u8, Vec<(Received, u8)>); 3] = [
+    type Case = (fn() -> Bench, u8, Vec<(Received, u8)>);
+    let cases: [Case; 3] = [
         (
             || Bench::open_sent(settings()),
             1,
