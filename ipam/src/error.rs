@@ -61,16 +61,6 @@ pub enum Error {
     /// All blocks of the host are full and none may be claimed.
     #[error("failed to find or claim a block")]
     NoBlockClaimed,
-    /// A newly claimed block is fuller than it was seen to be.
-    #[error("Block '{block}' has {free} free ips which is less than {wanted} ips required.")]
-    TooFull {
-        /// The block.
-        block: IpNet,
-        /// Its free addresses.
-        free: usize,
-        /// Those needed.
-        wanted: usize,
-    },
     /// Another host has the block.
     #[error("block {0} is claimed by another host")]
     ClaimConflict(IpNet),
