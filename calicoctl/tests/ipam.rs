@@ -18,6 +18,11 @@ async fn seeded() -> Fixture {
         .replace("10.0.0.0/29", "192.168.0.0/29")
         .replace("\"host:node-1\"", "null");
     store.put("/calico/ipam/v2/assignment/ipv4/block/192.168.0.0-29", &orphan);
+    // Released addresses cool down for longer than this test's clock can tell.
+    store.put(
+        "/calico/ipam/v2/config",
+        r#"{"auto_allocate_blocks":true,"ipCooldownSeconds":2000000000}"#,
+    );
     store
 }
 
@@ -88,4 +93,60 @@ async fn borrowed_addresses_and_settings() {
          | IPCooldownSeconds            | 0       |\n\
          +------------------------------+---------+\n",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_pool_gives_up_its_blocks() {
+    let store = seeded().await;
+    store.put(
+        "/calico/ipam/v2/host/node-1/ipv4/block/10.0.0.0-29",
+        r#"{"state":"confirmed","deleted":false}"#,
+    );
+    store
+        .run(&["delete", "ippool", "a"])
+        .printed("Successfully deleted 1 'IPPool' resource(s)\n");
+    let keys = store.keys();
+    assert!(
+        !keys
+            .iter()
+            .any(|key| key.contains("/ipam/v2/host/") || key.ends_with("/ippools/a")),
+        "{keys:?}"
+    );
+    // Its addresses stay with their owners, in a block of nobody.
+    let block = store.stored("/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-29");
+    assert!(
+        block.contains("\"affinity\":null") && block.contains("k8s-pod-network.0123abcd"),
+        "{block}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_node_releases_what_it_has() {
+    let store = seeded().await;
+    let resources = "kind: Node\napiVersion: projectcalico.org/v3\nmetadata: {name: node-1}\nspec: {bgp: \
+                     {ipv4IPIPTunnelAddr: 10.0.0.0}}\n---\nkind: WorkloadEndpoint\napiVersion: \
+                     projectcalico.org/v3\nspec: {orchestrator: k8s, node: node-1, pod: pod-a, endpoint: eth0, \
+                     interfaceName: cali1, ipNetworks: [10.0.0.1/32]}\n---\nkind: BGPPeer\napiVersion: \
+                     projectcalico.org/v3\nmetadata: {name: p}\nspec: {node: node-1, peerIP: 192.0.2.1, asNumber: 1}\n";
+    store
+        .run_with_input(&["create", "-f", "-"], resources)
+        .printed("Successfully created 3 resource(s)\n");
+    store.put("/calico/ipam/v2/config", r#"{"auto_allocate_blocks":true}"#);
+    store.put(
+        "/calico/ipam/v2/host/node-1/ipv4/block/10.0.0.0-29",
+        r#"{"state":"confirmed","deleted":false}"#,
+    );
+    store
+        .run(&["delete", "node", "node-1"])
+        .printed("Successfully deleted 1 'Node' resource(s)\n");
+    let keys = store.keys();
+    for gone in [
+        "/nodes/",
+        "/workloadendpoints/",
+        "/bgppeers/",
+        "/ipam/v2/host/",
+        "ipv4/block/10.0.0.0-29",
+    ] {
+        assert!(!keys.iter().any(|key| key.contains(gone)), "{gone}: {keys:?}");
+    }
 }

@@ -43,15 +43,14 @@ pub(super) async fn replace(resources: &Resources, resource: &FileResource) -> O
 
 pub(super) async fn delete(resources: &Resources, target: &Target) -> Outcome {
     may_change("delete", target.kind, &target.name)?;
-    resources
-        .delete_any(
-            target.kind,
-            &target.namespace,
-            &target.name,
-            &target.resource_version,
-        )
-        .await
-        .map(|_| ())
+    let Target {
+        kind,
+        namespace,
+        name,
+        resource_version,
+        ..
+    } = target;
+    crate::ipam::delete(resources, *kind, namespace, name, resource_version).await
 }
 
 /// Replaces what is stored, in the revision that the object gives, or in whichever is there.

@@ -1,7 +1,5 @@
 //! Addresses that a host has from another host's block.
 
-use std::net::IpAddr;
-
 use api::ipam_model::AllocationBlock;
 
 use crate::output::boxes;
@@ -51,7 +49,9 @@ pub(super) fn render(blocks: &[AllocationBlock]) -> String {
                 format!("{}/{name}", text("namespace").unwrap_or_default())
             });
             rows.push(vec![
-                address(block, ordinal),
+                ipam::block::address(&block.cidr, ordinal)
+                    .map(|ip| ip.to_string())
+                    .unwrap_or_default(),
                 node.to_owned(),
                 block.cidr.to_string(),
                 owner.to_owned(),
@@ -68,17 +68,6 @@ pub(super) fn render(blocks: &[AllocationBlock]) -> String {
         ));
     }
     text
-}
-
-fn address(block: &AllocationBlock, ordinal: usize) -> String {
-    let offset = u128::try_from(ordinal).unwrap_or(u128::MAX);
-    match block.cidr.network() {
-        IpAddr::V4(first) => {
-            let offset = u32::try_from(offset).unwrap_or(u32::MAX);
-            std::net::Ipv4Addr::from_bits(first.to_bits().wrapping_add(offset)).to_string()
-        }
-        IpAddr::V6(first) => std::net::Ipv6Addr::from_bits(first.to_bits().wrapping_add(offset)).to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ mod address;
 mod borrowed;
 mod utilisation;
 
-use api::IpPool;
-use api::ipam_model::{AllocationBlock, IpamConfig};
+use api::Kind;
+use api::ipam_model::IpamConfig;
 use datastore::Resources;
-use datastore::key::{BlockList, IpamConfigKey};
+use ipam::Ipam;
 
 use crate::arguments::{Global, IpamShowOptions};
 use crate::datastore_session;
@@ -24,31 +24,51 @@ pub(crate) async fn show(global: &Global, options: &IpamShowOptions) -> Result<(
         })?),
     };
     let resources = datastore_session::open(global, &options.connection).await?;
+    let ipam = Ipam::new(resources.client().clone());
     let text = if let Some(ip) = ip {
-        address::describe(ip, &blocks(&resources).await?).map_err(Failure::new)?
+        let owner = ipam.owner_of(ip).await.map_err(Failure::new)?;
+        address::describe(ip, owner.as_ref()).map_err(Failure::new)?
     } else if !options.show_blocks && options.show_borrowed {
-        borrowed::render(&blocks(&resources).await?)
+        let blocks = ipam.blocks().await.map_err(Failure::new)?;
+        let blocks: Vec<_> = blocks.into_iter().map(|stored| stored.value).collect();
+        borrowed::render(&blocks)
     } else if !options.show_blocks && options.show_configuration {
-        configuration(&config(&resources).await?)
+        configuration(&ipam.config().await.map_err(Failure::new)?)
     } else {
-        let pools = resources.list_all::<IpPool>().await?;
-        utilisation::render(&pools, &blocks(&resources).await?, options.show_blocks)
+        let pools = ipam.utilisation(&[]).await.map_err(Failure::new)?;
+        utilisation::render(&pools, options.show_blocks)
     };
     print!("{text}");
     Ok(())
 }
 
-async fn blocks(resources: &Resources) -> Result<Vec<AllocationBlock>, Failure> {
-    let listed = resources.client().list(&BlockList::default()).await?;
-    Ok(listed.items.into_iter().map(|kv| kv.value).collect())
-}
-
-async fn config(resources: &Resources) -> Result<IpamConfig, Failure> {
-    match resources.client().get(&IpamConfigKey).await {
-        Ok(kv) => Ok(kv.value),
-        Err(error) if error.is_does_not_exist() => Ok(IpamConfig::default()),
-        Err(error) => Err(error.into()),
-    }
+/// Deletes a resource with all that hangs on it: a pool's blocks are given up, a node's addresses released.
+pub(crate) async fn delete(
+    resources: &Resources,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+    resource_version: &str,
+) -> Result<(), datastore::Error> {
+    let ipam = Ipam::new(resources.client().clone());
+    let outcome = match kind {
+        Kind::IpPool if !name.is_empty() => ipam.delete_pool(name, resource_version).await.map(|_| ()),
+        Kind::Node if !name.is_empty() => ipam.delete_node(name, resource_version).await.map(|_| ()),
+        _ => {
+            return resources
+                .delete_any(kind, namespace, name, resource_version)
+                .await
+                .map(|_| ());
+        }
+    };
+    outcome.map_err(|error| match error {
+        ipam::Error::Datastore(error) => error,
+        other => datastore::Error::Unsupported {
+            operation: "delete",
+            id: api::kinds::resource_id(kind, namespace, name),
+            reason: other.to_string(),
+        },
+    })
 }
 
 fn configuration(config: &IpamConfig) -> String {

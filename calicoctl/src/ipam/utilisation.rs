@@ -1,7 +1,6 @@
 //! How full pools and blocks are.
 
-use api::IpPool;
-use api::ipam_model::AllocationBlock;
+use ipam::{ORPHANED_BLOCKS, PoolUtilisation};
 use ipnet::IpNet;
 
 use crate::go_text::{float_with_digits, percent};
@@ -18,103 +17,80 @@ const HEADINGS: [&str; 6] = [
     "IPS FREE",
 ];
 
-/// Addresses of a pool or block, as floats: an IPv6 pool has more than 64 bits count.
-struct Use {
-    total: f64,
-    used: f64,
-}
-
-pub(super) fn render(pools: &[IpPool], blocks: &[AllocationBlock], show_blocks: bool) -> String {
+pub(super) fn render(pools: &[PoolUtilisation], show_blocks: bool) -> String {
     let mut rows = Vec::new();
-    let mut shown = vec![false; blocks.len()];
     for pool in pools {
-        let Ok(cidr) = pool.spec.cidr.parse::<IpNet>() else {
-            continue;
-        };
-        let mut block_rows = Vec::new();
-        let mut used = 0.0;
-        // A block counts for the first pool that it overlaps with.
-        for (block, shown) in blocks.iter().zip(&mut shown).filter(|(_, shown)| !**shown) {
-            if cidr.contains(&block.cidr) || block.cidr.contains(&cidr) {
-                *shown = true;
-                let of_block = block_use(block);
-                used += of_block.used;
-                block_rows.push(row("Block", &block.cidr, &of_block));
-            }
+        if pool.name != ORPHANED_BLOCKS {
+            rows.push(row(
+                "IP Pool",
+                &pool.cidr,
+                pool.capacity,
+                pool.in_use,
+                pool.available,
+            ));
         }
-        rows.push(row(
-            "IP Pool",
-            &cidr,
-            &Use {
-                total: capacity(&cidr),
-                used,
-            },
-        ));
         if show_blocks {
-            rows.extend(block_rows);
+            let wide = |count: usize| u128::try_from(count).unwrap_or(u128::MAX);
+            rows.extend(pool.blocks.iter().map(|block| {
+                row(
+                    "Block",
+                    &block.cidr,
+                    wide(block.capacity),
+                    wide(block.in_use),
+                    wide(block.available),
+                )
+            }));
         }
-    }
-    if show_blocks {
-        let orphans = blocks.iter().zip(&shown).filter(|(_, shown)| !**shown);
-        rows.extend(orphans.map(|(block, _)| row("Block", &block.cidr, &block_use(block))));
     }
     boxes::table(&HEADINGS, &rows, &[2, 3, 4, 5])
 }
 
-fn capacity(cidr: &IpNet) -> f64 {
-    f64::from(cidr.max_prefix_len() - cidr.prefix_len()).exp2()
-}
-
-/// What is not free is in use: also addresses that cool down.
-#[expect(clippy::cast_precision_loss, reason = "a block has at most 4096 addresses")]
-fn block_use(block: &AllocationBlock) -> Use {
-    let total = capacity(&block.cidr);
-    Use {
-        total,
-        used: (total - block.unallocated.len() as f64).max(0.0),
-    }
-}
-
-fn row(grouping: &str, cidr: &IpNet, of: &Use) -> Vec<String> {
-    let count = |n: f64| float_with_digits(n, COUNT_DIGITS);
-    let share = |n: f64| format!("{} ({}%)", count(n), percent(n, of.total));
+#[expect(clippy::cast_precision_loss, reason = "five digits are shown")]
+fn row(grouping: &str, cidr: &IpNet, total: u128, used: u128, free: u128) -> Vec<String> {
+    let count = |n: u128| float_with_digits(n as f64, COUNT_DIGITS);
+    let share = |n: u128| format!("{} ({}%)", count(n), percent(n as f64, total as f64));
     vec![
         grouping.to_owned(),
         cidr.to_string(),
-        count(of.total),
-        share(of.used),
-        share(0.0),
-        share((of.total - of.used).max(0.0)),
+        count(total),
+        share(used),
+        share(0),
+        share(free),
     ]
 }
 
 #[cfg(test)]
 mod tests {
-    use api::ObjectMeta;
+    use ipam::BlockUtilisation;
 
     use super::*;
 
-    fn pool(cidr: &str) -> IpPool {
-        let mut pool = IpPool {
-            metadata: ObjectMeta::named("p"),
-            ..IpPool::default()
-        };
-        pool.spec.cidr = cidr.to_owned();
-        pool
-    }
-
-    fn block(cidr: &str, used: usize) -> AllocationBlock {
-        let mut block = super::super::sample::block();
-        block.cidr = cidr.parse().unwrap();
-        let size = 1_u32 << (block.cidr.max_prefix_len() - block.cidr.prefix_len());
-        block.unallocated = (0..size).skip(used).collect();
-        block
+    fn pool(name: &str, cidr: &str, capacity: u128, blocks: &[(&str, usize)]) -> PoolUtilisation {
+        let blocks: Vec<BlockUtilisation> = blocks
+            .iter()
+            .map(|(cidr, in_use)| BlockUtilisation {
+                cidr: cidr.parse().unwrap(),
+                affinity: None,
+                capacity: 64,
+                in_use: *in_use,
+                available: 64 - in_use,
+            })
+            .collect();
+        let in_use = blocks.iter().map(|block| block.in_use as u128).sum();
+        PoolUtilisation {
+            name: name.to_owned(),
+            cidr: cidr.parse().unwrap(),
+            capacity,
+            in_use,
+            available: capacity.saturating_sub(in_use),
+            blocks,
+        }
     }
 
     #[test]
     fn as_the_reference_prints_it() {
         assert_eq!(
-            render(&[pool("10.65.0.0/16")], &[block("10.65.79.0/26", 5)], true),
+            render(&[pool("a", "10.65.0.0/16", 65536, &[("10.65.79.0/26", 5)])], true),
             "+----------+---------------+-----------+------------+--------------+--------------+\n\
              | GROUPING | CIDR          | IPS TOTAL | IPS IN USE | IPS RESERVED | IPS FREE     |\n\
              +----------+---------------+-----------+------------+--------------+--------------+\n\
@@ -126,11 +102,12 @@ mod tests {
 
     #[test]
     fn large_pools_and_orphans() {
-        let text = render(
-            &[pool("10.0.0.0/12"), pool("fd00::/64")],
-            &[block("192.168.0.0/26", 1)],
-            true,
-        );
+        let pools = [
+            pool("a", "10.0.0.0/12", 1 << 20, &[]),
+            pool("b", "fd00::/64", 1 << 64, &[]),
+            pool(ORPHANED_BLOCKS, "0.0.0.0/0", 0, &[("192.168.0.0/26", 1)]),
+        ];
+        let text = render(&pools, true);
         assert!(text.contains("| 1.0486e+06 |"), "{text}");
         assert!(text.contains("| 1.8447e+19 |"), "{text}");
         assert!(
@@ -139,7 +116,7 @@ mod tests {
                 .is_some_and(|line| line.starts_with("| Block    | 192.168.0.0/26 |")),
             "{text}"
         );
-        let narrow = render(&[pool("10.0.0.0/12")], &[block("192.168.0.0/26", 1)], false);
-        assert!(!narrow.contains("Block"), "{narrow}");
+        assert!(!text.contains("0.0.0.0/0"), "{text}");
+        assert!(!render(&pools, false).contains("Block"));
     }
 }
