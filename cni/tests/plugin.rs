@@ -1,9 +1,5 @@
 //! The plugin, called as a runtime calls it, on hosts and containers that are network namespaces, with a real etcd.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "tests fail by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
