@@ -477,8 +477,9 @@ async fn every_kind_is_created_and_shown() {
              supported on ClusterInformation: resource is readonly]\n"
         ),
     );
+    // The node takes its workload endpoint with it.
     store
-        .run(&["delete", "-f", &store.write("all.yaml", &documents.join("---\n"))])
+        .run(&["delete", "-s", "-f", &store.write("all.yaml", &documents.join("---\n"))])
         .printed("Successfully deleted 14 resource(s)\n");
 }
 
