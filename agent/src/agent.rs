@@ -214,7 +214,7 @@ fn start_dataplane(
         ..dataplane::Config::default()
     })
     .context("dataplane")?;
-    if let Some(events) = dataplane.take_flow_events() {
+    if let Some(events) = dataplane.take_flow_events().context("flow events")? {
         dataplane_thread::spawn_flow_reader(events, flows.clone(), metrics.clone())?;
     }
     let dir = &config.paths.endpoint_status_dir;
