@@ -3,6 +3,8 @@
 pub(crate) mod apply;
 pub(crate) mod check;
 pub(crate) mod compare;
+#[cfg(test)]
+mod model;
 pub(crate) mod read;
 pub(crate) mod write;
 
