@@ -1,7 +1,7 @@
 //! The etcd v3 messages and services generated from `proto/`.
 #![expect(
     missing_docs,
-    clippy::large_enum_variant,
+    clippy::allow_attributes_without_reason,
     clippy::doc_markdown,
     reason = "generated code"
 )]

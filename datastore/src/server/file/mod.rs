@@ -118,22 +118,19 @@ fn create(path: &Path, fresh: Identity) -> Result<(), OpenError> {
     made.push(format!(".new-{}", std::process::id()));
     let made = PathBuf::from(made);
     let result = write_empty(&made, fresh)
-        .and_then(|()| {
-            fs::hard_link(&made, path)
-                .or_else(|error| already_there(error))
-                .map_err(Box::from)
-        })
+        .and_then(|()| move_into_place(&made, path).map_err(Box::from))
         .and_then(|()| sync_directory(path));
     let _ = fs::remove_file(&made);
     result.map_err(|error| unreachable(path, &error))
 }
 
-/// Another process may have made the store at the same moment; then that one counts.
-fn already_there(error: std::io::Error) -> std::io::Result<()> {
-    if error.kind() == std::io::ErrorKind::AlreadyExists {
-        Ok(())
-    } else {
-        Err(error)
+/// Another process may have made the store at the same moment; then that one counts, which is why this is a link
+/// and not a move, except where there are no links.
+fn move_into_place(made: &Path, path: &Path) -> std::io::Result<()> {
+    match fs::hard_link(made, path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(_) => fs::rename(made, path),
     }
 }
 

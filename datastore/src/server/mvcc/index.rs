@@ -1,12 +1,11 @@
 //! The key index: for each key, its versions in order. Values are not here; see `records`.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use bytes::Bytes;
 
 use super::Revision;
-use super::span::Span;
+use super::span::{Bounds, Span};
 
 /// One version of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +79,7 @@ impl Index {
         revision: i64,
     ) -> impl Iterator<Item = (&'a Bytes, Version)> {
         span.bounds()
-            .map(|bounds: (Bound<&[u8]>, Bound<&[u8]>)| self.keys.range::<[u8], _>(bounds))
+            .map(|bounds: Bounds<'_>| self.keys.range::<[u8], _>(bounds))
             .into_iter()
             .flatten()
             .filter_map(move |(key, versions)| Some((key, live_at(versions, revision)?)))

@@ -4,6 +4,9 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
+/// Where a span starts and ends in an ordered map.
+pub(crate) type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 /// A set of keys: one key, an interval, or everything from a key on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Span {
@@ -35,7 +38,7 @@ impl Span {
     }
 
     /// The span as bounds of an ordered map; nothing if no key can be in it.
-    pub(crate) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         match self {
             Self::One(key) => Some((Bound::Included(key.as_ref()), Bound::Included(key.as_ref()))),
             Self::Interval(start, end) if start < end => {
