@@ -265,6 +265,15 @@ pub(crate) fn delete_container_end(netns: &str, interface: &str) -> Result<(), C
     let Some(link) = inside.link(interface).cni(Code::Network, failed())? else {
         return Ok(());
     };
+    // What an ADD that failed for this very reason found there is not ours.
+    if link.kind.as_deref() != Some("veth") {
+        tracing::warn!(
+            interface,
+            kind = link.kind,
+            "the container's interface is no veth and stays"
+        );
+        return Ok(());
+    }
     match inside.delete_link(link.index) {
         Err(error) if error.is_not_found() => Ok(()),
         other => other.cni(Code::Network, failed()),

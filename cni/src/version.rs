@@ -25,6 +25,13 @@ pub(crate) struct Version {
     pub(crate) layout: Layout,
 }
 
+impl Version {
+    /// CHECK came with 0.4.0.
+    pub(crate) fn has_check(self) -> bool {
+        matches!(self.text, "0.4.0" | "1.0.0")
+    }
+}
+
 /// The version that a configuration asks for.
 pub(crate) fn negotiate(asked: &str) -> Result<Version, CniError> {
     let asked = if asked.is_empty() { UNSTATED } else { asked };

@@ -457,6 +457,7 @@ fn refusals_have_codes_and_change_nothing() {
         ("ADD", "c1", "", "", good.clone(), 4),
         ("ADD", "c1", &path, "novalue", good.clone(), 4),
         ("ADD", "-c1", &path, "", good.clone(), 4),
+        ("CHECK", "c1", &path, "", with(json!({"cniVersion": "0.3.1"})), 1),
         ("GC", "c1", &path, "", good.clone(), 4),
         ("ADD", "c1", &path, "", with(json!({"name": ""})), 7),
         (
@@ -538,4 +539,97 @@ fn refusals_have_codes_and_change_nothing() {
             .unwrap()
             .is_none()
     );
+}
+
+#[test]
+fn many_at_once_get_addresses_of_their_own() {
+    let host = Host::new();
+    let config = host.config(&json!({}));
+    let ids: Vec<String> = (0..8).map(|i| format!("c{i}")).collect();
+    let containers: Vec<NamedNs> = ids.iter().map(|_| host.container()).collect();
+    let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+        let (host, config) = (&host, &config);
+        let calls: Vec<_> = ids
+            .iter()
+            .zip(&containers)
+            .map(|(id, container)| scope.spawn(move || host.add(id, container, "", config)))
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let given: std::collections::BTreeSet<IpNet> = outcomes.iter().flat_map(addresses).collect();
+    assert_eq!(given.len(), 16);
+    assert_eq!((host.allocated(), host.endpoints().len()), (16, 8));
+    for (id, container) in ids.iter().zip(&containers) {
+        assert!(host.call("DEL", id, &container.path(), "", &config).ok);
+    }
+    assert_clean(&host);
+}
+
+#[test]
+fn a_step_that_fails_takes_back_the_others() {
+    let host = Host::new();
+    let ipam = json!({"type": "calico-ipam"});
+    let config = host.config(&json!({"ipam": ipam}));
+    // The container has an interface of that name.
+    let taken = host.container();
+    Connection::open_in(&taken.ns)
+        .unwrap()
+        .create_bridge("eth0")
+        .unwrap();
+    let outcome = host.call("ADD", "c1", &taken.path(), "", &config);
+    assert_eq!(code(&outcome), 102, "{outcome:?}");
+    assert_clean(&host);
+    assert!(
+        Connection::open_in(&taken.ns)
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .is_some()
+    );
+
+    // Another interface of the host has a route to the address: seen last of all.
+    let mut kernel = host.kernel();
+    let lo = kernel.index_of("lo").unwrap();
+    let address: IpNet = "10.77.0.9/32".parse().unwrap();
+    kernel.add_route(&netlink::Route::new(address).dev(lo)).unwrap();
+    let container = host.container();
+    let outcome = host.add("c1", &container, "IP=10.77.0.9", &config);
+    assert_eq!(code(&outcome), 102, "{outcome:?}");
+    assert!(
+        outcome.json["details"]
+            .as_str()
+            .unwrap()
+            .contains("lo has a route"),
+        "{outcome:?}"
+    );
+    assert_clean(&host);
+    assert!(
+        Connection::open_in(&container.ns)
+            .unwrap()
+            .link("eth0")
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn what_a_killed_add_left_is_no_obstacle() {
+    let host = Host::new();
+    let container = host.container();
+    let config = host.config(&json!({}));
+    // Killed while it waited for policy: link, endpoint and addresses are there.
+    let mut child = host.start("ADD", "c1", &container.path(), &config);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while host.endpoints().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(host.allocated(), 2);
+    let added = host.add("c1", &container, "", &config);
+    assert!(added.ok, "{added:?}");
+    assert_eq!((host.allocated(), host.endpoints().len()), (2, 1));
+    assert!(host.call("DEL", "c1", &container.path(), "", &config).ok);
+    assert_clean(&host);
 }

@@ -27,6 +27,14 @@ pub(crate) fn run(command: &str, config: &NetworkConfig) -> Result<Option<Value>
             config.check()?;
             delete::run(config, &parameters).map(|()| None)
         }
+        "CHECK" if !version.has_check() => {
+            let details = format!("cniVersion {} has no CHECK: 0.4.0 is the first", version.text);
+            Err(CniError::new(
+                Code::IncompatibleVersion,
+                "incompatible CNI version",
+                details,
+            ))
+        }
         "CHECK" => {
             let parameters = Parameters::read(true)?;
             config.check()?;

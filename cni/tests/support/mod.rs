@@ -207,7 +207,29 @@ impl Host {
         args: &str,
         config: &str,
     ) -> Outcome {
-        let output = self.in_host(|| {
+        let child = self.spawn(command, container, netns, args, config);
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let log = String::from_utf8_lossy(&output.stderr).into_owned();
+        let json = if text.trim().is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}\n{log}"))
+        };
+        Outcome {
+            ok: output.status.success(),
+            json,
+            log,
+        }
+    }
+
+    /// Calls the plugin and does not wait for it.
+    pub fn start(&self, command: &str, container: &str, netns: &str, config: &Value) -> Child {
+        self.spawn(command, container, netns, "", &config.to_string())
+    }
+
+    fn spawn(&self, command: &str, container: &str, netns: &str, args: &str, config: &str) -> Child {
+        self.in_host(|| {
             let mut child = Command::new(env!("CARGO_BIN_EXE_margay-cni"))
                 .env_clear()
                 .env("CNI_COMMAND", command)
@@ -223,20 +245,8 @@ impl Host {
                 .unwrap();
             // A plugin that refuses its parameters may not read its input.
             child.stdin.take().unwrap().write_all(config.as_bytes()).ok();
-            child.wait_with_output().unwrap()
-        });
-        let text = String::from_utf8(output.stdout).unwrap();
-        let log = String::from_utf8_lossy(&output.stderr).into_owned();
-        let json = if text.trim().is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}\n{log}"))
-        };
-        Outcome {
-            ok: output.status.success(),
-            json,
-            log,
-        }
+            child
+        })
     }
 
     /// ADD, with an agent that does its part.
