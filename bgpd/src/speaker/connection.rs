@@ -1,11 +1,9 @@
 //! One TCP connection: a task that reads and decodes, and a task that writes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -14,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::rib_task::{Gone, RibControl, RibSender, SessionId};
+use super::write_queue::{PeerOut, PieceQueue, write_queue};
 use crate::config::NeighborKey;
 use crate::session::{ConnectionId, Event, Received};
 use crate::wire::{self, Codec, Message, Notification, Update};
@@ -22,8 +21,6 @@ use crate::wire::{self, Codec, Message, Notification, Update};
 const READ_BYTES: usize = 64 * 1024;
 /// Most UPDATEs that go to the RIB in one piece.
 const BATCH_UPDATES_MAX: usize = 128;
-/// Pieces of encoded UPDATEs that wait for the writer.
-const WRITE_QUEUE_PIECES: usize = 8;
 /// How often the session is told that something came in.
 const ACTIVITY_INTERVAL: Duration = Duration::from_millis(200);
 /// A write that takes longer is reported to the session.
@@ -49,15 +46,6 @@ pub(super) enum Go {
     Established(Codec, SessionId),
 }
 
-/// The RIB's end of a connection.
-#[derive(Clone, Debug)]
-pub(super) struct PeerOut {
-    /// Encoded messages.
-    pub(super) pieces: mpsc::Sender<Bytes>,
-    /// The RIB waits for room and wants to hear of it.
-    pub(super) wanted: Arc<AtomicBool>,
-}
-
 /// What the session keeps of a connection.
 pub(super) struct Connection {
     pub(super) local: SocketAddr,
@@ -81,8 +69,7 @@ impl Connection {
         let (read, write_half) = stream.into_split();
         let (write, commands) = mpsc::unbounded_channel();
         let (go, verdicts) = mpsc::unbounded_channel();
-        let (pieces, queue) = mpsc::channel(WRITE_QUEUE_PIECES);
-        let wanted = Arc::new(AtomicBool::new(false));
+        let (out, queue) = write_queue();
         let cancel = CancellationToken::new();
         let reader = Reader {
             id,
@@ -104,14 +91,13 @@ impl Connection {
             stream: write_half,
             commands,
             queue,
-            wanted: Arc::clone(&wanted),
             events,
             rib,
         };
         let writer = tokio::spawn(writer.run());
         Ok(Self {
             local,
-            out: PeerOut { pieces, wanted },
+            out,
             write,
             go,
             cancel,
@@ -355,8 +341,7 @@ struct Writer {
     key: NeighborKey,
     stream: OwnedWriteHalf,
     commands: mpsc::UnboundedReceiver<Write>,
-    queue: mpsc::Receiver<Bytes>,
-    wanted: Arc<AtomicBool>,
+    queue: PieceQueue,
     events: mpsc::UnboundedSender<FromConnection>,
     rib: RibSender,
 }
@@ -375,11 +360,12 @@ impl Writer {
                     Some(Write::Message(message)) => self.write(&message).await,
                     Some(Write::Finish) | None => break,
                 },
-                Some(piece) = self.queue.recv() => {
-                    if self.wanted.swap(false, Ordering::SeqCst) {
+                Some(piece) = self.queue.next() => {
+                    let written = self.write(&piece).await;
+                    if self.queue.written(piece.len()) {
                         self.rib.control(RibControl::Room { key: self.key });
                     }
-                    self.write(&piece).await
+                    written
                 }
             };
             if let Err(error) = written {

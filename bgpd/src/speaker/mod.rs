@@ -13,6 +13,7 @@ mod rib_task;
 mod socket;
 mod status;
 mod sys;
+mod write_queue;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};

@@ -5,21 +5,20 @@
 //! Everything else comes through a queue of its own that is always looked at first; its senders
 //! are few, and each message in it stands for a change of a session or of the configuration.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
-use super::connection::PeerOut;
 use super::interface::Surroundings;
 use super::kernel::Kernel;
 use super::restart::Deferral;
+use super::write_queue::PeerOut;
 use crate::config::{Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
@@ -122,8 +121,6 @@ struct Peer {
     id: PeerId,
     codec: Codec,
     out: PeerOut,
-    /// What the writer had no room for. While there is any, the RIB keeps the peer paused.
-    overflow: VecDeque<Bytes>,
 }
 
 /// The thread's state.
@@ -361,7 +358,6 @@ impl RibTask {
                 id,
                 codec,
                 out,
-                overflow: VecDeque::new(),
             },
         );
     }
@@ -434,48 +430,18 @@ impl RibTask {
             let piece = Bytes::from(encode(&transmit, codec));
             for id in &transmit.peers {
                 let peer = self.by_id.get(id).and_then(|key| self.peers.get_mut(key));
-                if let Some(peer) = peer.filter(|_| !piece.is_empty()) {
-                    peer.overflow.push_back(piece.clone());
-                    if !peer.flush() {
-                        self.rib.pause(*id);
-                    }
+                let goes_on = piece.is_empty() || peer.is_none_or(|peer| peer.out.send(piece.clone()));
+                if !goes_on {
+                    self.rib.pause(*id);
                 }
             }
         }
     }
 
     fn room(&mut self, key: NeighborKey) {
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return;
-        };
-        if peer.flush() {
+        if let Some(peer) = self.peers.get(&key) {
             self.rib.resume(peer.id);
         }
-    }
-}
-
-impl Peer {
-    /// Gives the writer what it has room for; true if that is everything.
-    fn flush(&mut self) -> bool {
-        while let Some(piece) = self.overflow.pop_front() {
-            let Err(error) = self.out.pieces.try_send(piece) else {
-                continue;
-            };
-            match error {
-                // The connection is gone, and PeerDown is on its way.
-                TrySendError::Closed(_) => self.overflow.clear(),
-                TrySendError::Full(piece) if !self.out.wanted.swap(true, Ordering::SeqCst) => {
-                    // The writer looks at `wanted` after each piece that it takes. It may have taken
-                    // the last one before that was set: try once more.
-                    self.overflow.push_front(piece);
-                }
-                TrySendError::Full(piece) => {
-                    self.overflow.push_front(piece);
-                    return false;
-                }
-            }
-        }
-        true
     }
 }
 

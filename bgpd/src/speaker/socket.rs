@@ -16,6 +16,9 @@ const TTL_MAX: u8 = 255;
 const TTL_EXTERNAL: u8 = 1;
 /// DSCP CS6, for routing protocols (RFC 4594 section 3.1).
 const TRAFFIC_CLASS: u32 = 0xc0;
+/// What the kernel takes from us before the neighbour takes it from the kernel: what lies there can
+/// neither be replaced by what is newer nor be overtaken by a keepalive.
+const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
 
@@ -65,6 +68,7 @@ impl SocketSettings {
         if let Some(ttl) = self.minimum_ttl {
             sys::set_minimum_ttl(socket.as_fd(), self.remote.ip(), ttl)?;
         }
+        socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)?;
         socket.set_tcp_nodelay(true)
     }
 
