@@ -210,4 +210,24 @@ mod tests {
         assert_eq!(parse(""), None);
         assert!(parse("a-b-c-d").is_some());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn names_come_apart_as_they_were_put_together(
+            node in "[a-z0-9]([a-z0-9.-]{0,8}[a-z0-9])?",
+            pod in "[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?",
+            endpoint in "[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?",
+        ) {
+            let spec = WorkloadEndpointSpec { node, pod, endpoint, ..spec("k8s") };
+            let parsed = parse(&build(&spec).unwrap()).unwrap();
+            proptest::prop_assert_eq!((parsed.node, parsed.workload, parsed.endpoint), (spec.node, spec.pod, spec.endpoint));
+        }
+
+        #[test]
+        fn any_text_parses_or_not(name in "[a-z-]{0,20}") {
+            if let Some(parsed) = parts(&name) {
+                proptest::prop_assert!(parsed.len() <= PARTS);
+            }
+        }
+    }
 }

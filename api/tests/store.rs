@@ -4,6 +4,7 @@
 
 use api::ipam_model::{Affinity, AffinityState, AllocationBlock, Handle, IpamConfig};
 use api::{AnyResource, Kind, Node, Resource, store};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 /// Written by Calico 3.3x, as the layout of its etcd values has them.
@@ -223,4 +224,83 @@ fn nulls_and_empty_enumerations_are_absent() {
     assert_eq!(pool.spec.node_selector, "all()");
     pool.default_on_write();
     assert_eq!(pool.validate(), []);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        (0..3_u8).prop_map(Value::from)
+    ];
+    leaf.prop_recursive(4, 32, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// What a type knows that has never heard of the keys `c` and `d`.
+fn typed(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .filter(|(k, _)| *k < &"c".to_owned())
+                .map(|(k, v)| (k.clone(), typed(v)))
+                .collect(),
+        ),
+        Value::Array(items) => items.iter().map(typed).collect(),
+        other => other.clone(),
+    }
+}
+
+proptest! {
+    #[test]
+    fn writing_back_what_was_read_changes_nothing(raw in any_json()) {
+        let known = typed(&raw);
+        prop_assert_eq!(api::unknown::merge(&raw, &known, &known), raw);
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read_again(raw in any_json(), new in any_json()) {
+        let new = typed(&new);
+        let merged = api::unknown::merge(&raw, &typed(&raw), &new);
+        // A known object that emptied may stay as the holder of unknown fields; nothing else of the old value does.
+        fn covers(found: &Value, wanted: &Value) -> bool {
+            match (found, wanted) {
+                (Value::Object(found), Value::Object(wanted)) => {
+                    wanted.iter().all(|(k, v)| found.get(k).is_some_and(|f| covers(f, v)))
+                        && found.iter().filter(|(k, _)| !wanted.contains_key(*k)).all(|(_, f)| hollow(f))
+                }
+                (Value::Array(found), Value::Array(wanted)) => {
+                    found.len() == wanted.len() && found.iter().zip(wanted).all(|(f, w)| covers(f, w))
+                }
+                (found, wanted) => found == wanted,
+            }
+        }
+        fn hollow(value: &Value) -> bool {
+            value.as_object().is_some_and(|map| map.values().all(hollow))
+        }
+        prop_assert!(covers(&typed(&merged), &new), "{} over {} gave {}", new, raw, merged);
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for kind in Kind::ALL {
+            let _ = store::decode_any(*kind, &bytes);
+        }
+        let _ = store::decode_value::<AllocationBlock>(&bytes);
+    }
+
+    #[test]
+    fn random_values_never_panic(value in any_json(), field in "spec|metadata|status|cidr|allocations") {
+        let bytes = serde_json::to_vec(&json!({field: value})).unwrap();
+        for kind in Kind::ALL {
+            if let Ok(mut object) = store::decode_any(*kind, &bytes) {
+                object.default_on_write();
+                let _ = object.validate();
+            }
+        }
+    }
 }

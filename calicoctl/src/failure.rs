@@ -1,6 +1,7 @@
 //! How a command ends when it does not succeed.
 
 use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 
 /// What to print before exiting with 1.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub(crate) struct Failure {
 enum Stream {
     Out,
     Err,
+    /// Nobody reads any more.
+    None,
 }
 
 impl Failure {
@@ -34,8 +37,10 @@ impl Failure {
 
     pub(crate) fn print(&self) {
         match self.stream {
-            Stream::Out => println!("{}", self.text),
-            Stream::Err => eprintln!("{}", self.text),
+            // With both streams closed there is nobody left to tell.
+            Stream::Out => drop(writeln!(std::io::stdout(), "{}", self.text)),
+            Stream::Err => drop(writeln!(std::io::stderr(), "{}", self.text)),
+            Stream::None => {}
         }
     }
 }
@@ -50,4 +55,18 @@ impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::new(error)
     }
+}
+
+/// Writes to standard output at once. A reader that went away (`| head`) ends the command without a word.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => Failure {
+                text: String::new(),
+                stream: Stream::None,
+            },
+            _ => Failure::new(format!("cannot write to standard output: {error}")),
+        })
 }

@@ -1,13 +1,11 @@
 //! `flows`: verdicts on recent flows, each with the tier, policy and rule behind it.
 
-use std::io::Write;
-
 use api_proto::v1::{Flow, ListFlowsRequest, WatchFlowsRequest};
 use serde_json::{Value, json};
 
 use crate::agent;
 use crate::arguments::FlowsOptions;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 use crate::output::table;
 
 const HEADINGS: [&str; 11] = [
@@ -85,29 +83,20 @@ pub(crate) async fn run(options: &FlowsOptions) -> Result<(), Failure> {
         );
     }
     let Some(mut stream) = stream else {
-        print!("{}", render(&listed.flows, as_json)?);
-        return Ok(());
+        return print(&render(&listed.flows, as_json)?);
     };
     let mut last = options.after;
-    print_line(&heading(as_json))?;
+    print(&heading(as_json))?;
     for flow in &listed.flows {
         last = last.max(flow.sequence);
-        print_line(&line(flow, as_json)?)?;
+        print(&line(flow, as_json)?)?;
     }
     while let Some(flow) = stream.message().await.map_err(failed)? {
         if flow.sequence > last {
-            print_line(&line(&flow, as_json)?)?;
+            print(&line(&flow, as_json)?)?;
         }
     }
     Err(Failure::new("the agent ended the stream"))
-}
-
-/// Written at once: the reader may be another program.
-fn print_line(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(format!("cannot write: {error}")))
 }
 
 /// All at once: a table, or a JSON array.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::agent::{self, AgentError};
 use crate::arguments::AgentOptions;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 use crate::output::boxes;
 
 /// A session that entered its state longer ago than this shows the date instead of the time of day.
@@ -33,11 +33,7 @@ pub(crate) async fn run(options: &AgentOptions) -> Result<(), Failure> {
         .map_err(failed)?
         .into_inner()
         .peers;
-    print!(
-        "{}",
-        render(&status, &peers, Timestamp::now(), &TimeZone::system())
-    );
-    Ok(())
+    print(&render(&status, &peers, Timestamp::now(), &TimeZone::system()))
 }
 
 /// The whole output.

@@ -4,7 +4,7 @@ use api::ClusterInformation;
 
 use crate::arguments::VersionOptions;
 use crate::datastore_session;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 
 /// Version of this program.
 pub(crate) const CLIENT_VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
@@ -12,7 +12,7 @@ pub(crate) const CLIENT_VERSION: &str = concat!("v", env!("CARGO_PKG_VERSION"));
 const GIT_COMMIT: Option<&str> = option_env!("MARGAY_GIT_COMMIT");
 
 pub(crate) async fn run(options: &VersionOptions) -> Result<(), Failure> {
-    print!("{}", client_lines());
+    print(&client_lines())?;
     if options.client {
         return Ok(());
     }
@@ -25,11 +25,7 @@ pub(crate) async fn run(options: &VersionOptions) -> Result<(), Failure> {
             )));
         }
     };
-    print!(
-        "{}",
-        cluster_lines(&cluster.calico_version, &cluster.cluster_type)
-    );
-    Ok(())
+    print(&cluster_lines(&cluster.calico_version, &cluster.cluster_type))
 }
 
 fn line(name: &str, value: &str) -> String {

@@ -479,7 +479,12 @@ async fn every_kind_is_created_and_shown() {
     );
     // The node takes its workload endpoint with it.
     store
-        .run(&["delete", "-s", "-f", &store.write("all.yaml", &documents.join("---\n"))])
+        .run(&[
+            "delete",
+            "-s",
+            "-f",
+            &store.write("all.yaml", &documents.join("---\n")),
+        ])
         .printed("Successfully deleted 14 resource(s)\n");
 }
 
@@ -626,4 +631,27 @@ async fn a_store_that_is_away() {
         "{ran:?}"
     );
     assert!(started.elapsed().as_secs() < 30);
+}
+
+/// `calicoctl get ... | head -1`: the reader is gone before everything is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_goes_away_is_no_panic() {
+    let store = Fixture::start(StoreKind::Embedded).await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_calicoctl"))
+        .args(["get", "profiles", "-c"])
+        .arg(store.path("calicoctl.cfg"))
+        .env_clear()
+        .stdout(writer)
+        .stderr(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap().as_str()
+        ),
+        (Some(1), "")
+    );
 }

@@ -9,7 +9,7 @@ use super::target::{self, Requested, Target};
 use super::{first_error, unreadable};
 use crate::arguments::{GetOptions, Global};
 use crate::datastore_session;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 use crate::input;
 use crate::output::{self, Context, Format, Found};
 
@@ -61,12 +61,9 @@ pub(crate) async fn get(global: &Global, options: &GetOptions) -> Result<(), Fai
         as_number: fabric_as(&resources, &format, &found).await,
         namespaces: options.all_namespaces || !options.file.namespace.is_empty(),
     };
-    print!(
-        "{}",
-        output::render(&format, &found, &context).map_err(Failure::new)?
-    );
+    let printed = print(&output::render(&format, &found, &context).map_err(Failure::new)?);
     if errors.is_empty() {
-        Ok(())
+        printed
     } else {
         Err(Failure::new(errors.join("\n")))
     }

@@ -13,7 +13,7 @@ use datastore::Resources;
 
 use crate::arguments::{CreateOptions, DeleteOptions, FileOptions, Global};
 use crate::datastore_session;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 use crate::input::{self, Input};
 
 use namespace::Scope;
@@ -131,8 +131,7 @@ fn load(options: &FileOptions) -> Result<Option<Input>, Failure> {
 }
 
 fn none_specified() -> Result<(), Failure> {
-    println!("No resources specified");
-    Ok(())
+    print("No resources specified\n")
 }
 
 fn unreadable(reason: String) -> Failure {

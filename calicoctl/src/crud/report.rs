@@ -2,7 +2,7 @@
 
 use api::Kind;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 
 /// What was done to the resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,10 +79,8 @@ impl Report {
     /// Prints what went well and gives what did not.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let (out, failure) = self.messages();
-        if let Some(out) = out {
-            println!("{out}");
-        }
-        failure.map_or(Ok(()), |failure| Err(Failure::new(failure)))
+        let printed = out.map_or(Ok(()), |out| print(&(out + "\n")));
+        failure.map_or(printed, |failure| Err(Failure::new(failure)))
     }
 
     /// ` 'Kind'`, or nothing when kinds are mixed.

@@ -11,7 +11,7 @@ use ipam::Ipam;
 
 use crate::arguments::{Global, IpamShowOptions};
 use crate::datastore_session;
-use crate::failure::Failure;
+use crate::failure::{Failure, print};
 use crate::output::boxes;
 
 pub(crate) async fn show(global: &Global, options: &IpamShowOptions) -> Result<(), Failure> {
@@ -38,8 +38,7 @@ pub(crate) async fn show(global: &Global, options: &IpamShowOptions) -> Result<(
         let pools = ipam.utilisation(&[]).await.map_err(Failure::new)?;
         utilisation::render(&pools, options.show_blocks)
     };
-    print!("{text}");
-    Ok(())
+    print(&text)
 }
 
 /// Deletes a resource with all that hangs on it: a pool's blocks are given up, a node's addresses released.
