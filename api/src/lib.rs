@@ -1,5 +1,5 @@
 //! Calico's v3 resources: types, defaults, validation, the selector language, and the two ways to read them:
-//! strictly from a person's file ([`file`]) and tolerantly from the store ([`store`], [`unknown`]).
+//! strictly from a person's file ([`mod@file`]) and tolerantly from the store ([`store`], [`unknown`]).
 //!
 //! This crate knows nothing of etcd, of the agent or of the kernel: it turns bytes into checked values and back.
 
