@@ -240,8 +240,10 @@ impl From<etcd_client::Error> for Error {
                 let text = status_text(&status);
                 match status.code() {
                     tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Self::Unauthorized(text),
-                    // etcd answers a wrong password with this code and text.
-                    tonic::Code::InvalidArgument if text.contains("authentication failed") => {
+                    // etcd answers a wrong password, and a missing user, with this code.
+                    tonic::Code::InvalidArgument
+                        if text.contains("authentication failed") || text.contains("user name is empty") =>
+                    {
                         Self::Unauthorized(text)
                     }
                     code => {

@@ -1,6 +1,13 @@
-//! The typed client and the resource layer against a real etcd.
+//! The typed client and the resource layer against a real etcd and our own store.
 
-mod etcd;
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod store;
 
 use api::{
     ClusterInformation, GlobalNetworkPolicy, IpPool, Kind, NetworkPolicy, Node, ObjectMeta, Profile, Tier,
@@ -9,7 +16,22 @@ use api::{
 use datastore::client::etcd::PAGE_KEYS;
 use datastore::key::{BlockKey, BlockList, HandleKey, IpamConfigKey, KeyRange, ResourceKey, ResourceList};
 use datastore::{Error, Key, Resources};
-use etcd::Etcd;
+use futures::StreamExt;
+use store::Store;
+
+on_both_stores!(
+    single_key_compare_and_swap,
+    lists_are_whole_and_pass_over_what_cannot_be_read,
+    resources_carry_calicos_metadata,
+    pools_may_not_overlap_or_change,
+    tiers_and_policies,
+    the_static_profile_is_read_but_never_written,
+    unknown_members_outlive_updates,
+    creating_a_node_initialises_the_datastore,
+    workload_endpoints_are_listed_by_prefix,
+    a_store_that_is_away_is_an_error_that_names_it,
+    two_endpoints_of_which_one_is_dead
+);
 
 fn pool(name: &str, cidr: &str) -> IpPool {
     let mut pool = IpPool {
@@ -20,10 +42,8 @@ fn pool(name: &str, cidr: &str) -> IpPool {
     pool
 }
 
-#[tokio::test]
-async fn single_key_compare_and_swap() {
-    let etcd = Etcd::start().await;
-    let client = etcd.client().await;
+async fn single_key_compare_and_swap(store: Store) {
+    let client = store.client().await;
     let key = HandleKey::new("net.0123");
     assert!(client.is_clean().await.unwrap());
 
@@ -31,7 +51,8 @@ async fn single_key_compare_and_swap() {
     handle.block.insert("10.0.0.0/26".into(), 1);
     let created = client.create(key.clone(), &handle).await.unwrap();
     assert_eq!(
-        etcd.etcdctl(&["get", "--print-value-only", "/calico/ipam/v2/handle/net.0123"])
+        store
+            .etcdctl(&["get", "--print-value-only", "/calico/ipam/v2/handle/net.0123"])
             .trim(),
         r#"{"block":{"10.0.0.0/26":1},"deleted":false}"#
     );
@@ -82,24 +103,22 @@ async fn single_key_compare_and_swap() {
     assert!(client.is_clean().await.unwrap());
 }
 
-#[tokio::test]
-async fn lists_are_whole_and_pass_over_what_cannot_be_read() {
-    let etcd = Etcd::start().await;
-    let client = etcd.client().await;
+async fn lists_are_whole_and_pass_over_what_cannot_be_read(store: Store) {
+    let client = store.client().await;
     let blocks = usize::try_from(PAGE_KEYS).unwrap() * 2 + 7;
-    for i in 0..blocks {
-        let key = format!(
-            "/calico/ipam/v2/assignment/ipv4/block/10.{}.{}.0-26",
-            i / 256,
-            i % 256
-        );
-        let cidr = key.rsplit('/').next().unwrap().replace('-', "/");
-        client
-            .etcd()
-            .put(&key, format!(r#"{{"cidr":"{cidr}"}}"#).as_bytes(), None)
-            .await
-            .unwrap();
-    }
+    futures::stream::iter(0..blocks)
+        .map(|i| {
+            let cidr = format!("10.{}.{}.0/26", i / 256, i % 256);
+            let path = BlockKey::new(cidr.parse().unwrap()).path();
+            let client = client.clone();
+            async move {
+                let value = format!(r#"{{"cidr":"{cidr}"}}"#);
+                client.etcd().put(&path, value.as_bytes(), None).await.unwrap();
+            }
+        })
+        .buffer_unordered(128)
+        .count()
+        .await;
     let bad = "/calico/ipam/v2/assignment/ipv4/block/11.0.0.0-26";
     client.etcd().put(bad, b"{\"cidr\":17}", None).await.unwrap();
     client
@@ -126,15 +145,13 @@ async fn lists_are_whole_and_pass_over_what_cannot_be_read() {
     assert_eq!(raw.len(), blocks + 2);
 }
 
-#[tokio::test]
-async fn resources_carry_calicos_metadata() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn resources_carry_calicos_metadata(store: Store) {
+    let resources = Resources::new(store.client().await);
     let created = resources.create(pool("pool-a", "10.0.0.0/16")).await.unwrap();
     assert_eq!(created.metadata.uid.len(), 36);
     assert!(created.metadata.creation_timestamp.is_some());
     assert_eq!(created.spec.block_size, 26);
-    let stored: serde_json::Value = serde_json::from_str(&etcd.etcdctl(&[
+    let stored: serde_json::Value = serde_json::from_str(&store.etcdctl(&[
         "get",
         "--print-value-only",
         "/calico/resources/v3/projectcalico.org/ippools/pool-a",
@@ -207,10 +224,8 @@ async fn resources_carry_calicos_metadata() {
     );
 }
 
-#[tokio::test]
-async fn pools_may_not_overlap_or_change() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn pools_may_not_overlap_or_change(store: Store) {
+    let resources = Resources::new(store.client().await);
     let a = resources.create(pool("a", "10.0.0.0/16")).await.unwrap();
     let error = resources
         .create(pool("b", "10.0.1.0/24"))
@@ -251,10 +266,8 @@ async fn pools_may_not_overlap_or_change() {
     );
 }
 
-#[tokio::test]
-async fn tiers_and_policies() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn tiers_and_policies(store: Store) {
+    let resources = Resources::new(store.client().await);
     resources.ensure_initialized("v3.32.0", "bgp").await.unwrap();
     resources.ensure_initialized("", "").await.unwrap();
     let information: ClusterInformation = resources.get("", "default").await.unwrap();
@@ -281,7 +294,7 @@ async fn tiers_and_policies() {
     let created = resources.create(policy).await.unwrap();
     assert_eq!(created.metadata.labels["projectcalico.org/tier"], "security");
     assert!(created.metadata.annotations.is_empty());
-    let stored = etcd.etcdctl(&[
+    let stored = store.etcdctl(&[
         "get",
         "--print-value-only",
         "/calico/resources/v3/projectcalico.org/globalnetworkpolicies/allow-web",
@@ -341,10 +354,8 @@ async fn tiers_and_policies() {
     );
 }
 
-#[tokio::test]
-async fn the_static_profile_is_read_but_never_written() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn the_static_profile_is_read_but_never_written(store: Store) {
+    let resources = Resources::new(store.client().await);
     let profile: Profile = resources.get("", "projectcalico-default-allow").await.unwrap();
     assert_eq!(profile.spec.egress.len(), 1);
     assert_eq!(resources.list_all::<Profile>().await.unwrap().len(), 1);
@@ -365,10 +376,8 @@ async fn the_static_profile_is_read_but_never_written() {
     assert!(matches!(deleted.unwrap_err(), Error::Unsupported { .. }));
 }
 
-#[tokio::test]
-async fn unknown_members_outlive_updates() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn unknown_members_outlive_updates(store: Store) {
+    let resources = Resources::new(store.client().await);
     let path = ResourceKey::<Node>::named("n").path();
     let value = r#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n","uid":"u",
         "creationTimestamp":"2026-08-22T10:11:12Z","novel":{"a":[1]}},
@@ -403,10 +412,8 @@ async fn unknown_members_outlive_updates() {
     assert!(stored["status"]["wireguardPublicKey"].is_string());
 }
 
-#[tokio::test]
-async fn creating_a_node_initialises_the_datastore() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn creating_a_node_initialises_the_datastore(store: Store) {
+    let resources = Resources::new(store.client().await);
     let node = Node {
         metadata: ObjectMeta::named("host1"),
         ..Node::default()
@@ -415,10 +422,8 @@ async fn creating_a_node_initialises_the_datastore() {
     assert!(resources.get::<ClusterInformation>("", "default").await.is_ok());
 }
 
-#[tokio::test]
-async fn workload_endpoints_are_listed_by_prefix() {
-    let etcd = Etcd::start().await;
-    let resources = Resources::new(etcd.client().await);
+async fn workload_endpoints_are_listed_by_prefix(store: Store) {
+    let resources = Resources::new(store.client().await);
     for (node, pod) in [("node-1", "a"), ("node-1", "b"), ("node-10", "c")] {
         let mut endpoint = WorkloadEndpoint {
             metadata: ObjectMeta::namespaced("ns", ""),
@@ -444,12 +449,11 @@ async fn workload_endpoints_are_listed_by_prefix() {
     assert_eq!(names, ["node--1-k8s-a-eth0", "node--1-k8s-b-eth0"]);
 }
 
-#[tokio::test]
-async fn a_store_that_is_away_is_an_error_that_names_it() {
-    let mut etcd = Etcd::start().await;
-    let client = etcd.client().await;
+async fn a_store_that_is_away_is_an_error_that_names_it(store: Store) {
+    let mut store = store;
+    let client = store.client().await;
     client.get(&IpamConfigKey).await.unwrap_err();
-    etcd.kill();
+    store.kill();
     let error = client.get(&IpamConfigKey).await.unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
     let error = client
@@ -458,17 +462,15 @@ async fn a_store_that_is_away_is_an_error_that_names_it() {
         .unwrap_err();
     assert!(error.is_unavailable(), "{error:?}");
     assert!(error.to_string().contains("refused"), "{error}");
-    etcd.run().await;
+    store.run().await;
     client
         .create(IpamConfigKey, &api::ipam_model::IpamConfig::default())
         .await
         .unwrap();
 }
 
-#[tokio::test]
-async fn two_endpoints_of_which_one_is_dead() {
-    let etcd = Etcd::start().await;
-    let config = datastore::ClientConfig::new(["http://127.0.0.1:1".to_owned(), etcd.endpoint()]);
+async fn two_endpoints_of_which_one_is_dead(store: Store) {
+    let config = datastore::ClientConfig::new(["http://127.0.0.1:1".to_owned(), store.endpoint()]);
     let client = datastore::Client::connect(&config).await.unwrap();
     for i in 0..20 {
         client

@@ -1,6 +1,13 @@
-//! The syncer against a real etcd that is killed, compacted, emptied and locked.
+//! The syncer against a real etcd and our own store that is killed, compacted, emptied and locked.
 
-mod etcd;
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod store;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +16,21 @@ use api::{ClusterInformation, IpPool, ObjectMeta};
 use datastore::key::{HandleKey, KeyRange};
 use datastore::syncer::{Event, Handle, HealthState, Options, Status, Syncer};
 use datastore::{Client, Key, Resources};
-use etcd::Etcd;
+use store::{Program, Store};
 use tokio::sync::mpsc;
+
+on_both_stores!(
+    a_snapshot_then_changes,
+    an_uninitialised_store_is_waited_for,
+    a_store_that_is_away_changes_nothing,
+    a_compaction_during_an_outage_tells_only_differences,
+    a_watch_whose_resume_point_is_compacted_lists_again,
+    an_emptied_data_directory_deletes_nothing,
+    a_prefix_deleted_at_once_deletes_nothing,
+    a_lock_freezes_the_view,
+    a_slow_consumer_loses_no_last_state,
+    large_answers_come_in_fragments
+);
 
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// Long enough for several polls of a frozen syncer.
@@ -25,8 +45,8 @@ struct Follower {
 }
 
 impl Follower {
-    fn start(etcd: &Etcd, options: Options) -> Self {
-        let (handle, events) = Syncer::start(etcd.config(), options);
+    fn start(store: &Store, options: Options) -> Self {
+        let (handle, events) = Syncer::start(store.config(), options);
         Self {
             handle,
             events,
@@ -94,33 +114,26 @@ fn options() -> Options {
 }
 
 async fn put_handles(client: &Client, numbers: std::ops::Range<usize>) {
-    for n in numbers {
-        client
-            .apply(
-                HandleKey::new(format!("h{n}")),
-                &api::ipam_model::Handle::default(),
-                None,
-            )
-            .await
-            .unwrap();
+    let value = api::ipam_model::Handle::default();
+    let puts = numbers.map(|n| client.apply(HandleKey::new(format!("h{n}")), &value, None));
+    for put in futures::future::join_all(puts).await {
+        put.unwrap();
     }
 }
 
-async fn initialised() -> (Etcd, Client) {
-    let etcd = Etcd::start().await;
-    let client = etcd.client().await;
+async fn initialised(store: Store) -> (Store, Client) {
+    let client = store.client().await;
     Resources::new(client.clone())
         .ensure_initialized("", "")
         .await
         .unwrap();
-    (etcd, client)
+    (store, client)
 }
 
-#[tokio::test]
-async fn a_snapshot_then_changes() {
-    let (etcd, client) = initialised().await;
+async fn a_snapshot_then_changes(store: Store) {
+    let (store, client) = initialised(store).await;
     put_handles(&client, 0..5).await;
-    let mut follower = Follower::start(&etcd, options());
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
     assert_eq!(
         follower.statuses,
@@ -137,13 +150,11 @@ async fn a_snapshot_then_changes() {
     assert_eq!(follower.health(HealthState::InSync).await, "");
 }
 
-#[tokio::test]
-async fn an_uninitialised_store_is_waited_for() {
-    let etcd = Etcd::start().await;
-    let mut follower = Follower::start(&etcd, Options::felix());
+async fn an_uninitialised_store_is_waited_for(store: Store) {
+    let mut follower = Follower::start(&store, Options::felix());
     let reason = follower.health(HealthState::Frozen).await;
     assert!(reason.contains("not initialised"), "{reason}");
-    let resources = Resources::new(etcd.client().await);
+    let resources = Resources::new(store.client().await);
     resources.ensure_initialized("", "").await.unwrap();
     let mut pool = IpPool {
         metadata: ObjectMeta::named("p"),
@@ -157,16 +168,15 @@ async fn an_uninitialised_store_is_waited_for() {
         .await;
 }
 
-#[tokio::test]
-async fn a_store_that_is_away_changes_nothing() {
-    let (mut etcd, client) = initialised().await;
+async fn a_store_that_is_away_changes_nothing(store: Store) {
+    let (mut store, client) = initialised(store).await;
     put_handles(&client, 0..5).await;
-    let mut follower = Follower::start(&etcd, options());
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
-    etcd.kill();
+    store.kill();
     follower.health(HealthState::WaitForDatastore).await;
     follower.keeps_what_it_has().await;
-    etcd.run().await;
+    store.run().await;
     put_handles(&client, 7..8).await;
     follower
         .until("the change after the outage", |f| {
@@ -176,13 +186,12 @@ async fn a_store_that_is_away_changes_nothing() {
     assert_eq!(follower.deletions, 0);
 }
 
-#[tokio::test]
-async fn a_compaction_during_an_outage_tells_only_differences() {
-    let (etcd, client) = initialised().await;
+async fn a_compaction_during_an_outage_tells_only_differences(store: Store) {
+    let (store, client) = initialised(store).await;
     put_handles(&client, 0..20).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("view");
-    let mut follower = Follower::start(&etcd, options().with_snapshot(&file));
+    let mut follower = Follower::start(&store, options().with_snapshot(&file));
     follower.in_sync().await;
     follower.handle.shutdown().await;
     assert!(file.exists());
@@ -190,9 +199,9 @@ async fn a_compaction_during_an_outage_tells_only_differences() {
     client.delete(&HandleKey::new("h3"), None).await.unwrap();
     put_handles(&client, 20..21).await;
     let (header, _) = client.etcd().get("/x", None).await.unwrap();
-    etcd.etcdctl(&["compact", &header.revision.to_string()]);
+    store.etcdctl(&["compact", &header.revision.to_string()]);
 
-    let mut follower = Follower::start(&etcd, options().with_snapshot(&file));
+    let mut follower = Follower::start(&store, options().with_snapshot(&file));
     follower
         .until("the saved view", |f| f.statuses.contains(&Status::FromSnapshot))
         .await;
@@ -208,21 +217,20 @@ async fn a_compaction_during_an_outage_tells_only_differences() {
     assert_eq!(told.len(), 1, "{told:?}");
 }
 
-#[tokio::test]
-async fn a_watch_whose_resume_point_is_compacted_lists_again() {
-    let (mut etcd, client) = initialised().await;
+async fn a_watch_whose_resume_point_is_compacted_lists_again(store: Store) {
+    let (mut store, client) = initialised(store).await;
     put_handles(&client, 0..5).await;
-    let mut follower = Follower::start(&etcd, options());
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
-    etcd.kill();
+    store.kill();
     follower.health(HealthState::WaitForDatastore).await;
     // Grow the backoff, so that the changes below happen before the syncer is back.
     tokio::time::sleep(Duration::from_millis(1500)).await;
-    etcd.run().await;
+    store.run().await;
     client.delete(&HandleKey::new("h1"), None).await.unwrap();
     put_handles(&client, 10..40).await;
     let (header, _) = client.etcd().get("/x", None).await.unwrap();
-    etcd.etcdctl(&["compact", &header.revision.to_string()]);
+    store.etcdctl(&["compact", &header.revision.to_string()]);
     follower
         .until("everything", |f| f.keys.len() == 35 && f.deletions == 1)
         .await;
@@ -234,17 +242,21 @@ async fn a_watch_whose_resume_point_is_compacted_lists_again() {
         .await;
 }
 
-#[tokio::test]
-async fn an_emptied_data_directory_deletes_nothing() {
-    let (mut etcd, client) = initialised().await;
+async fn an_emptied_data_directory_deletes_nothing(store: Store) {
+    let (mut store, client) = initialised(store).await;
     put_handles(&client, 0..30).await;
-    let mut follower = Follower::start(&etcd, options());
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
-    etcd.kill();
-    etcd.empty();
-    etcd.run().await;
+    store.kill();
+    store.empty();
+    store.run().await;
     let reason = follower.health(HealthState::Frozen).await;
-    assert!(reason.contains("went back"), "{reason}");
+    // An emptied etcd keeps its cluster id, which follows from its configuration; our store makes a new one.
+    let expected = match store.program {
+        Program::Etcd => "went back",
+        Program::Margay => "belong to cluster",
+    };
+    assert!(reason.contains(expected), "{reason}");
     // Also when someone initialises the empty store.
     Resources::new(client.clone())
         .ensure_initialized("", "")
@@ -261,11 +273,10 @@ async fn an_emptied_data_directory_deletes_nothing() {
     follower.health(HealthState::InSync).await;
 }
 
-#[tokio::test]
-async fn a_prefix_deleted_at_once_deletes_nothing() {
-    let (etcd, client) = initialised().await;
+async fn a_prefix_deleted_at_once_deletes_nothing(store: Store) {
+    let (store, client) = initialised(store).await;
     put_handles(&client, 0..30).await;
-    let mut follower = Follower::start(&etcd, options());
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
     client.clean().await.unwrap();
     let reason = follower.health(HealthState::Frozen).await;
@@ -283,12 +294,11 @@ async fn a_prefix_deleted_at_once_deletes_nothing() {
         .await;
 }
 
-#[tokio::test]
-async fn a_lock_freezes_the_view() {
-    let (etcd, client) = initialised().await;
+async fn a_lock_freezes_the_view(store: Store) {
+    let (store, client) = initialised(store).await;
     put_handles(&client, 0..3).await;
     let resources = Resources::new(client.clone());
-    let mut follower = Follower::start(&etcd, options());
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
     let ready = |ready: bool| {
         let resources = resources.clone();
@@ -311,13 +321,12 @@ async fn a_lock_freezes_the_view() {
     follower.until("the deletion", |f| f.deletions == 1).await;
 }
 
-#[tokio::test]
-async fn a_slow_consumer_loses_no_last_state() {
-    let (etcd, client) = initialised().await;
+async fn a_slow_consumer_loses_no_last_state(store: Store) {
+    let (store, client) = initialised(store).await;
     let mut slow = options();
     slow.channel_batches = 1;
     slow.batch_updates_max = 2;
-    let mut follower = Follower::start(&etcd, slow);
+    let mut follower = Follower::start(&store, slow);
     follower.in_sync().await;
     let mut last = BTreeMap::new();
     for round in 0..40 {
@@ -338,18 +347,17 @@ async fn a_slow_consumer_loses_no_last_state() {
         .await;
 }
 
-#[tokio::test]
-async fn large_answers_come_in_fragments() {
-    let (mut etcd, _client) = initialised().await;
-    let mut follower = Follower::start(&etcd, options());
+async fn large_answers_come_in_fragments(store: Store) {
+    let (mut store, _client) = initialised(store).await;
+    let mut follower = Follower::start(&store, options());
     follower.in_sync().await;
-    etcd.kill();
+    store.kill();
     follower.health(HealthState::WaitForDatastore).await;
     // Grow the backoff: what is written before the syncer is back comes as one answer, above etcd's 2 MiB a fragment.
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    etcd.run().await;
+    store.run().await;
     for name in ["a", "b", "c"] {
-        big_transaction(&etcd, name).await;
+        big_transaction(&store, name).await;
     }
     follower
         .until("all keys of the transactions", |f| f.keys.len() == 181)
@@ -357,7 +365,7 @@ async fn large_answers_come_in_fragments() {
 }
 
 /// Sixty keys of 20 kB in one revision, made by a transaction through etcdctl.
-async fn big_transaction(etcd: &Etcd, name: &str) {
+async fn big_transaction(store: &Store, name: &str) {
     use std::io::Write;
     use std::process::{Command, Stdio};
     let padding = "x".repeat(20_000);
@@ -368,7 +376,7 @@ async fn big_transaction(etcd: &Etcd, name: &str) {
         ));
     }
     text.push_str("\n\n");
-    let endpoint = etcd.endpoint();
+    let endpoint = store.endpoint();
     let output = tokio::task::spawn_blocking(move || {
         let mut child = Command::new("etcdctl")
             .env("ETCDCTL_API", "3")

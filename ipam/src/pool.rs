@@ -104,7 +104,7 @@ impl Pool {
 }
 
 /// The pool, if any, that an address lies in.
-pub(crate) fn pool_of<'a>(pools: &'a [Pool], address: IpAddr) -> Option<&'a Pool> {
+pub(crate) fn pool_of(pools: &[Pool], address: IpAddr) -> Option<&Pool> {
     pools.iter().find(|pool| pool.cidr.contains(&address))
 }
 

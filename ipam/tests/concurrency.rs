@@ -1,5 +1,12 @@
 //! Many hosts at once, some of which die half way: no address is given twice, and everything given can be found.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

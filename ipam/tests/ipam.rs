@@ -1,5 +1,12 @@
 //! IPAM's behaviour, each scenario on a real etcd and on the embedded server.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod store;
 
 use std::collections::BTreeMap;
