@@ -7,10 +7,14 @@
 //! [`Notification`] that [`decode`] returns as its error).
 
 mod as_path;
+mod attribute_paths;
+mod attribute_reach;
 mod attribute_table;
+mod attribute_values;
 mod attributes;
 mod capability;
 mod codec;
+mod draft;
 mod encode;
 mod family;
 mod message;

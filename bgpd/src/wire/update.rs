@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::attribute_table::{
-    AS_PATH, Draft, EXTENDED_LENGTH, ErrorClass, MP_REACH, MP_UNREACH, NEXT_HOP, OPTIONAL, ORIGIN, PARTIAL,
-    Reach, Scope, TRANSITIVE, row,
+    AS_PATH, EXTENDED_LENGTH, ErrorClass, MP_REACH, MP_UNREACH, NEXT_HOP, OPTIONAL, ORIGIN, PARTIAL, Scope,
+    TRANSITIVE, row,
 };
+use super::draft::{Draft, Reach};
 use super::nlri::decode_prefixes;
 use super::notification::{self, Notification};
 use super::reader::Reader;

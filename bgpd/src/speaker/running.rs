@@ -1,0 +1,201 @@
+//! What there is while the speaker runs, and how it follows the configuration.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError};
+
+use super::listener::{Directory, Expected, Listener};
+use super::neighbor::{Command, NeighborHandle, NeighborTask, Shared};
+use super::rib_task::RibControl;
+use super::socket::SocketSettings;
+use super::{PeerStatus, SpeakerError, StartOptions};
+use crate::config::{Config, ConfigDiff, Neighbor, NeighborChange, NeighborKey};
+use crate::session::{Settings, StopReason};
+
+/// What there is while the speaker runs.
+pub(super) struct Running {
+    pub(super) config: Config,
+    options: StartOptions,
+    neighbors: HashMap<NeighborKey, NeighborHandle>,
+    /// By the address asked for.
+    pub(super) listeners: HashMap<SocketAddr, Listener>,
+    directory: Directory,
+    shared: Shared,
+}
+
+impl Running {
+    /// Nothing yet: what stays as it is of `config`, without neighbours and listeners.
+    pub(super) fn new(config: &Config, options: StartOptions, shared: Shared) -> Self {
+        Self {
+            config: Config {
+                neighbors: Vec::new(),
+                listen: Vec::new(),
+                ..config.clone()
+            },
+            options,
+            neighbors: HashMap::new(),
+            listeners: HashMap::new(),
+            directory: Directory::default(),
+            shared,
+        }
+    }
+
+    /// Goes over to another configuration. If a listener cannot be opened, nothing has changed.
+    pub(super) fn apply(&mut self, config: Config) -> Result<ConfigDiff, SpeakerError> {
+        let diff = ConfigDiff::between(&self.config, &config);
+        if !diff.is_empty() {
+            tracing::info!(?diff, "configuration");
+        }
+        let mut opened = Vec::new();
+        for address in &diff.listen_added {
+            let listener = Listener::start(*address, Arc::clone(&self.directory)).map_err(|source| {
+                SpeakerError::Listen {
+                    address: *address,
+                    source,
+                }
+            })?;
+            opened.push((*address, listener));
+        }
+        self.listeners.extend(opened);
+        self.listeners
+            .retain(|address, _| !diff.listen_removed.contains(address));
+        self.set_keys(&config)?;
+        for key in &diff.removed {
+            self.stop_neighbor(*key, StopReason::Deconfigured);
+        }
+        let reset = |(key, change): &(NeighborKey, NeighborChange)| {
+            (*change == NeighborChange::Reset).then_some(*key)
+        };
+        let reset: Vec<NeighborKey> = diff.changed.iter().filter_map(reset).collect();
+        for key in &reset {
+            self.stop_neighbor(*key, StopReason::ConfigurationChange);
+        }
+        // What waits for a restart keeps its old value until then.
+        self.config = Config {
+            fib: self.config.fib,
+            api: self.config.api.clone(),
+            ..config
+        };
+        self.shared
+            .rib
+            .control(RibControl::Configure(Arc::new(self.config.clone())));
+        let started: HashSet<NeighborKey> = diff.added.iter().chain(&reset).copied().collect();
+        for neighbor in self
+            .config
+            .neighbors
+            .iter()
+            .filter(|neighbor| started.contains(&neighbor.key()))
+        {
+            let handle = self.start_neighbor(neighbor);
+            self.neighbors.insert(neighbor.key(), handle);
+        }
+        self.publish_directory();
+        Ok(diff)
+    }
+
+    fn set_keys(&self, config: &Config) -> Result<(), SpeakerError> {
+        let wanted: HashMap<IpAddr, &str> = passwords(config).collect();
+        let gone = passwords(&self.config).filter(|(address, _)| !wanted.contains_key(address));
+        for listener in self.listeners.values() {
+            for (neighbor, _) in gone.clone() {
+                // The listener may be newer than the key.
+                let _ = listener.set_key(neighbor, None);
+            }
+            for (neighbor, password) in &wanted {
+                listener
+                    .set_key(*neighbor, Some(password))
+                    .map_err(|source| SpeakerError::Password {
+                        neighbor: *neighbor,
+                        source,
+                    })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_neighbor(&self, neighbor: &Neighbor) -> NeighborHandle {
+        let restarting = self.options.restarting && !*self.shared.restart_complete.borrow();
+        let restart_time = neighbor.restart_time.unwrap_or(self.config.restart_time);
+        let settings = Settings {
+            local_as: neighbor.session_as(&self.config),
+            router_id: self.config.router_id,
+            remote_as: neighbor.remote_as,
+            passive: neighbor.passive,
+            families: neighbor.families,
+            hold_time: neighbor.hold_time,
+            keepalive: neighbor.keepalive,
+            restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
+            forwarding_preserved: self.options.forwarding_preserved || self.config.fib,
+            restarting,
+        };
+        let socket = SocketSettings::new(neighbor, &self.config);
+        NeighborTask::spawn(
+            neighbor.key(),
+            settings,
+            socket,
+            self.shared.clone(),
+            rand::random(),
+        )
+    }
+
+    fn stop_neighbor(&mut self, key: NeighborKey, reason: StopReason) {
+        if let Some(neighbor) = self.neighbors.remove(&key) {
+            // The task ends by itself once its last message is written.
+            let _ = neighbor.commands.send(Command::Stop(reason));
+        }
+    }
+
+    fn publish_directory(&self) {
+        let mut directory: HashMap<IpAddr, Vec<Expected>> = HashMap::new();
+        for neighbor in &self.config.neighbors {
+            if let Some(handle) = self.neighbors.get(&neighbor.key()) {
+                directory.entry(neighbor.address).or_default().push(Expected {
+                    source: neighbor.source,
+                    commands: handle.commands.clone(),
+                    status: Arc::clone(&handle.status),
+                });
+            }
+        }
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
+    }
+
+    pub(super) fn peers(&self) -> Vec<PeerStatus> {
+        let peer = |neighbor: &Neighbor| {
+            let handle = self.neighbors.get(&neighbor.key())?;
+            let status = handle.status.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(PeerStatus {
+                address: neighbor.address,
+                port: neighbor.port,
+                remote_as: status.remote_as,
+                local_as: status.local_as,
+                state: status.state,
+                since: status.since,
+                last_error: status.last_error.clone(),
+                prefixes_received: 0,
+                prefixes_accepted: 0,
+                prefixes_advertised: 0,
+                flaps: status.flaps,
+                remote_id: status.remote_id,
+            })
+        };
+        self.config.neighbors.iter().filter_map(peer).collect()
+    }
+
+    pub(super) async fn stop(self, reason: StopReason) {
+        drop(self.listeners);
+        for neighbor in self.neighbors.values() {
+            let _ = neighbor.commands.send(Command::Stop(reason));
+        }
+        for neighbor in self.neighbors.into_values() {
+            // A task that panicked has nothing more to say.
+            let _ = neighbor.task.await;
+        }
+    }
+}
+
+fn passwords(config: &Config) -> impl Iterator<Item = (IpAddr, &str)> + Clone {
+    config
+        .neighbors
+        .iter()
+        .filter_map(|neighbor| Some((neighbor.address, neighbor.password.as_deref()?)))
+}
