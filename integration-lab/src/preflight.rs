@@ -37,7 +37,7 @@ fn programs(kind: SpeakerKind) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Fails with everything that is missing at once.
-pub fn check(fabric: &Fabric) -> anyhow::Result<()> {
+pub(crate) fn check(fabric: &Fabric) -> anyhow::Result<()> {
     let own = std::env::current_exe().context("finding the lab's own executable")?;
     let own_dir = own.parent().unwrap_or(Path::new("/"));
     let kinds = fabric.speakers.values().flat_map(|s| programs(s.kind));
