@@ -120,9 +120,28 @@ impl Flow {
     }
 }
 
-/// All flow events that a host's agent keeps.
-pub fn read(lab: &RunningLab, host: &str) -> anyhow::Result<Vec<Flow>> {
-    parse(&lab.run(host, &["calicoctl", "flows", "-o", "json"])?)
+/// Denials that a host's agent keeps, newer than an event.
+pub fn denials(lab: &RunningLab, host: &str, after: u64) -> anyhow::Result<Vec<Flow>> {
+    let after = after.to_string();
+    let arguments = [
+        "calicoctl",
+        "flows",
+        "-o",
+        "json",
+        "--limit",
+        "0",
+        "--action",
+        "deny",
+        "--after",
+        &after,
+    ];
+    parse(&lab.run(host, &arguments)?)
+}
+
+/// Sequence number of a host's newest event; 0 if there is none.
+pub fn newest(lab: &RunningLab, host: &str) -> anyhow::Result<u64> {
+    let flows = parse(&lab.run(host, &["calicoctl", "flows", "-o", "json", "--limit", "1"])?)?;
+    Ok(flows.iter().map(|f| f.sequence).max().unwrap_or(0))
 }
 
 fn parse(text: &str) -> anyhow::Result<Vec<Flow>> {

@@ -46,16 +46,9 @@ pub(super) fn check(lab: &RunningLab, fabric: &Fabric, report: &mut Report) -> a
     let cells = cells(fabric, &placed)?;
     let before = newest_sequences(lab, fabric);
     let seen = probe_all(lab, &placed, &cells)?;
-    let flows: HashMap<&str, Vec<Flow>> = fabric
-        .agents()
-        .filter_map(|(host, _)| {
-            let newest = *before.get(host.as_str())?;
-            let events = flows::read(lab, host).ok()?;
-            Some((
-                host.as_str(),
-                events.into_iter().filter(|f| f.sequence > newest).collect(),
-            ))
-        })
+    let flows: HashMap<&str, Vec<Flow>> = before
+        .into_iter()
+        .filter_map(|(host, newest)| Some((host, flows::denials(lab, host, newest).ok()?)))
         .collect();
 
     let mut shown = Shown::default();
@@ -110,14 +103,9 @@ fn address(record: &WorkloadRecord, family: Family) -> anyhow::Result<IpAddr> {
 
 /// The newest event of each host before the probes. A host whose events cannot be read is absent.
 fn newest_sequences<'a>(lab: &RunningLab, fabric: &'a Fabric) -> HashMap<&'a str, u64> {
-    let newest = |host: &str| {
-        flows::read(lab, host)
-            .ok()
-            .map(|f| f.iter().map(|f| f.sequence).max().unwrap_or(0))
-    };
-    fabric
-        .agents()
-        .filter_map(|(host, _)| Some((host.as_str(), newest(host)?)))
+    let hosts = fabric.agents().map(|(host, _)| host.as_str());
+    hosts
+        .filter_map(|host| Some((host, flows::newest(lab, host).ok()?)))
         .collect()
 }
 
