@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::net::{Netns, wait_for};
 use crate::ours::Bgpd;
-use crate::routers::{Bird, Router};
+use crate::routers::{Bird, Frr, Router};
 
 const SESSION_TIME: Duration = Duration::from_secs(15);
 const ROUTE_TIME: Duration = Duration::from_secs(10);
@@ -135,4 +135,60 @@ fn without_end_of_rib_the_timer_ends_the_wait() {
     wait_for("the announcement", ROUTE_TIME, || {
         router.route("192.0.2.0/24").is_some()
     });
+}
+
+/// FRR as the helper, for an internal and an external session: it never lacks our routes either.
+#[test]
+fn frr_keeps_our_routes_too() {
+    for peer_as in [65001, 65002] {
+        let (a, b) = Netns::pair();
+        let directory = tempfile::tempdir().unwrap();
+        let frr = format!(
+            "router bgp {peer_as}\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n\
+             no bgp network import-check\n bgp graceful-restart-disable\n\
+             neighbor 10.0.0.1 remote-as 65001\n neighbor 10.0.0.1 graceful-restart-helper\n\
+             neighbor 10.0.0.1 timers connect 1\n\
+             address-family ipv4 unicast\n  network 198.51.100.0/24\n exit-address-family\n"
+        );
+        let router = Frr::start(&b, directory.path(), &frr);
+        let config = format!(
+            "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\n\
+             [[neighbor]]\naddress = \"10.0.0.2\"\nas = {peer_as}\nhold-time = 9\n\
+             import = \"accept\"\nexport = \"accept\"\n[[network]]\nprefix = \"192.0.2.0/24\"\n"
+        );
+        let mut ours = Bgpd::start(&a, directory.path(), &config, "");
+        wait_for("the route at FRR", SESSION_TIME, || {
+            router.route("192.0.2.0/24").is_some()
+        });
+        wait_for("its route here", SESSION_TIME, || {
+            kernel_has(&a, "198.51.100.0/24")
+        });
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watched = scope.spawn(|| watch(&stop, || router.route("192.0.2.0/24").is_some()));
+            ours.process.signal("KILL");
+            assert!(ours.process.ended(Duration::from_secs(5)));
+            wait_for("the loss at FRR", ROUTE_TIME, || {
+                !router.is_established("10.0.0.1")
+            });
+            let again = Bgpd::start(&a, directory.path(), &config, "--recover");
+            wait_for("the session", SESSION_TIME, || again.is_established("10.0.0.2"));
+            wait_for("the end of the restart", ROUTE_TIME, || {
+                again.best("198.51.100.0/24").is_some()
+            });
+            wait_for("a fresh route at FRR", ROUTE_TIME, || {
+                router
+                    .route("192.0.2.0/24")
+                    .is_some_and(|shown| !shown.contains("stale"))
+            });
+            std::thread::sleep(Duration::from_millis(500));
+            stop.store(true, Ordering::Relaxed);
+            let (looks, misses) = watched.join().unwrap();
+            assert!(
+                looks >= 10 && misses == 0,
+                "{misses} of {looks} looks without the route"
+            );
+        });
+        assert!(kernel_has(&a, "198.51.100.0/24"));
+    }
 }
