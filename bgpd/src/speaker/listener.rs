@@ -54,6 +54,15 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Ends it. When this is done, its address is free.
+    pub(super) async fn stop(mut self) {
+        self.task.abort();
+        // It ends by being aborted, which is no error here.
+        let _ = (&mut self.task).await;
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         self.task.abort();

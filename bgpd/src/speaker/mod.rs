@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{EnterGuard, Runtime};
 use tokio::sync::{Mutex, broadcast, oneshot, watch};
 
 use crate::config::{Config, ConfigDiff, ConfigError, NeighborKey, Network};
@@ -105,12 +105,7 @@ impl Speaker {
     /// Starts a speaker: listeners are open and sessions on their way when this returns.
     pub fn start(config: Config, options: StartOptions) -> Result<SpeakerHandle, SpeakerError> {
         config.validate()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(SESSION_THREADS)
-            .thread_name("bgp-session")
-            .enable_all()
-            .build()
-            .map_err(SpeakerError::Threads)?;
+        let runtime = SessionRuntime::new().map_err(SpeakerError::Threads)?;
         let epoch = Instant::now();
         let (complete, restart_complete) = watch::channel(false);
         let fib = match config.fib {
@@ -125,7 +120,7 @@ impl Speaker {
             complete,
             epoch,
         };
-        let (rib, _thread) = rib_task::spawn(start).map_err(SpeakerError::Threads)?;
+        let (rib, rib_thread) = rib_task::spawn(start).map_err(SpeakerError::Threads)?;
         let (peer_events, _) = broadcast::channel(PEER_EVENTS_MAX);
         let shared = Shared {
             rib: rib.clone(),
@@ -145,7 +140,8 @@ impl Speaker {
             peer_events,
             restart_complete,
             fib: fib_status,
-            runtime: Some(runtime),
+            rib_thread: Mutex::new(Some(rib_thread)),
+            runtime,
         };
         let handle = SpeakerHandle {
             inner: Arc::new(inner),
@@ -176,14 +172,38 @@ struct Inner {
     restart_complete: watch::Receiver<bool>,
     /// Owned by the RIB's thread.
     fib: Weak<Fib>,
-    runtime: Option<Runtime>,
+    rib_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    runtime: SessionRuntime,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
         self.rib.control(RibControl::Stop);
-        if let Some(runtime) = self.runtime.take() {
-            // The last handle may be dropped inside of another runtime, where blocking is forbidden.
+    }
+}
+
+/// The runtime of the sessions. Its end does not block, because it may come inside of another runtime.
+struct SessionRuntime(Option<Runtime>);
+
+impl SessionRuntime {
+    fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder
+            .worker_threads(SESSION_THREADS)
+            .thread_name("bgp-session")
+            .enable_all();
+        builder.build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// Makes it the one that tasks are started in.
+    fn enter(&self) -> Option<EnterGuard<'_>> {
+        self.0.as_ref().map(Runtime::enter)
+    }
+}
+
+impl Drop for SessionRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
@@ -195,8 +215,7 @@ impl SpeakerHandle {
         config.validate()?;
         let mut running = self.inner.running.lock().await;
         let running = running.as_mut().ok_or(SpeakerError::Stopped)?;
-        let runtime = self.inner.runtime.as_ref().ok_or(SpeakerError::Stopped)?;
-        let _context = runtime.enter();
+        let _context = self.inner.runtime.enter();
         running.apply(config)
     }
 
@@ -299,7 +318,8 @@ impl SpeakerHandle {
         Ok(addresses)
     }
 
-    /// Ends all sessions and everything else. Routes in the kernel stay.
+    /// Ends all sessions and everything else; after it, another speaker can take over. Routes in the
+    /// kernel stay.
     pub async fn stop(&self, mode: StopMode) {
         let Some(running) = self.inner.running.lock().await.take() else {
             return;
@@ -311,6 +331,10 @@ impl SpeakerHandle {
         // A neighbour that takes nothing in does not hold up the end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, running.stop(reason)).await;
         self.inner.rib.control(RibControl::Stop);
+        if let Some(thread) = self.inner.rib_thread.lock().await.take() {
+            // With it ends the kernel's driver. A panic there has been reported by itself.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
     }
 
     async fn query<T: Send + 'static>(

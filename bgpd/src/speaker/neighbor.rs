@@ -111,6 +111,7 @@ impl NeighborTask {
     }
 
     async fn run(mut self) {
+        let rib = self.shared.rib.clone();
         let mut restart_complete = self.shared.restart_complete.clone();
         let mut restarting = !*restart_complete.borrow_and_update();
         if !restarting {
@@ -135,6 +136,8 @@ impl NeighborTask {
                     self.dial = None;
                     self.dialled(result);
                 }
+                // Without a RIB a session would keep routes alive that nobody looks after.
+                () = rib.closed() => return self.stop(StopReason::Restart).await,
                 changed = restart_complete.changed(), if restarting => {
                     restarting = false;
                     if changed.is_ok() {

@@ -95,6 +95,11 @@ impl RibSender {
         let _ = self.control.send(control);
     }
 
+    /// Waits for the end of the RIB's thread.
+    pub(super) async fn closed(&self) {
+        self.control.closed().await;
+    }
+
     /// Sends UPDATEs, or gives them back for [`RibSender::updates`] if the RIB is behind.
     pub(super) fn try_updates(
         &self,
@@ -157,13 +162,17 @@ pub(super) struct RibStart {
 pub(super) fn spawn(start: RibStart) -> std::io::Result<(RibSender, std::thread::JoinHandle<()>)> {
     let (control, control_queue) = mpsc::unbounded_channel();
     let (updates, update_queue) = mpsc::channel(UPDATE_QUEUE_BATCHES);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let task = RibTask::new(start, control_queue, update_queue);
+    let run = move || {
+        // The runtime begins and ends here, because its end blocks, which async callers must not.
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(task.run()),
+            Err(error) => tracing::error!(%error, "no runtime for the RIB: the speaker stops"),
+        }
+    };
     let thread = std::thread::Builder::new()
         .name("bgp-rib".to_owned())
-        .spawn(move || runtime.block_on(task.run()))?;
+        .spawn(run)?;
     Ok((RibSender { control, updates }, thread))
 }
 

@@ -182,7 +182,9 @@ impl Running {
     }
 
     pub(super) async fn stop(self, reason: StopReason) {
-        drop(self.listeners);
+        for listener in self.listeners.into_values() {
+            listener.stop().await;
+        }
         for neighbor in self.neighbors.values() {
             let _ = neighbor.commands.send(Command::Stop(reason));
         }

@@ -136,7 +136,8 @@ async fn a_stop_tells_the_neighbors_and_ends_everything() {
         (StopMode::Restart, "connection lost"),
     ] {
         let left = start(hub(21, [22], 65001));
-        let right = start(spoke(22, 65001, listen_address(&left).await));
+        let listen = listen_address(&left).await;
+        let right = start(spoke(22, 65001, listen));
         wait_for("the session", async || is_established(&left, address(22)).await).await;
         right.stop(mode).await;
         assert!(matches!(right.peers().await, Err(SpeakerError::Stopped)));
@@ -145,6 +146,10 @@ async fn a_stop_tells_the_neighbors_and_ends_everything() {
         assert!(error.contains(told), "{error}");
         left.stop(StopMode::Shutdown).await;
         left.stop(StopMode::Shutdown).await;
+        let mut config = hub(21, [22], 65001);
+        config.listen = vec![listen];
+        let next = Speaker::start(config, StartOptions::default());
+        assert!(next.is_ok(), "the address is free: {next:?}");
         assert!(matches!(
             left.reconfigure(hub(21, [22], 65001)).await,
             Err(SpeakerError::Stopped)
