@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
+use datastore::server::limits::KEPT_REVISIONS_DEFAULT;
 use datastore::server::{Durability, Server, ServerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -33,6 +34,10 @@ struct Arguments {
     /// Answer writes before they are on disk: faster, but a crash loses up to 100 ms of them.
     #[arg(long)]
     relaxed: bool,
+
+    /// Compact history by itself so that about this many revisions stay; 0 for never.
+    #[arg(long, value_name = "REVISIONS", default_value_t = KEPT_REVISIONS_DEFAULT)]
+    keep_revisions: u32,
 
     /// What to log, as info, debug or datastore=debug.
     #[arg(long, env = "MARGAY_LOG", default_value = "info", value_name = "FILTER")]
@@ -63,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
     options.listen = arguments.listen;
     options.advertise_urls = arguments.advertise_url;
     options.name = arguments.name;
+    options.keep_revisions = Some(arguments.keep_revisions).filter(|kept| *kept > 0);
     if arguments.relaxed {
         options.durability = Durability::Relaxed;
     }

@@ -19,6 +19,8 @@ pub const COMMANDS_QUEUED_MAX: usize = 1024;
 pub const COMMIT_COMMANDS_MAX: usize = 256;
 /// Records that one commit removes after a compaction.
 pub const COMPACTION_RECORDS_PER_COMMIT_MAX: usize = 10_000;
+/// Revisions of history that are kept unless told otherwise.
+pub const KEPT_REVISIONS_DEFAULT: u32 = 50_000;
 /// The longest that writes stay unsynced with `Durability::Relaxed`.
 pub const RELAXED_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -48,6 +50,10 @@ pub const LEASES_REVOKED_PER_STEP_MAX: usize = 1000;
 
 /// HTTP/2 streams of one connection; each watch stream and call in flight is one.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 4096;
+/// How often a connection without traffic is asked for a sign of life, so that clients that vanished are let go.
+pub const CONNECTION_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the sign of life may take.
+pub const CONNECTION_PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Memory that the file's page cache may take.
 pub const PAGE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// How long a shutdown waits for open calls before it drops them.

@@ -7,8 +7,9 @@
 //! - `mvcc`, `txn`, `lease` and `watch` are logic on data: no socket, clock or task;
 //! - `engine` commits to the file, one writer for all;
 //! - `file` opens the file and refuses damaged ones;
-//! - `rpc` is the gRPC surface.
+//! - `rpc` is the gRPC surface, `connection` what it runs on.
 
+mod connection;
 mod engine;
 mod file;
 mod lease;
@@ -25,15 +26,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
+use self::connection::Connection;
 use self::engine::{Store, Writer};
 use self::file::Identity;
 pub use self::file::OpenError;
-use self::limits::{PROGRESS_NOTIFY_INTERVAL, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use self::limits::{
+    CONNECTION_PROBE_INTERVAL, CONNECTION_PROBE_TIMEOUT, KEPT_REVISIONS_DEFAULT, PROGRESS_NOTIFY_INTERVAL,
+    SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX,
+};
 use self::pb::etcdserverpb::Member;
 pub use self::refusal::Refusal;
 
@@ -60,6 +66,9 @@ pub struct ServerOptions {
     pub advertise_urls: Vec<String>,
     /// The name that `member list` shows.
     pub name: String,
+    /// History is compacted by itself so that about this many revisions stay; nothing for never. A watch or read
+    /// that wants older ones is told so and starts anew, as after any compaction.
+    pub keep_revisions: Option<u32>,
     /// How often an idle watch that asked for progress notices gets one.
     pub progress_interval: Duration,
 }
@@ -73,6 +82,7 @@ impl ServerOptions {
             durability: Durability::default(),
             advertise_urls: Vec::new(),
             name: "margay-store".to_owned(),
+            keep_revisions: Some(KEPT_REVISIONS_DEFAULT),
             progress_interval: PROGRESS_NOTIFY_INTERVAL,
         }
     }
@@ -126,7 +136,7 @@ impl Server {
         };
         let opened = tokio::task::spawn_blocking(move || file::open(&data, fresh)).await;
         let opened = opened.unwrap_or_else(|_| Err(OpenError::interrupted(&options.data)))?;
-        let (store, writer, commands) = Writer::new(opened, options.durability);
+        let (store, writer, commands) = Writer::new(opened, options.durability, options.keep_revisions);
 
         let client_urls = if options.advertise_urls.is_empty() {
             addresses
@@ -158,9 +168,13 @@ impl Server {
             let stop = serving.clone().cancelled_owned();
             let server = tonic::transport::Server::builder()
                 .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+                .http2_keepalive_interval(Some(CONNECTION_PROBE_INTERVAL))
+                .http2_keepalive_timeout(Some(CONNECTION_PROBE_TIMEOUT))
                 .layer(rpc::OversizedLayer)
                 .add_routes(routes.clone());
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = TcpIncoming::from(listener)
+                .with_nodelay(Some(true))
+                .map_ok(Connection::new);
             listening.spawn(async move {
                 if let Err(error) = server.serve_with_incoming_shutdown(incoming, stop).await {
                     tracing::error!(%address, %error, "listening ended");

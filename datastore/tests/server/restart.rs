@@ -215,3 +215,36 @@ async fn relaxed_writes_are_there_after_a_clean_stop() {
     assert_eq!(all(&mut client(&server).await, 0).await.count, 500);
     server.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn history_is_compacted_by_itself() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut options = ServerOptions::new(([127, 0, 0, 1], 0).into(), directory.path().join("store.redb"));
+    options.keep_revisions = Some(20);
+    options.durability = Durability::Relaxed;
+    let server = Server::start(options).await.expect("a store");
+    let mut kv = client(&server).await;
+    kv.put(put("kept", "v")).await.expect("a put");
+    for n in 0..100 {
+        kv.put(put("k", &n.to_string())).await.expect("a put");
+    }
+    let newest = server.revision();
+    let at = async |revision| {
+        kv.clone()
+            .range(RangeRequest {
+                revision,
+                ..range("kept")
+            })
+            .await
+    };
+    assert_eq!(
+        at(newest - 20).await.expect("recent history").into_inner().count,
+        1
+    );
+    assert_eq!(
+        at(newest - 40).await.expect_err("compacted").code(),
+        Code::OutOfRange
+    );
+    assert_eq!(all(&mut kv.clone(), 0).await.count, 2);
+    server.shutdown().await;
+}

@@ -17,7 +17,7 @@ use crate::server::limits::{
     COMMANDS_QUEUED_MAX, COMMIT_COMMANDS_MAX, COMPACTION_RECORDS_PER_COMMIT_MAX, LEASE_CHECKPOINT_INTERVAL,
     LEASES_REVOKED_PER_STEP_MAX, RELAXED_SYNC_INTERVAL,
 };
-use crate::server::mvcc::{Horizon, Revision};
+use crate::server::mvcc::{FIRST_REVISION, Horizon, Revision};
 use crate::server::pb::etcdserverpb::CompactionRequest;
 use crate::server::refusal::Refusal;
 use crate::server::txn::write::Writing;
@@ -36,6 +36,7 @@ pub(crate) struct Writer {
     /// Gone once the store is closed or has failed.
     database: Option<Arc<Database>>,
     durability: Durability,
+    keep_revisions: Option<u32>,
     /// The newest revision, committed or not.
     revision: i64,
     /// Records that a compaction left for removal, oldest first.
@@ -63,7 +64,11 @@ struct Outcome {
 
 impl Writer {
     /// Makes the store that readers share, and its writer.
-    pub(crate) fn new(opened: Opened, durability: Durability) -> (Arc<Store>, Self, mpsc::Receiver<Command>) {
+    pub(crate) fn new(
+        opened: Opened,
+        durability: Durability,
+        keep_revisions: Option<u32>,
+    ) -> (Arc<Store>, Self, mpsc::Receiver<Command>) {
         let Opened { database, contents } = opened;
         let started = Instant::now();
         let mut leases = Leases::default();
@@ -94,6 +99,7 @@ impl Writer {
             store: Arc::clone(&store),
             database: Some(database),
             durability,
+            keep_revisions,
             revision,
             doomed: contents.doomed.into(),
             physical: Vec::new(),
@@ -165,6 +171,7 @@ impl Writer {
             }
         }
         self.commit(group);
+        self.compact_if_due();
     }
 
     /// Applies commands, and whatever else is due, in one commit; then publishes it and answers.
@@ -313,41 +320,59 @@ impl Writer {
 
     /// Forgets history before a revision: first as a fact in the file, then record by record.
     fn compact(&mut self, request: CompactionRequest, reply: Reply<i64>) {
-        let horizon = self.store.state().horizon;
-        let refusal = if request.revision <= horizon.compacted {
-            Some(Refusal::Compacted)
-        } else if request.revision > horizon.current {
-            Some(Refusal::FutureRevision)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = self.check_compaction(request.revision) {
             let _ = reply.send(Err(refusal));
             return;
         }
-        let stored = u64::try_from(request.revision).unwrap_or(0);
-        let done = self.transaction(|_, tables| {
+        match self.compact_at(request.revision) {
+            Err(reason) => self.fail(&reason, vec![later(reply, Ok(self.revision))]),
+            Ok(()) if request.physical => {
+                self.physical.push((self.revision, reply));
+                self.answer_physical();
+            }
+            Ok(()) => {
+                let _ = reply.send(Ok(self.revision));
+            }
+        }
+    }
+
+    fn check_compaction(&self, revision: i64) -> Option<Refusal> {
+        let horizon = self.store.state().horizon;
+        if revision <= horizon.compacted {
+            Some(Refusal::Compacted)
+        } else if revision > horizon.current {
+            Some(Refusal::FutureRevision)
+        } else {
+            None
+        }
+    }
+
+    fn compact_at(&mut self, revision: i64) -> Result<(), String> {
+        let stored = u64::try_from(revision).unwrap_or(0);
+        self.transaction(|_, tables| {
             tables.meta.insert(meta::COMPACTED, stored)?;
             Ok(())
-        });
-        if let Err(error) = done {
-            self.fail(&error.to_string(), vec![later(reply, Ok(horizon.current))]);
-            return;
-        }
+        })
+        .map_err(|error| error.to_string())?;
         let mut state = self.store.state_mut();
-        state.horizon.compacted = request.revision;
-        self.doomed.extend(state.index.compact(request.revision));
+        state.horizon.compacted = revision;
+        self.doomed.extend(state.index.compact(revision));
         drop(state);
-        tracing::info!(
-            revision = request.revision,
-            records = self.doomed.len(),
-            "compacted"
-        );
-        if request.physical {
-            self.physical.push((horizon.current, reply));
-            self.answer_physical();
-        } else {
-            let _ = reply.send(Ok(horizon.current));
+        tracing::info!(revision, records = self.doomed.len(), "compacted");
+        Ok(())
+    }
+
+    /// Compacts by itself once half as many revisions again as are to be kept have gathered.
+    fn compact_if_due(&mut self) {
+        let Some(kept) = self.keep_revisions.map(i64::from) else {
+            return;
+        };
+        let oldest = self.store.state().horizon.compacted.max(FIRST_REVISION);
+        if self.database.is_some() && self.revision - oldest > kept + kept / 2 {
+            let revision = self.revision - kept;
+            if let Err(reason) = self.compact_at(revision) {
+                self.fail(&reason, Vec::new());
+            }
         }
     }
 
