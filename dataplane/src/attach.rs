@@ -66,17 +66,22 @@ fn pin_path(kernel: &Kernel, ifindex: u32, hook: Hook) -> PathBuf {
 }
 
 fn failed(interface: &str, hook: Hook, error: &dyn std::error::Error) -> Error {
+    Error::Attach {
+        interface: interface.to_owned(),
+        hook: hook.program(),
+        reason: chain(error),
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Error::Attach {
-        interface: interface.to_owned(),
-        hook: hook.program(),
-        reason: text,
-    }
+    text
 }
 
 /// Attaches both programs, in the place of an earlier process's.
@@ -245,7 +250,7 @@ fn attach_clsact(
         }
         None => {
             if let Err(error) = qdisc_add_clsact(interface)
-                && !error.to_string().contains(Errno::EEXIST.desc())
+                && !chain(&error).contains(Errno::EEXIST.desc())
             {
                 return Err(failed(interface, hook, &error));
             }

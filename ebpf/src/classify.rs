@@ -175,95 +175,85 @@ fn lookup(id: u32, program: &Program, epoch: u32, tuple: &Tuple) -> Option<Vecto
         icmp: all,
     };
     if uses(dimension::SOURCE_IDENTITY) {
-        let key = ClassKey {
-            program: id,
-            dimension: dimension::SOURCE_IDENTITY,
-            value: identity(&tuple.source, epoch),
-        };
-        let default = program.defaults[dimension::SOURCE_IDENTITY as usize];
-        found.source_identity = VECTORS.get(class(&key).unwrap_or(default))?;
+        let value = identity(&tuple.source, epoch);
+        found.source_identity = vector(program, class(id, dimension::SOURCE_IDENTITY, value), dimension::SOURCE_IDENTITY)?;
     }
     if uses(dimension::DESTINATION_IDENTITY) {
-        let key = ClassKey {
-            program: id,
-            dimension: dimension::DESTINATION_IDENTITY,
-            value: identity(&tuple.destination, epoch),
-        };
-        let default = program.defaults[dimension::DESTINATION_IDENTITY as usize];
-        found.destination_identity = VECTORS.get(class(&key).unwrap_or(default))?;
+        let value = identity(&tuple.destination, epoch);
+        let slot = class(id, dimension::DESTINATION_IDENTITY, value);
+        found.destination_identity = vector(program, slot, dimension::DESTINATION_IDENTITY)?;
     }
     if uses(dimension::SOURCE_NET) {
-        found.source_net = net(id, program, dimension::SOURCE_NET, &tuple.source)?;
+        found.source_net = vector(program, net(id, dimension::SOURCE_NET, &tuple.source), dimension::SOURCE_NET)?;
     }
     if uses(dimension::DESTINATION_NET) {
-        found.destination_net = net(id, program, dimension::DESTINATION_NET, &tuple.destination)?;
+        let slot = net(id, dimension::DESTINATION_NET, &tuple.destination);
+        found.destination_net = vector(program, slot, dimension::DESTINATION_NET)?;
     }
     if uses(dimension::SOURCE_PORT) {
-        found.source_port = port(id, program, dimension::SOURCE_PORT, tuple.protocol, source_port)?;
+        let slot = port(id, dimension::SOURCE_PORT, tuple.protocol, source_port);
+        found.source_port = vector(program, slot, dimension::SOURCE_PORT)?;
     }
     if uses(dimension::DESTINATION_PORT) {
-        found.destination_port = port(id, program, dimension::DESTINATION_PORT, tuple.protocol, destination_port)?;
+        let slot = port(id, dimension::DESTINATION_PORT, tuple.protocol, destination_port);
+        found.destination_port = vector(program, slot, dimension::DESTINATION_PORT)?;
     }
     if uses(dimension::SOURCE_TUPLE) {
-        let key = TupleKey {
-            program: id,
-            dimension: dimension::SOURCE_TUPLE as u8,
-            protocol: tuple.protocol,
-            port: source_port,
-            address: tuple.source,
-        };
-        let default = program.defaults[dimension::SOURCE_TUPLE as usize];
-        found.source_tuple = VECTORS.get(sys::read(&TUPLES, &key).copied().unwrap_or(default))?;
+        let slot = member(id, dimension::SOURCE_TUPLE, tuple.protocol, source_port, &tuple.source);
+        found.source_tuple = vector(program, slot, dimension::SOURCE_TUPLE)?;
     }
     if uses(dimension::DESTINATION_TUPLE) {
-        let key = TupleKey {
-            program: id,
-            dimension: dimension::DESTINATION_TUPLE as u8,
-            protocol: tuple.protocol,
-            port: destination_port,
-            address: tuple.destination,
-        };
-        let default = program.defaults[dimension::DESTINATION_TUPLE as usize];
-        found.destination_tuple = VECTORS.get(sys::read(&TUPLES, &key).copied().unwrap_or(default))?;
+        let slot = member(id, dimension::DESTINATION_TUPLE, tuple.protocol, destination_port, &tuple.destination);
+        found.destination_tuple = vector(program, slot, dimension::DESTINATION_TUPLE)?;
     }
     if uses(dimension::ICMP) {
-        let slot = if icmp {
-            let mut key = ClassKey {
-                program: id,
-                dimension: dimension::ICMP,
-                value: icmp_class(tuple.icmp_type, tuple.icmp_code as u32),
-            };
-            match class(&key) {
-                Some(slot) => slot,
-                None => {
-                    key.value = icmp_class(tuple.icmp_type, ICMP_CODE_ANY);
-                    class(&key).unwrap_or(program.icmp_other)
-                }
+        let mut slot = program.defaults[dimension::ICMP as usize];
+        if icmp {
+            slot = class(id, dimension::ICMP, icmp_class(tuple.icmp_type, tuple.icmp_code as u32));
+            if slot == NONE {
+                slot = class(id, dimension::ICMP, icmp_class(tuple.icmp_type, ICMP_CODE_ANY));
             }
-        } else {
-            program.defaults[dimension::ICMP as usize]
-        };
+            if slot == NONE {
+                slot = program.icmp_other;
+            }
+        }
         found.icmp = VECTORS.get(slot)?;
     }
     Some(found)
 }
 
-#[inline(always)]
-fn class(key: &ClassKey) -> Option<u32> {
-    sys::read(&CLASSES, key).copied()
-}
+/// A table that does not hold a key.
+const NONE: u32 = u32::MAX;
 
 #[inline(always)]
-fn net(id: u32, program: &Program, dimension: u32, address: &Address) -> Option<&'static Vector> {
-    let key = Key::new(NET_KEY_BITS + 128, NetKey { program: id, dimension, address: *address });
-    VECTORS.get(NETS.get(&key).copied().unwrap_or(program.defaults[dimension as usize]))
+fn vector(program: &Program, slot: u32, dimension: u32) -> Option<&'static Vector> {
+    VECTORS.get(if slot == NONE { program.defaults[dimension as usize] } else { slot })
 }
 
-#[inline(always)]
-fn port(id: u32, program: &Program, dimension: u32, protocol: u8, port: u16) -> Option<&'static Vector> {
-    let key = PortKey { program: id, dimension: dimension as u8, protocol, port: port.to_be() };
-    let key = Key::new(PORT_KEY_BITS + 16, key);
-    VECTORS.get(PORTS.get(&key).copied().unwrap_or(program.defaults[dimension as usize]))
+// Not inlined, so that their keys share stack.
+
+#[inline(never)]
+fn class(program: u32, dimension: u32, value: u32) -> u32 {
+    let key = ClassKey { program, dimension, value };
+    sys::read(&CLASSES, &key).copied().unwrap_or(NONE)
+}
+
+#[inline(never)]
+fn net(program: u32, dimension: u32, address: &Address) -> u32 {
+    let key = Key::new(NET_KEY_BITS + 128, NetKey { program, dimension, address: *address });
+    NETS.get(&key).copied().unwrap_or(NONE)
+}
+
+#[inline(never)]
+fn port(program: u32, dimension: u32, protocol: u8, port: u16) -> u32 {
+    let key = PortKey { program, dimension: dimension as u8, protocol, port: port.to_be() };
+    PORTS.get(&Key::new(PORT_KEY_BITS + 16, key)).copied().unwrap_or(NONE)
+}
+
+#[inline(never)]
+fn member(program: u32, dimension: u32, protocol: u8, port: u16, address: &Address) -> u32 {
+    let key = TupleKey { program, dimension: dimension as u8, protocol, port, address: *address };
+    sys::read(&TUPLES, &key).copied().unwrap_or(NONE)
 }
 
 /// The class of an address as a generation of `epoch` sees it. A value that user space replaces while it is read here

@@ -21,7 +21,7 @@ const FIB_FORWARDING_DISABLED: i64 = 5;
 const FIB_NOT_FORWARDED: i64 = 4;
 
 /// ARP from the workload: its sender must be the workload, or nobody (a probe).
-#[inline(always)]
+#[inline(never)]
 pub fn check_arp(ctx: &TcContext, generation: &Generation) -> u32 {
     let Ok(arp) = ctx.load::<[u8; 28]>(ETHERNET) else { return Reason::Malformed as u32 };
     let sender = u32::from_ne_bytes([arp[14], arp[15], arp[16], arp[17]]);
@@ -35,7 +35,7 @@ pub fn check_arp(ctx: &TcContext, generation: &Generation) -> u32 {
 }
 
 /// 0 if policy decides, [`ACCEPT`], or why the packet is dropped.
-#[inline(always)]
+#[inline(never)]
 pub fn check_from_workload(ctx: &TcContext, hook: &Hook, generation: &Generation, packet: &Packet) -> u32 {
     let tuple = &packet.tuple;
     let own = is_own(generation, &tuple.source);
@@ -106,6 +106,13 @@ fn is_unspecified(address: &Address) -> bool {
 #[inline(always)]
 fn is_link_local(address: &Address) -> bool {
     address[0] & 0xffc0_0000_u32.to_be() == 0xfe80_0000_u32.to_be()
+}
+
+/// Link-local messages to a link-local group, as every IPv6 node sends them by itself: counted, but no event.
+#[inline(always)]
+pub fn is_chatter(tuple: &Tuple) -> bool {
+    let group = tuple.destination[0] & 0xffff_0000_u32.to_be() == 0xff02_0000_u32.to_be();
+    tuple.family == 6 && group && (is_link_local(&tuple.source) || is_unspecified(&tuple.source))
 }
 
 /// Whether a packet from the workload is for its host: by the routing tables, or because it is for a group.

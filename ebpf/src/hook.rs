@@ -53,6 +53,9 @@ pub fn run(ctx: &TcContext, from_workload: bool) -> i32 {
         return PASS;
     }
     count(code);
+    if code == Reason::Spoofed as u32 && guard::is_chatter(&work.packet.tuple) {
+        return DROP;
+    }
     // The direction is that of the leg that objected; before any leg it is the hook's.
     let ingress = if work.verdict.program == 0 { !from_workload } else { work.verdict.ingress != 0 };
     let what = what(VERDICT_DENY, ingress, code);
@@ -131,7 +134,7 @@ fn wanted(hook: &Hook, generation: &Generation, flags: u32, family: u8, ingress:
     Approval { token, epoch: generation.epoch }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn tracked(
     ctx: &TcContext,
     work: &mut Scratch,
@@ -327,7 +330,7 @@ fn unknown(
 }
 
 /// An ICMP error passes with the flow that it is about; about anything else it is a packet like others.
-#[inline(always)]
+#[inline(never)]
 fn icmp_error(ctx: &TcContext, work: &mut Scratch, generation: &Generation, from_workload: bool) -> u32 {
     let Scratch { hook, packet, quoted, verdict, key, .. } = work;
     *quoted = Packet::new();
