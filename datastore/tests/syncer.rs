@@ -15,7 +15,7 @@ use std::time::Duration;
 use api::{ClusterInformation, IpPool, ObjectMeta};
 use datastore::key::{HandleKey, KeyRange};
 use datastore::syncer::{Event, Handle, HealthState, Options, Status, Syncer};
-use datastore::{Client, Key, Resources};
+use datastore::{Client, ClientConfig, Key, Resources};
 use store::{Program, Store};
 use tokio::sync::mpsc;
 
@@ -29,12 +29,14 @@ on_both_stores!(
     a_prefix_deleted_at_once_deletes_nothing,
     a_lock_freezes_the_view,
     a_slow_consumer_loses_no_last_state,
-    large_answers_come_in_fragments
+    large_answers_come_in_fragments,
+    a_silent_store_is_noticed
 );
 
 const WAIT_MAX: Duration = Duration::from_secs(15);
 /// Long enough for several polls of a frozen syncer.
-const QUIET: Duration = Duration::from_millis(2500);
+const QUIET: Duration = Duration::from_millis(700);
+const FREEZE_POLL: Duration = Duration::from_millis(150);
 
 struct Follower {
     handle: Handle,
@@ -46,7 +48,12 @@ struct Follower {
 
 impl Follower {
     fn start(store: &Store, options: Options) -> Self {
-        let (handle, events) = Syncer::start(store.config(), options);
+        Self::start_with(store.config(), options)
+    }
+
+    fn start_with(config: ClientConfig, mut options: Options) -> Self {
+        options.freeze_poll = FREEZE_POLL;
+        let (handle, events) = Syncer::start(config, options);
         Self {
             handle,
             events,
@@ -396,4 +403,109 @@ async fn big_transaction(store: &Store, name: &str) {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// A process that stands still keeps its connections open: only the pings tell.
+async fn a_silent_store_is_noticed(store: Store) {
+    let (store, client) = initialised(store).await;
+    put_handles(&client, 0..3).await;
+    let second = Duration::from_secs(1);
+    let config = ClientConfig {
+        keep_alive_interval: second,
+        keep_alive_timeout: second,
+        request_timeout: second,
+        ..store.config()
+    };
+    let impatient = Client::connect(&config).await.unwrap();
+    let mut follower = Follower::start_with(config, options());
+    follower.in_sync().await;
+    follower.health(HealthState::InSync).await;
+    store.signal("STOP");
+    follower.health(HealthState::WaitForDatastore).await;
+    let error = impatient.get(&HandleKey::new("h0")).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error:?}");
+    follower.keeps_what_it_has().await;
+    store.signal("CONT");
+    put_handles(&client, 3..4).await;
+    follower
+        .until("the change afterwards", |f| {
+            f.keys.contains_key("/calico/ipam/v2/handle/h3")
+        })
+        .await;
+    assert_eq!(follower.deletions, 0);
+}
+
+/// A member without a leader would go on serving watches in which nothing happens.
+#[tokio::test]
+async fn a_member_without_a_leader_is_not_believed() {
+    let mut members = Store::start_cluster().await;
+    let client = members[0].client().await;
+    Resources::new(client.clone())
+        .ensure_initialized("", "")
+        .await
+        .unwrap();
+    put_handles(&client, 0..3).await;
+    let mut follower = Follower::start(&members[0], options());
+    follower.in_sync().await;
+    follower.health(HealthState::InSync).await;
+    members[1].kill();
+    members[2].kill();
+    let reason = follower.health(HealthState::WaitForDatastore).await;
+    assert!(
+        reason.contains("leader") || reason.contains("did not answer"),
+        "{reason}"
+    );
+    follower.keeps_what_it_has().await;
+    members[1].spawn();
+    members[2].spawn();
+    for member in &members {
+        member.wait_until_up().await;
+    }
+    put_handles(&client, 3..4).await;
+    follower
+        .until("the change afterwards", |f| {
+            f.keys.contains_key("/calico/ipam/v2/handle/h3")
+        })
+        .await;
+    assert_eq!(follower.deletions, 0);
+}
+
+/// One member of three goes, whichever the client was connected to.
+#[tokio::test]
+async fn a_lost_member_is_passed_over() {
+    let mut members = Store::start_cluster().await;
+    let config = ClientConfig {
+        endpoints: members.iter().map(Store::endpoint).collect(),
+        ..members[0].config()
+    };
+    let client = Client::connect(&config).await.unwrap();
+    Resources::new(client.clone())
+        .ensure_initialized("", "")
+        .await
+        .unwrap();
+    let mut follower = Follower::start_with(config, options());
+    follower.in_sync().await;
+    for (n, victim) in [0, 1, 2].into_iter().enumerate() {
+        members[victim].kill();
+        let key = HandleKey::new(format!("h{n}"));
+        // The cluster may be choosing a leader.
+        let mut written = false;
+        for _ in 0..50 {
+            written = client
+                .apply(key.clone(), &api::ipam_model::Handle::default(), None)
+                .await
+                .is_ok();
+            if written {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(written, "the other two take no writes");
+        follower
+            .until("the change", |f| f.keys.contains_key(&key.path()))
+            .await;
+        members[victim].spawn();
+        members[victim].wait_until_up().await;
+    }
+    assert_eq!(follower.deletions, 0);
 }

@@ -1,6 +1,6 @@
 //! Taking addresses: any ([`Ipam::auto_assign`]) or one in particular ([`Ipam::assign_ip`]).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -144,7 +144,8 @@ struct Assignment<'a> {
     pools: Vec<Pool>,
     /// Blocks of the host in `pools`, not looked at yet.
     remaining: VecDeque<IpNet>,
-    blocks_owned: usize,
+    /// All blocks of the host in `pools`.
+    owned: BTreeSet<IpNet>,
     blocks_max: usize,
 }
 
@@ -218,7 +219,7 @@ impl Ipam {
             block_limit_reached: false,
         };
         while result.missing() > 0 {
-            let (stored, claimed) = match self.find_or_claim(&mut assignment, 1).await {
+            let stored = match self.find_or_claim(&mut assignment, 1).await {
                 Ok(found) => found,
                 Err(Error::NoFreeBlocks) => {
                     if assignment.config.strict_affinity {
@@ -238,9 +239,7 @@ impl Ipam {
                 }
                 Err(e) => return Err(e),
             };
-            if claimed {
-                assignment.blocks_owned += 1;
-            }
+            assignment.owned.insert(stored.key.cidr);
             match self
                 .assign_from_block(&assignment, stored, result.missing(), true)
                 .await
@@ -307,7 +306,7 @@ impl Ipam {
             kind,
             config,
             pools,
-            blocks_owned: remaining.len(),
+            owned: remaining.iter().copied().collect(),
             remaining,
             blocks_max: usize::try_from(blocks_max).unwrap_or(usize::MAX),
         })
@@ -331,20 +330,16 @@ impl Ipam {
         }
     }
 
-    /// A block of the host with room, or a new one. The flag: it was claimed just now.
-    async fn find_or_claim(
-        &self,
-        assignment: &mut Assignment<'_>,
-        wanted: usize,
-    ) -> Result<(Kv<BlockKey>, bool)> {
+    /// A block of the host with room, or a new one.
+    async fn find_or_claim(&self, assignment: &mut Assignment<'_>, wanted: usize) -> Result<Kv<BlockKey>> {
         while let Some(cidr) = assignment.remaining.pop_front() {
             if let Some(stored) = self.own_block(assignment, cidr).await
                 && block::free_count(&stored.value) >= wanted
             {
-                return Ok((stored, false));
+                return Ok(stored);
             }
         }
-        if assignment.blocks_owned >= assignment.blocks_max {
+        if assignment.owned.len() >= assignment.blocks_max {
             return Err(Error::BlockLimit);
         }
         if !assignment.config.auto_allocate_blocks {
@@ -358,7 +353,7 @@ impl Ipam {
                 cidr,
             };
             match self.take_block(&key, assignment.config.ip_cooldown_seconds).await {
-                Ok(stored) if block::free_count(&stored.value) >= wanted => return Ok((stored, true)),
+                Ok(stored) if block::free_count(&stored.value) >= wanted => return Ok(stored),
                 // It had room when it was listed: others on this host were faster. Calico gives up here.
                 Ok(_) => {}
                 Err(Error::ClaimConflict(_) | Error::StaleAffinity(_)) => {}

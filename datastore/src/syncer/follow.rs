@@ -20,8 +20,6 @@ use crate::error::{Error, Result};
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// See [`BACKOFF_MIN`].
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// How often a frozen view asks whether the reason is gone.
-const FREEZE_POLL: Duration = Duration::from_secs(2);
 /// How often a silent watch is asked for a sign of life.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(20);
 /// A watch that gave none for this long is opened again.
@@ -71,7 +69,7 @@ async fn session(
         if let Verdict::Frozen(reason) = verdict {
             shared.report(HealthState::Frozen, reason.to_string());
             tokio::select! {
-                () = tokio::time::sleep(FREEZE_POLL) => {}
+                () = tokio::time::sleep(options.freeze_poll) => {}
                 () = shared.accepted.notified() => {}
             }
             continue;

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use event::{Event, Status, Update};
 pub use health::{Health, HealthState};
-pub use options::{BATCH_UPDATES_MAX, CHANNEL_BATCHES, Options, SNAPSHOT_INTERVAL};
+pub use options::{BATCH_UPDATES_MAX, CHANNEL_BATCHES, FREEZE_POLL, Options, SNAPSHOT_INTERVAL};
 
 use crate::client::ClientConfig;
 use crate::snapshot::Snapshot;

@@ -11,6 +11,8 @@ use crate::key::{AffinityList, BlockList, List, RESOURCE_ROOT};
 
 /// How often the last good view is saved, if it changed.
 pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a frozen view asks whether the reason is gone.
+pub const FREEZE_POLL: Duration = Duration::from_secs(2);
 /// How many batches wait for the consumer in the channel; what comes after is merged key by key.
 pub const CHANNEL_BATCHES: usize = 16;
 /// How many updates one batch has at most.
@@ -25,6 +27,8 @@ pub struct Options {
     pub snapshot: Option<PathBuf>,
     /// See [`SNAPSHOT_INTERVAL`].
     pub snapshot_interval: Duration,
+    /// See [`FREEZE_POLL`].
+    pub freeze_poll: Duration,
     /// See [`CHANNEL_BATCHES`].
     pub channel_batches: usize,
     /// See [`BATCH_UPDATES_MAX`].
@@ -76,6 +80,7 @@ impl Options {
             ranges,
             snapshot: None,
             snapshot_interval: SNAPSHOT_INTERVAL,
+            freeze_poll: FREEZE_POLL,
             channel_batches: CHANNEL_BATCHES,
             batch_updates_max: BATCH_UPDATES_MAX,
         }

@@ -30,6 +30,9 @@ pub struct Store {
     client_port: u16,
     peer_port: u16,
     child: Option<Child>,
+    name: String,
+    /// The members' names and peer URLs, of all.
+    members: String,
     /// Has ca.pem, cert.pem and key.pem, for both sides.
     certificates: Option<std::path::PathBuf>,
 }
@@ -43,35 +46,56 @@ fn free_port() -> u16 {
 }
 
 impl Store {
-    pub async fn start(program: Program) -> Self {
-        let mut store = Self {
+    fn new(program: Program, name: &str) -> Self {
+        let peer_port = free_port();
+        Self {
             program,
             directory: tempfile::tempdir().unwrap(),
             client_port: free_port(),
-            peer_port: free_port(),
+            peer_port,
             child: None,
+            name: name.to_owned(),
+            members: format!("{name}=http://127.0.0.1:{peer_port}"),
             certificates: None,
-        };
+        }
+    }
+
+    pub async fn start(program: Program) -> Self {
+        let mut store = Self::new(program, "default");
         store.run().await;
         store
     }
 
     /// An etcd that wants client certificates.
     pub async fn start_with_tls(certificates: &Path) -> Self {
-        let mut store = Self {
-            program: Program::Etcd,
-            directory: tempfile::tempdir().unwrap(),
-            client_port: free_port(),
-            peer_port: free_port(),
-            child: None,
-            certificates: Some(certificates.to_owned()),
-        };
+        let mut store = Self::new(Program::Etcd, "default");
+        store.certificates = Some(certificates.to_owned());
         store.run().await;
         store
     }
 
+    /// An etcd of three members.
+    pub async fn start_cluster() -> Vec<Self> {
+        let mut members: Vec<Self> = ["a", "b", "c"].map(|name| Self::new(Program::Etcd, name)).into();
+        let all: Vec<String> = members.iter().map(|m| m.members.clone()).collect();
+        for member in &mut members {
+            member.members = all.join(",");
+            member.spawn();
+        }
+        for member in &members {
+            member.wait_until_up().await;
+        }
+        members
+    }
+
     /// Starts the process on what is in the directory.
     pub async fn run(&mut self) {
+        self.spawn();
+        self.wait_until_up().await;
+    }
+
+    /// As [`Store::run`], without waiting until it answers.
+    pub fn spawn(&mut self) {
         assert!(self.child.is_none());
         let mut command = match self.program {
             Program::Etcd => self.etcd(),
@@ -79,7 +103,16 @@ impl Store {
         };
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         self.child = Some(child.expect("the store's program is there"));
-        self.wait_until_up().await;
+    }
+
+    /// Sends the process a signal: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status()
+            .unwrap();
+        assert!(status.success());
     }
 
     fn etcd(&self) -> Command {
@@ -101,7 +134,7 @@ impl Store {
                 "--initial-advertise-peer-urls",
                 &peer,
             ])
-            .args(["--initial-cluster", &format!("default={peer}")])
+            .args(["--name", &self.name, "--initial-cluster", &self.members])
             .args(["--log-level", "error", "--unsafe-no-fsync"]);
         if let Some(certificates) = &self.certificates {
             command
@@ -127,7 +160,7 @@ impl Store {
         command
     }
 
-    async fn wait_until_up(&self) {
+    pub async fn wait_until_up(&self) {
         let mut config = self.config();
         if let Some(certificates) = &self.certificates {
             let file = |name: &str| Some(Pem::File(certificates.join(name)));
