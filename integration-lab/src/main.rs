@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use integration_lab::bench;
@@ -99,6 +100,9 @@ enum CommandLine {
         /// workload-readd, policy-change, or all, one after the other.
         #[arg(long)]
         scenario: Option<String>,
+        /// How many seconds sessions and routes may take to settle before they are judged.
+        #[arg(long, default_value_t = verify::SETTLE_MAX.as_secs())]
+        settle: u64,
         /// How to print: text or json.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -167,12 +171,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         CommandLine::Verify {
             which,
             scenario,
+            settle,
             output,
         } => {
             let name = commands::lab_name(&state, which.lab.as_deref(), which.topology.as_deref())?;
             let lab = RunningLab::open(&state, &name)?;
             let Some(scenario) = scenario else {
-                return show(&verify::verify(&lab)?, output);
+                return show(&verify::verify(&lab, Duration::from_secs(settle))?, output);
             };
             let mut code = ExitCode::SUCCESS;
             // Progress goes to standard error: standard output is the report alone.

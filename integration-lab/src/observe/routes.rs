@@ -62,7 +62,7 @@ fn parse(text: &str, family: Family) -> anyhow::Result<Vec<Route>> {
         for (word, value) in [
             ("via", route.gateway),
             ("dev", route.dev),
-            ("proto", Some(route.protocol.clone())),
+            ("proto", Some(route.protocol.clone()).filter(|p| !p.is_empty())),
         ] {
             if let Some(value) = value {
                 line.push_str(&format!(" {word} {value}"));

@@ -14,7 +14,7 @@ use crate::deploy::Progress;
 use crate::fabric::{Fabric, Scenarios, SpeakerKind};
 use crate::node::processes;
 use crate::running::RunningLab;
-use crate::verify::{Report, verify_into};
+use crate::verify::{Report, SETTLE_MAX, verify_into};
 
 /// What can happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn run(lab: &RunningLab, scenario: Scenario, progress: Progress) -> anyhow::
         Scenario::PolicyChange => policy_change::run(&stage, &mut report, progress),
     }
     .with_context(|| format!("scenario {scenario}"))?;
-    verify_into(lab, &mut report)?;
+    verify_into(lab, SETTLE_MAX, &mut report)?;
     Ok(report)
 }
 

@@ -14,7 +14,7 @@ use crate::verify::Report;
 use crate::workloads;
 
 /// How long connections are tried, and when within that the policy is applied.
-const WATCH_SECONDS: u64 = 8;
+const WATCH_SECONDS: u64 = 6;
 const APPLY_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) fn run(stage: &Stage, report: &mut Report, progress: Progress) -> anyhow::Result<()> {
