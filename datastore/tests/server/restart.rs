@@ -1,5 +1,6 @@
 //! What a restart keeps: identity, history, compaction, leases with the time they had left.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use datastore::server::pb::etcdserverpb::kv_client::KvClient;
@@ -24,6 +25,8 @@ async fn history_and_identity() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("store.redb");
     let server = start(&data).await.expect("a store");
+    let mode = std::fs::metadata(&data).expect("the file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "the file is its owner's alone");
     let mut kv = client(&server).await;
     for value in ["1", "2", "3"] {
         kv.put(put("a", value)).await.expect("a put");

@@ -200,6 +200,24 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_come_through_in_any_pieces(
+            bytes in proptest::collection::vec(0_u8.., 0..400),
+            piece in 1_usize..50,
+        ) {
+            // Frames of a length that fits, so that header blocks of any bytes are looked into.
+            let mut input = PREFACE.to_vec();
+            for payload in bytes.chunks(40) {
+                input.extend(frame(TYPE_HEADERS, FLAG_END_HEADERS, payload));
+            }
+            input.extend(frame(TYPE_HEADERS, FLAG_END_HEADERS | FLAG_PRIORITY, bytes.get(..3).unwrap_or_default()));
+            proptest::prop_assert_eq!(fed(&input, piece), fed(&input, input.len()));
+            let raw = [PREFACE, &bytes].concat();
+            proptest::prop_assert!(fed(&raw, piece).len() <= raw.len());
+        }
+    }
+
     #[test]
     fn what_is_not_http2_passes() {
         let request = b"GET /health HTTP/1.1\r\nHost: http://x\r\n\r\n".repeat(20);

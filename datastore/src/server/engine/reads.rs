@@ -140,14 +140,17 @@ impl Store {
             revision,
         };
         let compacted = self.state().horizon.compacted;
-        let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
-        for id in watchers.end_compacted(compacted, revision, recent.first()) {
-            step.compacted.push((id, compacted));
-        }
-        let Some(oldest) = watchers.behind(revision) else {
-            return Ok(step);
+        let (oldest, recent) = {
+            // Left before history is read, so that a slow disk does not hold up the writer.
+            let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
+            for id in watchers.end_compacted(compacted, revision, recent.first()) {
+                step.compacted.push((id, compacted));
+            }
+            let Some(oldest) = watchers.behind(revision) else {
+                return Ok(step);
+            };
+            (oldest, recent.from(oldest, CATCH_UP_REVISIONS_MAX))
         };
-        let recent = recent.from(oldest, CATCH_UP_REVISIONS_MAX);
         let changes = match recent {
             Some(changes) => changes,
             None => match self.history(oldest, revision)? {

@@ -4,6 +4,7 @@ mod overlay;
 pub(crate) mod tables;
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,8 @@ use crate::server::limits::PAGE_CACHE_BYTES;
 use crate::server::mvcc::index::Index;
 use crate::server::mvcc::{FIRST_REVISION, Horizon, NEVER_COMPACTED, Revision};
 
+/// Read and write for the owner alone.
+const FILE_MODE: u32 = 0o600;
 /// The layout that this version writes.
 const FORMAT: u64 = 1;
 
@@ -137,6 +140,13 @@ fn move_into_place(made: &Path, path: &Path) -> std::io::Result<()> {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 fn write_empty(path: &Path, fresh: Identity) -> Result<(), AnyError> {
+    // Whatever the hosts keep in their datastore is nobody else's to read.
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE_MODE)
+        .open(path)?;
     let database = builder().create(path)?;
     let write = database.begin_write()?;
     {

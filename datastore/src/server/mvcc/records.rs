@@ -127,3 +127,37 @@ pub(crate) trait RecordsMut: Records {
     /// Adds the record of a change.
     fn append(&mut self, revision: Revision, record: &Record) -> Result<(), Self::Error>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REVISION: Revision = Revision { main: 7, sub: 1 };
+
+    #[test]
+    fn a_record_of_another_revision_is_damaged() {
+        let kv = KeyValue {
+            key: "k".into(),
+            mod_revision: 7,
+            create_revision: 3,
+            version: 2,
+            ..KeyValue::default()
+        };
+        let stored = Record::Put(kv.clone()).encode();
+        assert_eq!(Record::decode(REVISION, &stored).unwrap(), Record::Put(kv));
+        let elsewhere = Record::decode(Revision { main: 8, sub: 0 }, &stored).unwrap_err();
+        assert!(elsewhere.to_string().contains("8.0") && elsewhere.to_string().contains("another revision"));
+        assert!(Record::decode(REVISION, &[]).is_err());
+        assert!(Record::decode(REVISION, &[9, 1, 2]).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(0_u8.., 0..60)) {
+            if let Ok(record) = Record::decode(REVISION, &bytes) {
+                let again = Record::decode(REVISION, &record.encode()).unwrap();
+                proptest::prop_assert_eq!(again, record);
+            }
+        }
+    }
+}

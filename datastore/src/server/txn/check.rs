@@ -145,3 +145,29 @@ fn written_keys(ops: &[RequestOp]) -> Result<Written, Refusal> {
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_sort_options_are_refused() {
+        let key = Bytes::from_static(b"k");
+        assert_eq!(
+            range(&RangeRequest {
+                key: key.clone(),
+                ..Default::default()
+            }),
+            Ok(())
+        );
+        for (sort_order, sort_target) in [(3, 0), (-1, 0), (0, 5)] {
+            let request = RangeRequest {
+                key: key.clone(),
+                sort_order,
+                sort_target,
+                ..Default::default()
+            };
+            assert_eq!(range(&request), Err(Refusal::InvalidSortOption));
+        }
+    }
+}
