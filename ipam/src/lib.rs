@@ -9,6 +9,7 @@
 mod affinity;
 mod assign;
 pub mod block;
+mod claim;
 mod config;
 mod deletion;
 mod error;

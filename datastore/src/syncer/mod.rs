@@ -1,6 +1,6 @@
 //! Follows the store: a snapshot, then changes, through everything that may happen to a store and to the way there.
 //!
-//! [`view`] decides (pure); [`follow`] lists and watches; one task delivers to the consumer, who may be slow. What the
+//! [`view`] decides (pure); `follow` lists and watches; one task delivers to the consumer, who may be slow. What the
 //! consumer was told is taken back only when the store itself says, within the history that we follow, that a key is
 //! gone.
 
