@@ -68,6 +68,13 @@ enum Attempt {
     Dial { until: Timestamp },
 }
 
+/// What becomes of two connections to the same neighbour.
+enum Collision {
+    NewGoes,
+    OtherGoes,
+    OtherIsDead,
+}
+
 /// The session with one neighbour.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -75,7 +82,7 @@ pub struct Session {
     jitter: Jitter,
     running: bool,
     attempt: Attempt,
-    /// At most one in each direction.
+    /// At most one that we made, and of those that the neighbour made, one before OPEN and one after.
     connections: Vec<Connection>,
     /// Attempts and short sessions in a row that came to nothing.
     failures: u32,
@@ -275,22 +282,11 @@ impl Session {
             out.push(Action::Close(id));
             return;
         }
-        let previous = self
-            .connections
-            .iter()
-            .find(|other| other.direction == Direction::Incoming);
-        match previous.map(|other| (other.id, other.phase)) {
-            // The neighbour has given up on that one, or it would not connect again.
-            Some((old, Phase::OpenSent)) => self.drop_connection(old, None, out),
-            Some((_, Phase::OpenConfirm)) => {
-                let rejected = Notification::new(CEASE, cease::CONNECTION_REJECTED);
-                out.extend([
-                    Action::Send(id, Outgoing::Notification(rejected)),
-                    Action::Close(id),
-                ]);
-                return;
-            }
-            Some((_, Phase::Established)) | None => {}
+        // The neighbour has given up on one that got nowhere, or it would not connect again.
+        let waiting =
+            |other: &&Connection| other.direction == Direction::Incoming && other.phase == Phase::OpenSent;
+        if let Some(old) = self.connections.iter().find(waiting).map(|other| other.id) {
+            self.drop_connection(old, None, out);
         }
         if matches!(self.attempt, Attempt::Wait { .. } | Attempt::Listen) {
             self.attempt = Attempt::None;
@@ -465,40 +461,62 @@ impl Session {
         out: &mut Vec<Action>,
     ) -> bool {
         let collision = || Some(Notification::new(CEASE, cease::COLLISION));
-        let other = self
+        let others = self
             .connections
             .iter()
-            .find(|other| other.id != id && other.phase > Phase::OpenSent);
-        let Some(other) = other else { return true };
-        let (other_id, other_phase) = (other.id, other.phase);
-        if other_phase == Phase::Established {
+            .filter(|other| other.id != id && other.phase > Phase::OpenSent);
+        for other in others.map(|other| other.id).collect::<Vec<_>>() {
+            match self.collide(id, other, negotiated) {
+                Collision::NewGoes => {
+                    self.drop_connection(id, collision(), out);
+                    return false;
+                }
+                Collision::OtherGoes => self.drop_connection(other, collision(), out),
+                Collision::OtherIsDead => {
+                    self.down(other, DownReason::PeerRestarted, now, out);
+                    self.drop_connection(other, None, out);
+                }
+            }
+        }
+        true
+    }
+
+    /// Which of two connections goes: `new`, whose OPEN has just come, or `other`, whose OPEN came before.
+    fn collide(&self, new: ConnectionId, other: ConnectionId, negotiated: &Negotiated) -> Collision {
+        let (Some(new), Some(other)) = (self.find(new), self.find(other)) else {
+            return Collision::OtherGoes;
+        };
+        if other.phase == Phase::Established {
             // RFC 4724 section 4.2: a neighbour that has restarted did not close its old connection.
-            let restarted = other
+            let was = other
                 .negotiated
                 .as_ref()
-                .is_some_and(|was| was.graceful_restart.is_some())
-                && negotiated.graceful_restart.is_some();
-            if restarted {
-                self.down(other_id, DownReason::PeerRestarted, now, out);
-                self.drop_connection(other_id, None, out);
+                .and_then(|was| was.graceful_restart.as_ref());
+            let restarts = was.is_some() && negotiated.graceful_restart.is_some();
+            return if restarts {
+                Collision::OtherIsDead
             } else {
-                self.drop_connection(id, collision(), out);
-            }
-            return restarted;
+                Collision::NewGoes
+            };
+        }
+        // Both come from the neighbour: it has no use for the older one, or it would not have made another.
+        if new.direction == other.direction {
+            return Collision::OtherGoes;
         }
         // The connection stays that the speaker with the higher identifier opened; between equal
         // identifiers, the one in the higher AS (RFC 6286 section 2.3).
         let ours = (self.settings.router_id, self.settings.local_as);
-        let stays = if ours > (negotiated.remote_id, negotiated.remote_as) {
+        let we_are_higher = ours > (negotiated.remote_id, negotiated.remote_as);
+        let stays = if we_are_higher {
             Direction::Outgoing
         } else {
             Direction::Incoming
         };
-        let survives = self
-            .find(id)
-            .is_some_and(|connection| connection.direction == stays);
-        self.drop_connection(if survives { other_id } else { id }, collision(), out);
-        survives
+        if new.direction == stays {
+            Collision::OtherGoes
+        } else {
+            Collision::NewGoes
+        }
     }
 
     fn establish(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {

@@ -154,3 +154,34 @@ fn gobgp_ebgp() {
 fn gobgp_ibgp() {
     gobgp(65001);
 }
+
+/// IPv6 routes over an IPv4 session: their next hops are the addresses of the same interfaces.
+#[test]
+fn both_families_share_a_session() {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let bird = "router id 10.0.0.2;\nprotocol device {}\n\
+         protocol static { ipv4; route 198.51.100.0/24 blackhole; }\n\
+         protocol static { ipv6; route 2001:db8:2::/48 blackhole; }\n\
+         protocol bgp four { local 10.0.0.2 as 65002; neighbor 10.0.0.1 as 65001;\n\
+           ipv4 { import all; export where source = RTS_STATIC; next hop self; };\n\
+           ipv6 { import all; export where source = RTS_STATIC; next hop address fd00::2; }; }\n";
+    let router = Bird::start(&b, directory.path(), bird);
+    let config = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
+         [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nfamilies = [\"ipv4\", \"ipv6\"]\n\
+         import = \"accept\"\nexport = \"accept\"\n\
+         [[network]]\nprefix = \"192.0.2.0/24\"\n[[network]]\nprefix = \"2001:db8:1::/48\"\n";
+    let ours = Bgpd::start(&a, directory.path(), config, "");
+    wait_for("the session", SESSION_TIME, || ours.is_established("10.0.0.2"));
+    for (theirs, next_hop, own, gateway) in [
+        ("198.51.100.0/24", "10.0.0.2", "192.0.2.0/24", "10.0.0.1"),
+        ("2001:db8:2::/48", "fd00::2", "2001:db8:1::/48", "fd00::1"),
+    ] {
+        wait_for(theirs, ROUTE_TIME, || {
+            ours.best(theirs).is_some_and(|route| route.next_hop == next_hop)
+        });
+        wait_for(own, ROUTE_TIME, || {
+            router.route(own).is_some_and(|shown| shown.contains(gateway))
+        });
+    }
+}

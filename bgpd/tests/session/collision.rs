@@ -1,6 +1,6 @@
 //! Two connections at once (RFC 4271 section 6.8, RFC 4724 section 4.2, RFC 6286).
 
-use bgpd::session::{Action, DownReason, Event, Outgoing, Received, Settings, State};
+use bgpd::session::{Action, ConnectionId, DownReason, Event, Outgoing, Received, Settings, State};
 use bgpd::wire::Open;
 
 use crate::bench::{
@@ -102,7 +102,31 @@ fn a_connection_that_got_nowhere_is_replaced() {
         [Action::Close(FIRST), Action::Send(SECOND, Outgoing::Open(_))]
     ));
     bench.receive(SECOND, Received::Open(open()));
-    let actions = bench.handle(Event::Accepted(FIRST));
-    assert_eq!(notification(&actions), (6, 5), "but not one that did");
     assert_eq!(bench.state(), State::OpenConfirm);
+    // One that did get somewhere goes when another one does as well.
+    sent_open(&bench.handle(Event::Accepted(THIRD)));
+    let actions = bench.receive(THIRD, Received::Open(open()));
+    assert_eq!(notification(&actions), (6, 7));
+    assert!(actions.contains(&Action::Close(SECOND)));
+    bench.receive(THIRD, Received::Keepalive);
+    assert_eq!(bench.state(), State::Established);
 }
+
+#[test]
+fn connections_do_not_pile_up() {
+    let mut bench = Bench::started(Settings {
+        passive: true,
+        ..settings()
+    });
+    bench.handle(Event::Accepted(FIRST));
+    bench.receive(FIRST, Received::Open(open()));
+    bench.receive(FIRST, Received::Keepalive);
+    for number in 10..20 {
+        let actions = bench.handle(Event::Accepted(ConnectionId(number)));
+        let replaces = actions.contains(&Action::Close(ConnectionId(number - 1)));
+        assert_eq!(replaces, number > 10, "{actions:?}");
+    }
+    assert_eq!(bench.state(), State::Established);
+}
+
+const THIRD: ConnectionId = ConnectionId(3);

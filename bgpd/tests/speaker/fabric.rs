@@ -244,3 +244,22 @@ async fn a_dropped_handle_ends_the_speaker() {
     drop(right);
     wait_for("its end", async || !is_established(&left, address(52)).await).await;
 }
+
+/// RFC 5082: what may have come from afar does not get through.
+#[tokio::test]
+async fn ttl_security_keeps_distant_senders_out() {
+    let mut config = hub(71, [72], 65001);
+    config.neighbors[0].ttl_security_hops = Some(1);
+    let left = start(config);
+    let mut config = spoke(72, 65001, listen_address(&left).await);
+    config.neighbors[0].ttl = Some(254);
+    let right = start(config.clone());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(
+        !is_established(&left, address(72)).await,
+        "254 has come over a router"
+    );
+    (config.neighbors[0].ttl, config.neighbors[0].ttl_security_hops) = (None, Some(1));
+    right.reconfigure(config).await.unwrap();
+    wait_for("the session", async || is_established(&left, address(72)).await).await;
+}
