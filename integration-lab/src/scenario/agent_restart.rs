@@ -28,7 +28,7 @@ const TCP_PORT: u16 = 7001;
 /// Before the kill, while the agent is away, and after its start.
 const BEFORE: Duration = Duration::from_secs(3);
 const AWAY: Duration = Duration::from_secs(4);
-const STREAM_SECONDS: u32 = 25;
+const STREAM_SECONDS: u32 = 20;
 /// Beyond the stream's own length.
 const SLACK_SECONDS: u32 = 15;
 const LISTEN_WAIT: Duration = Duration::from_millis(500);
@@ -75,12 +75,13 @@ fn restart_under_traffic(
         from.name, to.name
     ));
 
-    let (udp, tcp) = std::thread::scope(|scope| -> anyhow::Result<_> {
+    let (udp, tcp, back_under_traffic) = std::thread::scope(|scope| -> anyhow::Result<_> {
         let udp_received = spawn::<Received>(scope, stage, to, udp_receive(*address));
         let tcp_received = spawn::<TcpReceived>(scope, stage, to, tcp_receive());
         sleep(LISTEN_WAIT);
         let udp_sent = spawn::<Sent>(scope, stage, from, udp_send(*address));
         let tcp_sent = spawn::<TcpSent>(scope, stage, from, tcp_send(*address));
+        let traffic = Instant::now();
         sleep(BEFORE);
         stage.kill_speaker(host)?;
         progress(&format!("agent of {host} killed"));
@@ -88,6 +89,7 @@ fn restart_under_traffic(
         stage.start_speaker(host)?;
         let started = Instant::now();
         eventually(BACK_MAX, || all_established(stage.lab, stage.fabric)).context("the agent's sessions")?;
+        let back_after = traffic.elapsed();
         progress(&format!(
             "agent of {host} back: sessions after {:.1} s",
             started.elapsed().as_secs_f64()
@@ -95,6 +97,7 @@ fn restart_under_traffic(
         Ok((
             (join(udp_sent)?, join(udp_received)?),
             (join(tcp_sent)?, join(tcp_received)?),
+            back_after,
         ))
     })?;
     let after = undisturbed(stage, host)?;
@@ -118,6 +121,13 @@ fn restart_under_traffic(
             ok,
         );
     };
+    let (back_s, stream_s) = (back_under_traffic.as_secs_f64(), f64::from(STREAM_SECONDS));
+    check(
+        "back while the streams last",
+        format!("within {stream_s:.0} s"),
+        format!("after {back_s:.1} s"),
+        back_s < stream_s,
+    );
     let rate = sent.packets_per_second;
     check(
         "rate",

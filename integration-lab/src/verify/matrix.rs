@@ -1,18 +1,17 @@
 //! The matrix: every workload to every other by every probe, the verdict and, for denials, what decided it at
 //! the enforcing host.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
-use anyhow::{Context, bail};
-use comfy_table::{Table, presets};
-
 use super::Report;
+use super::shown::Shown;
 use crate::fabric::{Direction, Fabric, Family, Probe, Verdict, Workload, expected};
 use crate::observe::flows::{self, Flow};
 use crate::running::RunningLab;
 use crate::traffic::probe::{PROBES_MAX, Seen, Target};
 use crate::workloads::{self, WorkloadRecord};
+use anyhow::{Context, bail};
 
 /// A workload as it is declared and as it is.
 type Placed<'a> = (&'a Workload, &'a WorkloadRecord);
@@ -51,17 +50,18 @@ pub(super) fn check(lab: &RunningLab, fabric: &Fabric, report: &mut Report) -> a
         .filter_map(|(host, newest)| Some((host, flows::denials(lab, host, newest).ok()?)))
         .collect();
 
+    let names: Vec<&str> = placed.iter().map(|p| p.0.name.as_str()).collect();
     let mut shown = Shown::default();
     for (cell, seen) in cells.iter().zip(&seen) {
         judge(cell, seen, &flows, report, &mut shown);
     }
     report.section(
         "Verdicts: source in rows, destination in columns",
-        shown.matrix(&placed),
+        shown.matrix(&names),
     );
     report.section(
-        "Deciders of the denials, as the enforcing hosts report them",
-        shown.deciders(),
+        "Denials, and what decided each as the enforcing host reports it",
+        shown.denials(),
     );
     Ok(())
 }
@@ -201,7 +201,16 @@ fn judge(cell: &Cell, seen: &Seen, flows: &HashMap<&str, Vec<Flow>>, report: &mu
         Some(None) => ("no flow event".to_string(), false),
         None => ("flow events cannot be read".to_string(), false),
     };
-    *shown.deciders.entry((host.clone(), decider.clone())).or_default() += 1;
+    shown
+        .denials
+        .entry((
+            cell.from.0.name.clone(),
+            cell.to.0.name.clone(),
+            host.clone(),
+            decider.clone(),
+        ))
+        .or_default()
+        .push((cell.family, cell.probe));
     report.add(
         "deciders",
         format!("{subject}, at {host}"),
@@ -209,43 +218,4 @@ fn judge(cell: &Cell, seen: &Seen, flows: &HashMap<&str, Vec<Flow>>, report: &mu
         &decider,
         agrees,
     );
-}
-
-/// What is shown of the matrix.
-#[derive(Default)]
-struct Shown {
-    letters: BTreeMap<(String, String), String>,
-    deciders: BTreeMap<(String, String), usize>,
-}
-
-impl Shown {
-    fn matrix(&self, placed: &[Placed]) -> String {
-        let mut table = Table::new();
-        let names: Vec<&str> = placed.iter().map(|p| p.0.name.as_str()).collect();
-        table
-            .load_style(presets::NOTHING)
-            .set_header(std::iter::once("").chain(names.iter().copied()));
-        for from in &names {
-            let cell = |to: &&str| {
-                let key = (from.to_string(), to.to_string());
-                self.letters.get(&key).map_or(String::new(), |l| {
-                    let (v4, v6) = l.split_at_checked(Probe::ALL.len()).unwrap_or((l, ""));
-                    format!("{v4} {v6}")
-                })
-            };
-            table.add_row(std::iter::once(from.to_string()).chain(names.iter().map(cell)));
-        }
-        format!("tcp 80, tcp 81, icmp over v4, then over v6: + allowed, - denied, ! not as expected\n{table}")
-    }
-
-    fn deciders(&self) -> String {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_header(["HOST", "DENIED", "BY"]);
-        for ((host, decider), count) in &self.deciders {
-            table.add_row([host.as_str(), &count.to_string(), decider]);
-        }
-        table.to_string()
-    }
 }

@@ -4,6 +4,7 @@ mod matrix;
 mod report;
 mod routes;
 mod sessions;
+mod shown;
 mod store;
 
 use std::time::Duration;
