@@ -52,7 +52,7 @@ impl Adopted {
         }
         for entry in maps.sources.iter() {
             let (key, _) = entry.map_err(on("SOURCES", "list"))?;
-            adopted.sources.insert(key.data().sources);
+            adopted.sources.insert(key.data().set >> 1);
         }
         for entry in maps.programs.iter() {
             let (id, program) = entry.map_err(on("PROGRAMS", "list"))?;
@@ -134,7 +134,7 @@ impl Adopted {
             .map_err(on("SOURCES", "list"))?;
         for key in sources
             .iter()
-            .filter(|key| self.sources.contains(&key.data().sources))
+            .filter(|key| self.sources.contains(&(key.data().set >> 1)))
         {
             absent_is_fine(maps.sources.remove(key)).map_err(on("SOURCES", "erase"))?;
         }

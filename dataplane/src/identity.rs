@@ -4,7 +4,7 @@
 //! that they see, so writing entries changes nothing until an endpoint is published with the new epoch.
 
 use aya::maps::lpm_trie::Key;
-use ebpf_common::program::Identity;
+use ebpf_common::program::{IDENTITY_NET_KEY_BITS, Identity, IdentityNetKey};
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 
@@ -50,8 +50,8 @@ impl Identities {
         }
         for entry in maps.identity_nets.iter() {
             let (key, value) = entry.map_err(on("IDENTITY_NETS", "list"))?;
-            let (length, address) = (key.prefix_len(), key.data());
-            if let Some(net) = net_from_map(length, address) {
+            let length = key.prefix_len().saturating_sub(IDENTITY_NET_KEY_BITS);
+            if let Some(net) = net_from_map(length, key.data().address) {
                 identities.insert_adopted(net, seen_at(&value, epoch));
             }
         }
@@ -214,6 +214,12 @@ impl Identities {
     }
 }
 
+fn net_key(net: &IpNet) -> Key<IdentityNetKey> {
+    let (bits, address) = net_to_map(*net);
+    let family = if net.addr().is_ipv4() { 4 } else { 6 };
+    Key::new(IDENTITY_NET_KEY_BITS + bits, IdentityNetKey { family, address })
+}
+
 fn write(maps: &mut Maps, net: &IpNet, identity: Identity) -> Result<(), Error> {
     if is_host(net) {
         return maps
@@ -221,9 +227,8 @@ fn write(maps: &mut Maps, net: &IpNet, identity: Identity) -> Result<(), Error> 
             .insert(to_map(net.addr()), identity, 0)
             .map_err(on("IDENTITIES", "write"));
     }
-    let (bits, address) = net_to_map(*net);
     maps.identity_nets
-        .insert(&Key::new(bits, address), identity, 0)
+        .insert(&net_key(net), identity, 0)
         .map_err(on("IDENTITY_NETS", "write"))
 }
 
@@ -232,7 +237,6 @@ fn erase(maps: &mut Maps, net: &IpNet) -> Result<(), Error> {
         let outcome = maps.identities.remove(&to_map(net.addr()));
         return absent_is_fine(outcome).map_err(on("IDENTITIES", "erase"));
     }
-    let (bits, address) = net_to_map(*net);
-    let outcome = maps.identity_nets.remove(&Key::new(bits, address));
+    let outcome = maps.identity_nets.remove(&net_key(net));
     absent_is_fine(outcome).map_err(on("IDENTITY_NETS", "erase"))
 }

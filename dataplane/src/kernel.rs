@@ -8,8 +8,10 @@ use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use aya::programs::{ProgramError, SchedClassifier, loaded_programs};
 use aya::{Ebpf, EbpfLoader};
 use ebpf_common::conntrack::{Flow, FlowKey, Settings};
-use ebpf_common::endpoint::{Generation, Publication, SourceKey};
-use ebpf_common::program::{ClassKey, Hits, Identity, NetKey, PortKey, Program, Rule, TupleKey, Vector};
+use ebpf_common::endpoint::{Generation, Publication, SOURCES_ID_MAX, SourceKey};
+use ebpf_common::program::{
+    ClassKey, Hits, Identity, IdentityNetKey, NetKey, PortKey, Program, Rule, TupleKey, Vector,
+};
 use ebpf_common::{Address, LAYOUT_VERSION};
 
 use crate::config::{Config, Timeouts};
@@ -42,7 +44,7 @@ pub(crate) struct Maps {
     pub(crate) rules: Array<MapData, Rule>,
     pub(crate) rule_hits: PerCpuArray<MapData, Hits>,
     pub(crate) identities: Hash<Address, Identity>,
-    pub(crate) identity_nets: Trie<Address, Identity>,
+    pub(crate) identity_nets: Trie<IdentityNetKey, Identity>,
     pub(crate) classes: Hash<ClassKey, u32>,
     pub(crate) nets: Trie<NetKey, u32>,
     pub(crate) ports: Trie<PortKey, u32>,
@@ -363,13 +365,13 @@ impl Maps {
         let mut next = self.state.get(&STATE_NEXT_ID, 0).map_err(on("STATE", "read"))?;
         let id = loop {
             // 0 is no id, and the highest ones have meanings.
-            let id = if next == 0 || next >= u32::MAX - 1 {
+            let id = if next == 0 || next > SOURCES_ID_MAX {
                 1
             } else {
                 next
             };
             next = id + 1;
-            // After four thousand million ids they begin anew; some may still be in use.
+            // After two thousand million ids they begin anew; some may still be in use.
             if self.programs.get(&id, 0).is_err() && self.generations.get(&id, 0).is_err() {
                 break id;
             }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use ebpf_common::endpoint::{Generation, OWN_ADDRESSES_MAX, Publication, SOURCE_KEY_BITS, SourceKey};
+use ebpf_common::endpoint::{
+    Generation, OWN_ADDRESSES_MAX, Publication, SOURCE_KEY_BITS, SourceKey, source_set,
+};
 use ebpf_common::program::{ClassKey, Hits};
 use ipnet::IpNet;
 use netlink::{Connection, Link};
@@ -1179,7 +1181,13 @@ impl Local {
 
 fn source_key(sources: u32, net: &IpNet) -> aya::maps::lpm_trie::Key<SourceKey> {
     let (bits, address) = net_to_map(*net);
-    aya::maps::lpm_trie::Key::new(SOURCE_KEY_BITS + bits, SourceKey { sources, address })
+    aya::maps::lpm_trie::Key::new(
+        SOURCE_KEY_BITS + bits,
+        SourceKey {
+            set: source_set(sources, net.addr().is_ipv6()),
+            address,
+        },
+    )
 }
 
 fn add_hits(sums: &mut FxHashMap<(RuleId, bool), Hits>, program: &Installed, hits: &[Hits]) {

@@ -2,7 +2,7 @@
 
 use ebpf_common::event::{NO_RULE, PASSES_MAX};
 use ebpf_common::program::{
-    ACTION_ALLOW, ACTION_DENY, ACTION_LOG, ACTION_PASS, ClassKey, ICMP_CODE_ANY, NET_KEY_BITS, NetKey, PORT_KEY_BITS,
+    ACTION_ALLOW, ACTION_DENY, ACTION_LOG, ACTION_PASS, ClassKey, ICMP_CODE_ANY, IDENTITY_NET_KEY_BITS, IdentityNetKey, NET_KEY_BITS, NetKey, PORT_KEY_BITS,
     PortKey, Program, TupleKey, VECTOR_ALL, Vector, dimension, icmp_class,
 };
 use ebpf_common::{Address, event::Reason};
@@ -175,11 +175,11 @@ fn lookup(id: u32, program: &Program, epoch: u32, tuple: &Tuple) -> Option<Vecto
         icmp: all,
     };
     if uses(dimension::SOURCE_IDENTITY) {
-        let value = identity(&tuple.source, epoch);
+        let value = identity(&tuple.source, tuple.family as u32, epoch);
         found.source_identity = vector(program, class(id, dimension::SOURCE_IDENTITY, value), dimension::SOURCE_IDENTITY)?;
     }
     if uses(dimension::DESTINATION_IDENTITY) {
-        let value = identity(&tuple.destination, epoch);
+        let value = identity(&tuple.destination, tuple.family as u32, epoch);
         let slot = class(id, dimension::DESTINATION_IDENTITY, value);
         found.destination_identity = vector(program, slot, dimension::DESTINATION_IDENTITY)?;
     }
@@ -259,13 +259,16 @@ fn member(program: u32, dimension: u32, protocol: u8, port: u16, address: &Addre
 /// The class of an address as a generation of `epoch` sees it. A value that user space replaces while it is read here
 /// is of a batch that is not published yet, so what it leads to is void when that batch is.
 #[inline(never)]
-fn identity(address: &Address, epoch: u32) -> u32 {
+fn identity(address: &Address, family: u32, epoch: u32) -> u32 {
     let found = match sys::read(&IDENTITIES, address) {
         Some(found) => found,
-        None => match IDENTITY_NETS.get(&Key::new(128, *address)) {
-            Some(found) => found,
-            None => return 0,
-        },
+        None => {
+            let key = IdentityNetKey { family, address: *address };
+            match IDENTITY_NETS.get(&Key::new(IDENTITY_NET_KEY_BITS + 128, key)) {
+                Some(found) => found,
+                None => return 0,
+            }
+        }
     };
     if epoch.wrapping_sub(found.since) < 1 << 31 { found.after } else { found.before }
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::TcContext;
 use ebpf_common::conntrack::UDP;
-use ebpf_common::endpoint::{Generation, SOURCE_KEY_BITS, SourceKey};
+use ebpf_common::endpoint::{Generation, SOURCE_KEY_BITS, SourceKey, source_set};
 use ebpf_common::event::Reason;
 use ebpf_common::{Address, V4_MAPPED};
 
@@ -26,7 +26,7 @@ pub fn check_arp(ctx: &TcContext, generation: &Generation) -> u32 {
     let Ok(arp) = ctx.load::<[u8; 28]>(ETHERNET) else { return Reason::Malformed as u32 };
     let sender = u32::from_ne_bytes([arp[14], arp[15], arp[16], arp[17]]);
     let address = [0, 0, V4_MAPPED, sender];
-    if sender == 0 || is_own(generation, &address) {
+    if sender == 0 || is_own(generation, &address, false) {
         count(Reason::LinkLocal as u32);
         0
     } else {
@@ -38,7 +38,7 @@ pub fn check_arp(ctx: &TcContext, generation: &Generation) -> u32 {
 #[inline(never)]
 pub fn check_from_workload(ctx: &TcContext, hook: &Hook, generation: &Generation, packet: &Packet) -> u32 {
     let tuple = &packet.tuple;
-    let own = is_own(generation, &tuple.source);
+    let own = is_own(generation, &tuple.source, tuple.family == 6);
     if tuple.is_icmp() && packet.fragment != LATER_FRAGMENT {
         let code = if tuple.family == 6 {
             check_icmpv6(ctx, hook, packet, own)
@@ -82,7 +82,7 @@ fn check_icmpv6(ctx: &TcContext, hook: &Hook, packet: &Packet, own: bool) -> u32
 
 /// Whether an address is the endpoint's.
 #[inline(never)]
-fn is_own(generation: &Generation, address: &Address) -> bool {
+fn is_own(generation: &Generation, address: &Address, is_v6: bool) -> bool {
     let mut own = false;
     for (at, candidate) in generation.addresses.iter().enumerate() {
         own |= (at as u32) < generation.address_count
@@ -94,7 +94,7 @@ fn is_own(generation: &Generation, address: &Address) -> bool {
     if own || generation.sources == 0 {
         return own;
     }
-    let key = SourceKey { sources: generation.sources, address: *address };
+    let key = SourceKey { set: source_set(generation.sources, is_v6), address: *address };
     SOURCES.get(&Key::new(SOURCE_KEY_BITS + 128, key)).is_some()
 }
 

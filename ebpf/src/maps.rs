@@ -7,7 +7,7 @@ use ebpf_common::Address;
 use ebpf_common::conntrack::{Flow, FlowKey, FragmentKey, FragmentPorts, Settings};
 use ebpf_common::endpoint::{Generation, Publication, SourceKey};
 use ebpf_common::event;
-use ebpf_common::program::{ClassKey, Hits, Identity, NetKey, PortKey, Program, Rule, TupleKey, Vector};
+use ebpf_common::program::{ClassKey, Hits, Identity, IdentityNetKey, NetKey, PortKey, Program, Rule, TupleKey, Vector};
 
 use crate::classify::Verdict;
 use crate::hook::Hook;
@@ -47,7 +47,7 @@ pub static IDENTITIES: HashMap<Address, Identity> = HashMap::with_max_entries(10
 
 /// Prefix → identity, for addresses that are not in `IDENTITIES`.
 #[map]
-pub static IDENTITY_NETS: LpmTrie<Address, Identity> = LpmTrie::with_max_entries(1024, 0);
+pub static IDENTITY_NETS: LpmTrie<IdentityNetKey, Identity> = LpmTrie::with_max_entries(1024, 0);
 
 /// (Program, identity or ICMP type) → vector.
 #[map]

@@ -54,11 +54,19 @@ pub const HOST_ALLOWED: u32 = 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SourceKey {
-    /// [`Generation::sources`].
-    pub sources: u32,
+    /// [`source_set`] of [`Generation::sources`].
+    pub set: u32,
     /// A prefix's bits.
     pub address: Address,
 }
+
+/// The sources of one family: `::/0` covers no IPv4 address.
+pub const fn source_set(sources: u32, is_v6: bool) -> u32 {
+    sources << 1 | is_v6 as u32
+}
+
+/// The highest [`Generation::sources`].
+pub const SOURCES_ID_MAX: u32 = u32::MAX >> 1;
 
 /// Bits of a [`SourceKey`] before the address.
 pub const SOURCE_KEY_BITS: u32 = 32;

@@ -86,6 +86,19 @@ pub struct Hits {
     pub bytes: u64,
 }
 
+/// Key of `IDENTITY_NETS`, a longest-prefix map. The family comes first: `::/0` covers no IPv4 address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct IdentityNetKey {
+    /// 4 or 6.
+    pub family: u32,
+    /// A prefix's bits.
+    pub address: Address,
+}
+
+/// Bits of an [`IdentityNetKey`] before the address.
+pub const IDENTITY_NET_KEY_BITS: u32 = 32;
+
 /// Value of `IDENTITIES` (keyed by address) and `IDENTITY_NETS` (by prefix).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use crate::conntrack::{Flow, FlowKey, FragmentKey, FragmentPorts, Settings};
 use crate::endpoint::{Generation, Publication, SourceKey};
 use crate::event::FlowRecord;
-use crate::program::{ClassKey, Hits, Identity, NetKey, PortKey, Program, TupleKey, Vector};
+use crate::program::{ClassKey, Hits, Identity, IdentityNetKey, NetKey, PortKey, Program, TupleKey, Vector};
 
 macro_rules! plain {
     ($($name:ty),*) => {
@@ -31,6 +31,7 @@ plain!(
     ClassKey,
     Hits,
     Identity,
+    IdentityNetKey,
     NetKey,
     PortKey,
     Program,
