@@ -320,7 +320,7 @@ fn the_kernel_agrees_with_the_reference_interpreter() {
             dataplane.sweep().unwrap();
             drain(&mut events);
 
-            let hooks = programs_at(&workload.interface);
+            let hooks = common::programs_at(&workload.interface);
             for _ in 0..PACKETS {
                 let v4 = random.chance(50);
                 let packet = random.packet(v4);
@@ -356,13 +356,4 @@ fn the_kernel_agrees_with_the_reference_interpreter() {
             "{matched} verdicts and {passes} passes say too little"
         );
     });
-}
-
-/// The programs at both hooks of an interface.
-fn programs_at(interface: &str) -> [std::os::fd::OwnedFd; 2] {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    [TcAttachType::Ingress, TcAttachType::Egress].map(|hook| {
-        let (_, programs) = SchedClassifier::query_tcx(interface, hook).unwrap();
-        sys::program(programs[0].id())
-    })
 }

@@ -330,6 +330,15 @@ pub fn wait_for_v6(workloads: &[&Workload]) {
     }
 }
 
+/// The TCX programs at both hooks of an interface: from and to the workload.
+pub fn programs_at(interface: &str) -> [std::os::fd::OwnedFd; 2] {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    [TcAttachType::Ingress, TcAttachType::Egress].map(|hook| {
+        let (_, programs) = SchedClassifier::query_tcx(interface, hook).unwrap();
+        sys::program(programs[0].id())
+    })
+}
+
 pub fn pins(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(dir.join("links"))
         .unwrap()
