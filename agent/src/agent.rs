@@ -1,7 +1,7 @@
 //! The wiring: starts every part, passes what comes out of one on to the next, and stops them in order.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use datastore::{Client, ClientConfig, Pem, Resources};
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::bgp::Bgp;
@@ -23,6 +24,7 @@ use crate::flows::FlowLog;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::rpc;
+use crate::secrets;
 use crate::view::View;
 use crate::world::World;
 use crate::{node, status_writer};
@@ -35,8 +37,11 @@ const NODE: &str = "node";
 const REGISTER_PAUSE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// How often secrets are read again and sessions are published.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the blackhole routes of new blocks may hold up a BGP change before it is given up for now.
-const BLOCKS_WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long the store has to confirm the last good view before that view is worked with. It may be up to
+/// [`syncer::SNAPSHOT_INTERVAL`] older than what an earlier run left in the kernel and told its peers.
+const SNAPSHOT_GRACE: Duration = Duration::from_secs(3);
+/// How long the parts may take to end, after which they are ended.
+const STOP_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Runs the agent until `stop` is cancelled. What it has put into the kernel stays.
 pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
@@ -63,34 +68,34 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             .map(|address| format!("http://{address}"))
             .collect();
     }
-    let client = Client::connect(&client_config).await.context("datastore")?;
     let options = syncer::Options::agent(&config.node_name).with_snapshot(&config.paths.snapshot);
-    let (syncer, events) = Syncer::start(client_config, options);
+    let (syncer, events) = Syncer::start(client_config.clone(), options);
     metrics.resyncs_started.inc();
-
-    tasks.spawn(register(
-        client.clone(),
+    tasks.spawn(write_to_store(
+        client_config,
         config.clone(),
         health.clone(),
+        view.clone(),
         stop.clone(),
     ));
-    let writer = status_writer::run(
-        client,
-        config.node_name.clone(),
-        view.clone(),
-        config.datastore.report_endpoints,
-        stop.clone(),
-    );
-    tasks.spawn(writer);
 
     let bgp = Bgp::new(&config, health.clone(), view.clone());
+    let (commands, mut dataplane_ended) = match dataplane {
+        Some(thread) => (Some(thread.commands), Some(thread.ended)),
+        None => (None, None),
+    };
+    let socket = rpc::SocketFile::of(&config.api.socket);
     let core = Core {
         world: World::new(&config.node_name),
         translation: None,
-        announced: Vec::new(),
-        problems: Vec::new(),
-        settled: false,
-        dataplane: dataplane.clone(),
+        translate_due: true,
+        held: BTreeSet::new(),
+        asked: None,
+        applying: None,
+        problems: BTreeSet::new(),
+        in_sync: false,
+        snapshot_until: None,
+        dataplane: commands.clone(),
         bgp,
         health,
         view,
@@ -100,19 +105,30 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     core.run(events, &syncer, stop.clone()).await;
 
     stop.cancel();
-    syncer.shutdown().await;
-    if let Some(dataplane) = dataplane {
+    if let Some(commands) = commands {
         // The thread may have ended by itself.
-        let _ = dataplane.send(Command::Stop);
+        let _ = commands.send(Command::Stop);
     }
-    while let Some(ended) = tasks.join_next().await {
-        if let Err(error) = ended {
-            tracing::warn!(%error, "a task ended badly");
+    syncer.shutdown().await;
+    let parts = async {
+        if dataplane_ended.is_some() {
+            // An error is what its end looks like.
+            let _ = answered(&mut dataplane_ended).await;
         }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::warn!(%error, "a task ended badly");
+            }
+        }
+    };
+    if tokio::time::timeout(STOP_TIME_MAX, parts).await.is_err() {
+        tracing::warn!("some parts did not end in time: they are ended");
     }
+    tasks.shutdown().await;
     if let Some(server) = embedded {
         server.shutdown().await;
     }
+    socket.remove();
     Ok(())
 }
 
@@ -136,6 +152,7 @@ async fn serve(
         health: health.clone(),
         flows: flows.clone(),
         view: view.clone(),
+        stop: stop.clone(),
     };
     let until = stop.clone();
     tasks.spawn(async move {
@@ -191,10 +208,12 @@ fn start_dataplane(
     view: &View,
     flows: &FlowLog,
     metrics: &Metrics,
-) -> anyhow::Result<Option<Sender<Command>>> {
+) -> anyhow::Result<Option<dataplane_thread::Thread>> {
     if !config.dataplane.enabled {
         return Ok(None);
     }
+    // Before the links are read, so that none that comes in between is missed.
+    let monitor = netlink::Monitor::open(&[netlink::Group::Links]).context("link events")?;
     health.register(dataplane_thread::COMPONENT, Some(dataplane_thread::SILENCE_MAX));
     let settings = &config.dataplane;
     let mut dataplane = dataplane::Dataplane::open(dataplane::Config {
@@ -227,9 +246,9 @@ fn start_dataplane(
         files,
     };
     let resync_interval = Duration::from_secs(settings.resync_interval_s.max(1));
-    let commands = dataplane_thread::spawn(dataplane, outlets, resync_interval)?;
-    dataplane_thread::spawn_link_monitor(commands.clone())?;
-    Ok(Some(commands))
+    let thread = dataplane_thread::spawn(dataplane, outlets, resync_interval)?;
+    dataplane_thread::spawn_link_monitor(monitor, thread.commands.clone())?;
+    Ok(Some(thread))
 }
 
 async fn start_embedded_store(
@@ -263,20 +282,46 @@ fn client_config(config: &DatastoreConfig) -> ClientConfig {
     }
 }
 
+/// Writes what this host has to say into the store: its Node once, then its status. A store that is away is waited for.
+async fn write_to_store(
+    client_config: ClientConfig,
+    config: Config,
+    health: Health,
+    view: View,
+    stop: CancellationToken,
+) {
+    let work = async {
+        let client = register(&client_config, &config, &health).await;
+        status_writer::run(
+            client,
+            config.node_name.clone(),
+            view,
+            config.datastore.report_endpoints,
+        )
+        .await;
+    };
+    // No write is waited for: each is whole or not there.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
 /// Registers the node, again and again until it worked.
-async fn register(client: Client, config: Config, health: Health, stop: CancellationToken) {
-    let resources = Resources::new(client);
+async fn register(client_config: &ClientConfig, config: &Config, health: &Health) -> Client {
     let [mut pause, pause_max] = REGISTER_PAUSE;
     loop {
-        let attempt = node::register(&resources, &config.node_name, &config.node);
-        let outcome = tokio::select! {
-            () = stop.cancelled() => return,
-            outcome = attempt => outcome,
+        let attempt = async {
+            // With a user, connecting asks the store already.
+            let client = Client::connect(client_config).await?;
+            let resources = Resources::new(client.clone());
+            node::register(&resources, &config.node_name, &config.node).await?;
+            Ok::<_, datastore::Error>(client)
         };
-        match outcome {
-            Ok(()) => {
+        match attempt.await {
+            Ok(client) => {
                 health.ready(NODE);
-                return;
+                return client;
             }
             Err(error) => {
                 health.not_ready(
@@ -285,23 +330,42 @@ async fn register(client: Client, config: Config, health: Health, stop: Cancella
                 );
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
         pause = (pause * 2).min(pause_max);
     }
 }
 
-/// The one place where datastore, engine, dataplane and speaker meet.
+/// The answer that is waited for; never where none is.
+async fn answered(receiver: &mut Option<oneshot::Receiver<()>>) -> bool {
+    match receiver {
+        Some(receiver) => receiver.await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Blocks whose blackhole routes the dataplane was told to have, until it has them.
+struct Asked {
+    blocks: BTreeSet<IpNet>,
+    answer: Option<oneshot::Receiver<()>>,
+}
+
+/// The one place where datastore, engine, dataplane and speaker meet. It waits for none of them.
 struct Core {
     world: World,
+    /// What the speaker does.
     translation: Option<Translation>,
+    /// Something that the translation reads has changed, or it could not be brought into force.
+    translate_due: bool,
     /// Blocks whose blackhole routes are in place.
-    announced: Vec<IpNet>,
-    problems: Vec<String>,
-    /// A whole view was told: the last good one or the present one.
-    settled: bool,
+    held: BTreeSet<IpNet>,
+    asked: Option<Asked>,
+    /// A batch that is on its way to the dataplane.
+    applying: Option<oneshot::Receiver<()>>,
+    problems: BTreeSet<String>,
+    /// The whole present view was told.
+    in_sync: bool,
+    /// The last good view was told; from then on it is worked with.
+    snapshot_until: Option<Instant>,
     dataplane: Option<Sender<Command>>,
     bgp: Bgp,
     health: Health,
@@ -317,6 +381,7 @@ impl Core {
         syncer: &Handle,
         stop: CancellationToken,
     ) {
+        self.read_secrets();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -326,8 +391,19 @@ impl Core {
                     let health = syncer.health().borrow().clone();
                     self.publish_datastore(&health);
                     self.bgp.publish(self.translation.as_ref().map(|t| &t.origins)).await;
-                    // A block whose blackhole route failed, or a new secret.
-                    self.translate().await;
+                    self.read_secrets();
+                    self.act().await;
+                }
+                _ = answered(&mut self.applying) => {
+                    self.applying = None;
+                    self.act().await;
+                }
+                in_place = answered_blocks(&mut self.asked) => {
+                    if let Some(asked) = self.asked.take().filter(|_| in_place) {
+                        self.held = asked.blocks;
+                        self.translate_due = true;
+                    }
+                    self.act().await;
                 }
                 event = events.recv() => match event {
                     Some(event) => self.handle(event).await,
@@ -352,95 +428,139 @@ impl Core {
             }
             Event::Status(status) => {
                 tracing::info!(?status, "datastore view");
-                self.settled |= matches!(status, Status::FromSnapshot | Status::InSync);
+                match status {
+                    Status::FromSnapshot => self.snapshot_until = Some(Instant::now() + SNAPSHOT_GRACE),
+                    Status::InSync => self.in_sync = true,
+                    Status::WaitForDatastore | Status::ResyncInProgress => {}
+                }
                 if status == Status::InSync {
-                    self.flush();
+                    self.flush_at_once();
                     self.send(Command::InitialSyncDone);
                 }
             }
         }
-        if self.settled {
-            self.flush();
-            self.translate().await;
-            self.note_problems();
-            self.view.lock().counts = self.world.counts();
+        self.act().await;
+    }
+
+    /// Brings into force what is known, as far as there is a whole view and the parts are free to take it.
+    async fn act(&mut self) {
+        let settled = self.in_sync || self.snapshot_until.is_some_and(|until| Instant::now() >= until);
+        if !settled {
+            return;
         }
+        if self.applying.is_none() {
+            self.flush_at_once();
+        }
+        self.translate_due |= self.world.take_fabric_change();
+        if self.translate_due {
+            self.translate().await;
+        }
+        self.view.lock().counts = self.world.counts();
     }
 
     /// Passes on to the dataplane what the engine has decided.
-    fn flush(&mut self) {
+    fn flush_at_once(&mut self) {
         let deltas = self.world.flush();
         self.metrics.engine_deltas.inc_by(deltas.len() as u64);
         if !deltas.is_empty() {
-            self.send(Command::Apply(deltas));
+            let (answer, tried) = oneshot::channel();
+            if self.send(Command::Apply(deltas, answer)) {
+                self.applying = Some(tried);
+            }
+            self.note_problems(None);
         }
     }
 
-    fn send(&self, command: Command) {
-        if let Some(dataplane) = &self.dataplane
-            && dataplane.send(command).is_err()
-        {
-            tracing::error!("the dataplane's thread has ended");
-        }
+    /// Whether there is a dataplane that takes it. A thread that has ended says so in the health reports.
+    fn send(&self, command: Command) -> bool {
+        self.dataplane
+            .as_ref()
+            .is_some_and(|dataplane| dataplane.send(command).is_ok())
     }
 
-    /// Translates the fabric and gives the speaker what changed, after the blackhole routes of new blocks are in
-    /// place: a block must never be announced while packets for its free addresses would go back where they came from.
+    /// Translates the fabric and gives the speaker what changed. The blackhole routes of blocks are there before the
+    /// announcement and until after the withdrawal: a block must never be announced while packets for its free
+    /// addresses would go back where they came from.
     async fn translate(&mut self) {
-        if !self.settled {
-            return;
-        }
-        self.world.set_secrets(read_secrets(&self.config.bgp.secrets_dir));
         let settings = Settings {
             hold_time: Duration::from_secs(self.config.bgp.hold_time_s.into()),
             restart_time: Duration::from_secs(self.config.bgp.restart_time_s.into()),
             install_routes: self.config.bgp.install_routes,
             router_id: self.config.bgp.router_id.clone(),
         };
-        let translation = fabric::translate(self.world.fabric(), &self.config.node_name, &settings);
-        let blocks_in_place =
-            self.announced == translation.blackholes || self.set_blocks(&translation.blackholes).await;
-        if !blocks_in_place || self.translation.as_ref() == Some(&translation) {
+        let next = fabric::translate(self.world.fabric(), &self.config.node_name, &settings);
+        self.note_problems(Some(&next));
+        let wanted: BTreeSet<IpNet> = next.blackholes.iter().copied().collect();
+        if !self.has_blocks(&wanted) {
+            // The answer brings us back here.
             return;
         }
-        // What is not in force is tried again at the next tick.
-        if self.bgp.apply(translation.config.as_ref()).await {
-            self.translation = Some(translation);
+        if self.translation.as_ref() != Some(&next) {
+            if !self.bgp.apply(next.config.as_ref()).await {
+                // Tried again at the next tick; nothing is known to be in force until then.
+                self.translation = None;
+                return;
+            }
+            self.translation = Some(next);
+        }
+        self.translate_due = false;
+        // Without a configuration the speaker goes on with what it had.
+        let announces_more =
+            self.bgp.is_running() && self.translation.as_ref().is_some_and(|t| t.config.is_none());
+        if self.held != wanted && !announces_more {
+            self.ask_for(wanted);
         }
     }
 
-    async fn set_blocks(&mut self, blocks: &[IpNet]) -> bool {
-        let Some(dataplane) = &self.dataplane else {
-            self.announced = blocks.to_vec();
+    /// Whether these blocks' blackhole routes are in place; where not, they are asked for, besides those that are.
+    fn has_blocks(&mut self, wanted: &BTreeSet<IpNet>) -> bool {
+        if wanted.is_subset(&self.held) {
             return true;
-        };
-        let (answer, answered) = oneshot::channel();
-        if dataplane.send(Command::Blocks(blocks.to_vec(), answer)).is_err() {
-            return false;
         }
-        match tokio::time::timeout(BLOCKS_WAIT_MAX, answered).await {
-            Ok(Ok(())) => {
-                self.announced = blocks.to_vec();
-                true
-            }
-            _ => {
-                tracing::warn!(?blocks, "blackhole routes are not in place yet: not announced");
-                false
-            }
+        self.ask_for(self.held.union(wanted).copied().collect());
+        wanted.is_subset(&self.held)
+    }
+
+    fn ask_for(&mut self, blocks: BTreeSet<IpNet>) {
+        if self.asked.as_ref().is_some_and(|asked| asked.blocks == blocks) {
+            return;
+        }
+        if self.dataplane.is_none() {
+            self.held = blocks;
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        // Of what is on its way to be removed nothing counts as in place.
+        self.held.retain(|block| blocks.contains(block));
+        if self.send(Command::Blocks(blocks.iter().copied().collect(), answer)) {
+            self.asked = Some(Asked {
+                blocks,
+                answer: Some(answered),
+            });
         }
     }
 
-    fn note_problems(&mut self) {
-        let mut problems = self.world.problems();
-        problems.extend(
-            self.translation
-                .iter()
-                .flat_map(|translation| translation.problems.iter().cloned()),
-        );
-        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+    fn note_problems(&mut self, translation: Option<&Translation>) {
+        let of_fabric = translation.or(self.translation.as_ref());
+        let problems: BTreeSet<String> = self
+            .world
+            .problems()
+            .into_iter()
+            .chain(
+                of_fabric
+                    .iter()
+                    .flat_map(|translation| translation.problems.iter().cloned()),
+            )
+            .collect();
+        for problem in problems.difference(&self.problems) {
             tracing::warn!(%problem, "resource");
         }
         self.problems = problems;
+    }
+
+    fn read_secrets(&mut self) {
+        self.world
+            .set_secrets(secrets::read(&self.config.bgp.secrets_dir));
     }
 
     fn publish_datastore(&self, health: &syncer::Health) {
@@ -459,20 +579,9 @@ impl Core {
     }
 }
 
-/// The passwords under a directory: `<secret name>/<key>`. A file that cannot be read counts as missing.
-fn read_secrets(dir: &Path) -> BTreeMap<(String, String), String> {
-    let mut secrets = BTreeMap::new();
-    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
-    for secret in entries(dir) {
-        for key in entries(&secret.path()) {
-            if let Ok(text) = std::fs::read_to_string(key.path()) {
-                let name = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-                secrets.insert(
-                    (name(&secret), name(&key)),
-                    text.trim_end_matches('\n').to_owned(),
-                );
-            }
-        }
+async fn answered_blocks(asked: &mut Option<Asked>) -> bool {
+    match asked {
+        Some(asked) => answered(&mut asked.answer).await,
+        None => std::future::pending().await,
     }
-    secrets
 }

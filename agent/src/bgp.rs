@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use api_proto::v1 as proto;
 use bgpd::config::{BGP_PORT, Config as SpeakerConfig, NeighborKey};
@@ -20,6 +20,10 @@ const COMPONENT: &str = "bgp";
 /// Present while a speaker runs or has left its routes in place. It does not survive a boot, and nor do the routes.
 const MARKER: &str = "bgp-running";
 
+/// For so long after its start every session has to be established for the host to be ready, later one is enough. As
+/// Calico's readiness check has it.
+const ALL_SESSIONS_TIME: Duration = Duration::from_secs(30);
+
 /// The speaker, once there is a configuration for it.
 #[derive(Debug)]
 pub struct Bgp {
@@ -27,6 +31,8 @@ pub struct Bgp {
     interface_prefix: String,
     marker: PathBuf,
     speaker: Option<SpeakerHandle>,
+    /// When the agent began.
+    began_at: Instant,
     /// Why the last configuration is not in force.
     failure: Option<String>,
     health: Health,
@@ -44,6 +50,7 @@ impl Bgp {
             interface_prefix: config.dataplane.interface_prefix.clone(),
             marker: config.paths.run_dir.join(MARKER),
             speaker: None,
+            began_at: Instant::now(),
             failure: None,
             health,
             view,
@@ -62,11 +69,18 @@ impl Bgp {
             Some(speaker) => self.change(&speaker, config).await,
             None => self.start(config),
         };
-        self.failure = outcome.err();
-        if let Some(failure) = &self.failure {
+        let failure = outcome.err();
+        // It is tried again and again, and told once.
+        if let Some(failure) = failure.as_ref().filter(|_| failure != self.failure) {
             tracing::error!(%failure, "the BGP configuration is not in force");
         }
+        self.failure = failure;
         self.failure.is_none()
+    }
+
+    /// Whether there is a speaker.
+    pub fn is_running(&self) -> bool {
+        self.speaker.is_some()
     }
 
     fn start(&mut self, config: &SpeakerConfig) -> Result<(), String> {
@@ -78,7 +92,9 @@ impl Bgp {
         };
         let options = StartOptions {
             restarting,
-            forwarding_preserved: false,
+            // What this host announces leads to its workloads and blackholes, which the dataplane keeps in place; this
+            // holds where learned routes are not installed, too.
+            forwarding_preserved: true,
             fib,
         };
         let speaker = Speaker::start(config.clone(), options).map_err(|error| error.to_string())?;
@@ -153,24 +169,19 @@ impl Bgp {
             .collect();
     }
 
-    /// Ready with at least one session established, or with none to establish.
     fn report(&self, peers: &[PeerStatus], restart_complete: bool) {
         let established = peers
             .iter()
             .filter(|peer| peer.state == State::Established)
             .count();
-        if let Some(failure) = &self.failure {
-            self.health.not_ready(COMPONENT, failure.clone());
-        } else if established == 0 && !peers.is_empty() {
-            self.health.not_ready(
-                COMPONENT,
-                format!("none of {} sessions is established", peers.len()),
-            );
-        } else if !restart_complete {
-            self.health
-                .not_ready(COMPONENT, "restarting gracefully: waiting for the peers' routes");
-        } else {
-            self.health.ready(COMPONENT);
+        let at_start = self.began_at.elapsed() < ALL_SESSIONS_TIME;
+        match self
+            .failure
+            .clone()
+            .or_else(|| unready_because(established, peers.len(), restart_complete, at_start))
+        {
+            Some(reason) => self.health.not_ready(COMPONENT, reason),
+            None => self.health.ready(COMPONENT),
         }
     }
 
@@ -180,6 +191,29 @@ impl Bgp {
             speaker.stop(StopMode::Restart).await;
         }
     }
+}
+
+/// Why the sessions do not do yet: at the start all are needed and the routes of a graceful restart, later one session.
+/// No sessions are no reason.
+fn unready_because(
+    established: usize,
+    sessions: usize,
+    restart_complete: bool,
+    at_start: bool,
+) -> Option<String> {
+    if sessions == 0 {
+        return None;
+    }
+    if established == 0 {
+        return Some(format!("none of {sessions} sessions is established"));
+    }
+    if at_start && established < sessions {
+        return Some(format!("{established} of {sessions} sessions are established"));
+    }
+    if at_start && !restart_complete {
+        return Some("restarting gracefully: waiting for the peers' routes".to_owned());
+    }
+    None
 }
 
 fn mark(path: &Path) -> std::io::Result<()> {
@@ -213,4 +247,21 @@ fn to_proto(peer: &PeerStatus, origin: Option<&SessionOrigin>) -> proto::BgpPeer
 fn text(time: SystemTime) -> String {
     let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     time.round(jiff::Unit::Second).unwrap_or(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_strict_at_the_start_and_content_with_one_session_later() {
+        let ready = |established, sessions, complete, at_start| {
+            unready_because(established, sessions, complete, at_start).is_none()
+        };
+        assert!(ready(0, 0, false, true) && ready(0, 0, true, false));
+        assert!(!ready(0, 2, true, true) && !ready(0, 2, true, false));
+        assert!(!ready(1, 2, true, true) && ready(1, 2, true, false));
+        assert!(!ready(2, 2, false, true) && ready(2, 2, false, false));
+        assert!(ready(2, 2, true, true));
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// One process a host: BGP, IPAM pools, routes and eBPF policy.
 #[derive(Debug, Parser)]
@@ -44,7 +44,7 @@ pub struct Flags {
 }
 
 /// The whole configuration with its defaults. Keys are in kebab case in the file.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[derive(Default)]
 pub struct Config {
@@ -71,7 +71,7 @@ pub struct Config {
 }
 
 /// `[datastore]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DatastoreConfig {
     /// etcd endpoints, e.g. `http://10.0.0.1:2379`. Empty: run the embedded store.
@@ -85,6 +85,7 @@ pub struct DatastoreConfig {
     /// User; needs a password.
     pub username: Option<String>,
     /// Password; needs a user.
+    #[serde(serialize_with = "hidden")]
     pub password: Option<String>,
     /// Write the status of endpoints under Felix's keys.
     pub report_endpoints: bool,
@@ -108,7 +109,7 @@ impl Default for DatastoreConfig {
 }
 
 /// `[datastore.embedded]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct EmbeddedConfig {
     /// Address of the embedded store.
@@ -127,7 +128,7 @@ impl Default for EmbeddedConfig {
 }
 
 /// `[node]`: values for the Node resource; what the resource already says is kept where a key is absent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[derive(Default)]
 pub struct NodeConfig {
@@ -140,7 +141,7 @@ pub struct NodeConfig {
 }
 
 /// `[bgp]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BgpConfig {
     /// Run the speaker.
@@ -171,7 +172,7 @@ impl Default for BgpConfig {
 }
 
 /// How programs are attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Attach {
     /// TCX where the kernel has it, else clsact.
@@ -183,7 +184,7 @@ pub enum Attach {
 }
 
 /// What happens to a packet from a workload to its own host that egress policy allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum EndpointToHost {
     /// Dropped.
     Drop,
@@ -194,7 +195,7 @@ pub enum EndpointToHost {
 }
 
 /// `[dataplane]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataplaneConfig {
     /// Run the dataplane.
@@ -228,7 +229,7 @@ impl Default for DataplaneConfig {
 }
 
 /// `[api]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ApiConfig {
     /// Unix socket.
@@ -250,7 +251,7 @@ impl Default for ApiConfig {
 }
 
 /// `[health]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct HealthConfig {
     /// Serve `/liveness` and `/readiness`.
@@ -269,7 +270,7 @@ impl Default for HealthConfig {
 }
 
 /// `[metrics]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MetricsConfig {
     /// Serve `/metrics`.
@@ -288,7 +289,7 @@ impl Default for MetricsConfig {
 }
 
 /// `[paths]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PathsConfig {
     /// The node's name for CNI plugins, as Calico writes it.
@@ -312,6 +313,11 @@ impl Default for PathsConfig {
     }
 }
 
+/// What is printed says that there is a password, and not which.
+fn hidden<S: Serializer>(password: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    password.as_ref().map(|_| "(set)").serialize(serializer)
+}
+
 /// Read where no `--config` names a file; it may be absent.
 pub const CONFIG_PATH_DEFAULT: &str = "/etc/margay/agent.toml";
 
@@ -329,6 +335,11 @@ impl Config {
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// As the text of a file, passwords hidden.
+    pub fn to_toml(&self) -> anyhow::Result<String> {
+        toml::to_string(self).map_err(anyhow::Error::from)
     }
 
     fn read(path: &Path) -> anyhow::Result<Self> {
@@ -352,11 +363,17 @@ impl Config {
         if let Some(socket) = &flags.socket {
             self.api.socket.clone_from(socket);
         }
-        if flags.ipv4_address.is_some() {
-            self.node.ipv4_address.clone_from(&flags.ipv4_address);
-        }
-        if flags.ipv6_address.is_some() {
-            self.node.ipv6_address.clone_from(&flags.ipv6_address);
+        for (field, given) in [
+            (&mut self.node.ipv4_address, &flags.ipv4_address),
+            (&mut self.node.ipv6_address, &flags.ipv6_address),
+        ] {
+            // Calico's environment has these for what is done here where nothing is set.
+            let given = given
+                .as_ref()
+                .filter(|text| !text.is_empty() && *text != "autodetect");
+            if given.is_some() {
+                *field = given.cloned();
+            }
         }
         if flags.as_number.is_some() {
             self.node.as_number = flags.as_number;
@@ -445,6 +462,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_printed_can_be_read_and_tells_no_password() {
+        let text = "[datastore]\nusername = 'u'\npassword = 'hush'\n[bgp]\nhold-time-s = 9\n";
+        let config = Config::parse(text).unwrap();
+        let printed = config.to_toml().unwrap();
+        assert!(
+            !printed.contains("hush") && printed.contains("hold-time-s = 9"),
+            "{printed}"
+        );
+        let mut again = Config::parse(&printed).unwrap();
+        again.datastore.password.clone_from(&config.datastore.password);
+        assert_eq!(again, config);
+    }
+
+    #[test]
     fn flags_win_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent.toml");
@@ -480,6 +511,10 @@ mod tests {
                 Ok(name) => assert!(args[1].is_empty() && !name.is_empty()),
                 Err(error) => assert!(error.to_string().contains(wanted), "{error}"),
             }
+        }
+        for text in ["", "autodetect"] {
+            let config = Config::load(&flags(&["--node-name", "n", "--ipv4-address", text])).unwrap();
+            assert_eq!(config.node.ipv4_address, None, "as Calico's IP={text}");
         }
         let error = Config::load(&flags(&["--node-name", "n", "--ipv4-address", "2001:db8::1"])).unwrap_err();
         assert!(error.to_string().contains("node.ipv4-address"), "{error}");

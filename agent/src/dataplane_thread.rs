@@ -1,13 +1,15 @@
 //! The thread that owns the dataplane: applies what the engine decides, follows links, repairs drift, and
 //! publishes which endpoints are up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use api_proto::v1 as proto;
-use dataplane::{ApplyReport, Dataplane, EndpointState, FlowEvents};
+use dataplane::{ApplyReport, Dataplane, EndpointState, FlowEvents, RouteConflict};
 use ipnet::IpNet;
 use policy_engine::output::{Delta, Endpoint, EndpointId, ProgramKey};
 use tokio::sync::oneshot;
@@ -22,8 +24,14 @@ use crate::view::View;
 pub const COMPONENT: &str = "dataplane";
 /// How often expired flows are reclaimed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// How soon something that failed is tried again.
+/// How soon something that failed is tried again; each further failure doubles it, up to the resync interval.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Link events that may wait for the thread. With more, reading pauses; what the kernel then drops becomes one resync.
+const LINK_EVENTS_MAX: usize = 1024;
+/// How long the reader of link events pauses.
+const LINK_PAUSE: Duration = Duration::from_millis(10);
+/// Deltas of failed batches beyond which those that a later one supersedes are dropped.
+const PENDING_DELTAS_MAX: usize = 4096;
 /// Without a report for this long the thread counts as dead; every wait in it is shorter.
 pub const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// The longest wait for a command.
@@ -36,14 +44,15 @@ const FLOW_WAIT: Duration = Duration::from_millis(500);
 /// What the thread is told.
 #[derive(Debug)]
 pub enum Command {
-    /// A batch of the engine.
-    Apply(Vec<Delta>),
+    /// A batch of the engine; answered when it was tried. At most one is on its way, so that what changes meanwhile
+    /// gathers in the engine, which is bounded by the cluster, and not in a queue.
+    Apply(Vec<Delta>, oneshot::Sender<()>),
     /// The batches so far are everything that the datastore holds.
     InitialSyncDone,
     /// The blocks of this host; answered when their blackhole routes are in place.
     Blocks(Vec<IpNet>, oneshot::Sender<()>),
     /// A link changed.
-    Link(netlink::Event),
+    Link(netlink::Event, Waiting),
     /// Leave everything as it is and end.
     Stop,
 }
@@ -61,30 +70,78 @@ pub struct Outlets {
     pub files: EndpointFiles,
 }
 
+/// One place of [`LINK_EVENTS_MAX`], free again when this is dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A running thread.
+#[derive(Debug)]
+pub struct Thread {
+    /// Where it takes commands.
+    pub commands: Sender<Command>,
+    /// Errs when the thread has ended, for whatever reason.
+    pub ended: oneshot::Receiver<()>,
+}
+
+/// Tells that the thread has ended, also where it panicked.
+struct End {
+    health: Health,
+    _ended: oneshot::Sender<()>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.health.dead(
+            COMPONENT,
+            "its thread has ended; what is enforced stays: restart the agent",
+        );
+    }
+}
+
 /// Starts the thread, in the network namespace of the process.
 pub fn spawn(
     mut dataplane: Dataplane,
     outlets: Outlets,
     resync_interval: Duration,
-) -> std::io::Result<Sender<Command>> {
-    let (sender, receiver) = channel();
+) -> std::io::Result<Thread> {
+    let (commands, receiver) = channel();
+    let (sender, ended) = oneshot::channel();
     std::thread::Builder::new()
         .name("dataplane".into())
         .spawn(move || {
-            let health = outlets.health.clone();
+            let _end = End {
+                health: outlets.health.clone(),
+                _ended: sender,
+            };
             let mut driver = Driver {
                 pending: Vec::new(),
+                tried: Vec::new(),
                 blocks: None,
                 endpoints: BTreeMap::new(),
                 rules: BTreeMap::new(),
                 initial_sync: InitialSync::Waiting,
+                conflicts: Vec::new(),
+                warned: Vec::new(),
+                problems: Vec::new(),
                 resync_interval,
                 outlets,
             };
             driver.run(&mut dataplane, &receiver);
-            health.dead(COMPONENT, "stopped; everything stays enforced");
         })?;
-    Ok(sender)
+    Ok(Thread { commands, ended })
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,10 +154,18 @@ enum InitialSync {
 struct Driver {
     /// Deltas that are not applied yet: a batch that failed is tried again before what follows it.
     pending: Vec<Delta>,
+    /// Who waits for the outcome of what is pending.
+    tried: Vec<oneshot::Sender<()>>,
     blocks: Option<(Vec<IpNet>, Vec<oneshot::Sender<()>>)>,
     endpoints: BTreeMap<EndpointId, Endpoint>,
     rules: BTreeMap<ProgramKey, usize>,
     initial_sync: InitialSync,
+    /// Routes that others hold, as they were told last.
+    conflicts: Vec<RouteConflict>,
+    /// Problems that were told last.
+    warned: Vec<String>,
+    /// What went wrong in this turn.
+    problems: Vec<String>,
     resync_interval: Duration,
     outlets: Outlets,
 }
@@ -109,17 +174,14 @@ impl Driver {
     fn run(&mut self, dataplane: &mut Dataplane, commands: &Receiver<Command>) {
         let mut resync_at = Instant::now() + self.resync_interval;
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL;
-        let mut failed = false;
+        let mut retry = RETRY_INTERVAL;
         loop {
             let now = Instant::now();
-            let mut wait = WAIT_MAX
+            let wait = WAIT_MAX
                 .min(resync_at.saturating_duration_since(now))
                 .min(sweep_at.saturating_duration_since(now));
-            if failed {
-                wait = wait.min(RETRY_INTERVAL);
-            }
             match commands.recv_timeout(wait) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return,
                 Ok(command) => {
                     if self.take(dataplane, command) == Taken::Stop {
                         return;
@@ -133,28 +195,44 @@ impl Driver {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let mut problems = Vec::new();
-            self.apply(dataplane, &mut problems);
             let now = Instant::now();
-            if now >= resync_at || failed {
+            let resync = now >= resync_at;
+            // What failed before is tried again with the resync only: a batch that the kernel refuses is not worth
+            // the time of each turn. Anything new is tried at once.
+            self.apply(dataplane, resync);
+            if resync {
                 let outcome = dataplane.resync();
-                self.note(outcome, &mut problems);
-                resync_at = now + self.resync_interval;
+                self.note(outcome);
             }
             if now >= sweep_at {
                 if let Err(error) = dataplane.sweep() {
-                    problems.push(error.to_string());
+                    self.problems.push(error.to_string());
                 }
                 sweep_at = now + SWEEP_INTERVAL;
             }
-            failed = !problems.is_empty();
-            self.publish(dataplane, &problems);
+            let now = Instant::now();
+            if !self.problems.is_empty() || any_failed(dataplane) {
+                let again = now + retry.min(self.resync_interval);
+                if resync {
+                    retry = (retry * 2).min(self.resync_interval);
+                    resync_at = again;
+                } else {
+                    resync_at = resync_at.min(again);
+                }
+            } else if resync {
+                retry = RETRY_INTERVAL;
+                resync_at = now + self.resync_interval;
+            }
+            self.publish(dataplane, resync);
         }
     }
 
     fn take(&mut self, dataplane: &mut Dataplane, command: Command) -> Taken {
         match command {
-            Command::Apply(deltas) => self.pending.extend(deltas),
+            Command::Apply(deltas, tried) => {
+                self.pending.extend(deltas);
+                self.tried.push(tried);
+            }
             Command::InitialSyncDone if self.initial_sync == InitialSync::Waiting => {
                 self.initial_sync = InitialSync::Told;
             }
@@ -164,23 +242,20 @@ impl Driver {
                 waiting.push(answer);
                 self.blocks = Some((blocks, waiting));
             }
-            Command::Link(event) => {
-                let mut problems = Vec::new();
+            Command::Link(event, _place) => {
                 // An endpoint whose interface just came must be known before the event is handled.
-                self.apply(dataplane, &mut problems);
+                self.apply(dataplane, false);
                 let outcome = dataplane.link_event(&event);
-                self.note(outcome, &mut problems);
-                for problem in problems {
-                    tracing::warn!(%problem, "link event");
-                }
+                self.note(outcome);
             }
             Command::Stop => return Taken::Stop,
         }
         Taken::GoOn
     }
 
-    fn apply(&mut self, dataplane: &mut Dataplane, problems: &mut Vec<String>) {
-        if !self.pending.is_empty() {
+    /// Applies what is new; with `again` also what failed before.
+    fn apply(&mut self, dataplane: &mut Dataplane, again: bool) {
+        if !self.pending.is_empty() && (again || !self.tried.is_empty()) {
             let started = Instant::now();
             match dataplane.apply(&self.pending) {
                 Ok(report) => {
@@ -190,26 +265,38 @@ impl Driver {
                         .apply_time_us
                         .set(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
                     tracing::debug!(deltas = self.pending.len(), took_us = took.as_micros(), "applied");
+                    let mut updated = BTreeSet::new();
                     for delta in std::mem::take(&mut self.pending) {
+                        if let Delta::EndpointUpdate(endpoint) = &delta {
+                            updated.insert(endpoint.id.clone());
+                        }
                         self.remember(delta);
                     }
-                    self.report(report, problems);
+                    self.report(report);
+                    self.refresh_files(dataplane, &updated);
                 }
                 Err(error) => {
                     self.outlets.metrics.dataplane_failures.inc();
-                    problems.push(error.to_string());
+                    self.problems.push(error.to_string());
+                    if self.pending.len() > PENDING_DELTAS_MAX {
+                        self.pending = compacted(std::mem::take(&mut self.pending));
+                    }
                 }
             }
+        }
+        for tried in self.tried.drain(..) {
+            // Whoever asked may have gone.
+            let _ = tried.send(());
         }
         if self.initial_sync == InitialSync::Told && self.pending.is_empty() {
             let outcome = dataplane.end_of_initial_sync();
             if outcome.is_ok() {
                 self.initial_sync = InitialSync::Done;
             }
-            self.note(outcome, problems);
+            self.note(outcome);
             let up: Vec<EndpointId> = up(dataplane).map(|status| status.id).collect();
             if let Err(error) = self.outlets.files.retain(up.iter()) {
-                problems.push(format!("endpoint status files: {error}"));
+                self.problems.push(format!("endpoint status files: {error}"));
             }
         }
         if let Some((blocks, waiting)) = self.blocks.take() {
@@ -217,20 +304,35 @@ impl Driver {
                 // Somebody else's route for a block is reported, and does not hold up the announcement: packets for
                 // free addresses then go where that route says.
                 Ok(report) if report.errors.is_empty() => {
-                    self.report(report, problems);
+                    self.report(report);
                     for answer in waiting {
                         // Whoever asked may have gone.
                         let _ = answer.send(());
                     }
                 }
                 Ok(report) => {
-                    self.report(report, problems);
+                    self.report(report);
                     self.blocks = Some((blocks, waiting));
                 }
                 Err(error) => {
-                    problems.push(error.to_string());
+                    self.problems.push(error.to_string());
                     self.blocks = Some((blocks, waiting));
                 }
+            }
+        }
+    }
+
+    /// An endpoint that stays up may have other addresses, another MAC or another interface than its file says.
+    fn refresh_files(&mut self, dataplane: &Dataplane, updated: &BTreeSet<EndpointId>) {
+        if updated.is_empty() {
+            return;
+        }
+        for status in up(dataplane).filter(|status| updated.contains(&status.id)) {
+            if let Some(endpoint) = self.endpoints.get(&status.id)
+                && let Err(error) = self.outlets.files.up(&status.id, file_of(endpoint))
+            {
+                self.problems
+                    .push(format!("endpoint status file of {}: {error}", text(&status.id)));
             }
         }
     }
@@ -253,17 +355,17 @@ impl Driver {
         }
     }
 
-    fn note(&mut self, outcome: Result<ApplyReport, dataplane::Error>, problems: &mut Vec<String>) {
+    fn note(&mut self, outcome: Result<ApplyReport, dataplane::Error>) {
         match outcome {
-            Ok(report) => self.report(report, problems),
+            Ok(report) => self.report(report),
             Err(error) => {
                 self.outlets.metrics.dataplane_failures.inc();
-                problems.push(error.to_string());
+                self.problems.push(error.to_string());
             }
         }
     }
 
-    fn report(&mut self, report: ApplyReport, problems: &mut Vec<String>) {
+    fn report(&mut self, report: ApplyReport) {
         for status in report.changed {
             tracing::info!(endpoint = %text(&status.id), interface = status.interface, state = ?status.state, "endpoint");
             let outcome = match (&status.state, self.endpoints.get(&status.id)) {
@@ -271,22 +373,28 @@ impl Driver {
                 _ => self.outlets.files.down(&status.id),
             };
             if let Err(error) = outcome {
-                problems.push(format!("endpoint status file of {}: {error}", text(&status.id)));
+                self.problems
+                    .push(format!("endpoint status file of {}: {error}", text(&status.id)));
             }
         }
         for id in report.removed {
             tracing::info!(endpoint = %text(&id), "endpoint removed");
             if let Err(error) = self.outlets.files.down(&id) {
-                problems.push(format!("endpoint status file of {}: {error}", text(&id)));
+                self.problems
+                    .push(format!("endpoint status file of {}: {error}", text(&id)));
             }
         }
-        for conflict in report.conflicts {
-            tracing::warn!(destination = %conflict.destination, holder = conflict.holder, "route held by another");
+        // The report has all of them each time.
+        for conflict in &report.conflicts {
+            if !self.conflicts.contains(conflict) {
+                tracing::warn!(destination = %conflict.destination, holder = conflict.holder, "route held by another");
+            }
         }
-        problems.extend(report.errors);
+        self.conflicts = report.conflicts;
+        self.problems.extend(report.errors);
     }
 
-    fn publish(&self, dataplane: &Dataplane, problems: &[String]) {
+    fn publish(&mut self, dataplane: &Dataplane, resynced: bool) {
         let endpoints = dataplane.statuses().into_iter().map(|status| {
             let (state, detail) = match status.state {
                 EndpointState::Up => ("up", String::new()),
@@ -305,14 +413,22 @@ impl Driver {
                 programs: known.map_or_else(Vec::new, |endpoint| self.programs(endpoint)),
             }
         });
-        self.outlets.view.lock().endpoints = endpoints.collect();
-        match (problems.first(), &self.initial_sync) {
-            (Some(problem), _) => {
-                for problem in problems {
-                    tracing::warn!(%problem, "dataplane");
-                }
-                self.outlets.health.not_ready(COMPONENT, problem.clone());
-            }
+        let endpoints = endpoints.collect();
+        {
+            let mut published = self.outlets.view.lock();
+            published.endpoints = endpoints;
+            published.endpoints_complete = self.initial_sync == InitialSync::Done;
+        }
+        let problems = std::mem::take(&mut self.problems);
+        for problem in problems.iter().filter(|problem| !self.warned.contains(problem)) {
+            tracing::warn!(%problem, "dataplane");
+        }
+        if resynced || !problems.is_empty() {
+            self.warned = problems;
+        }
+        // What went wrong counts until a resync went well.
+        match (self.warned.first(), &self.initial_sync) {
+            (Some(problem), _) => self.outlets.health.not_ready(COMPONENT, problem.clone()),
             (None, InitialSync::Done) => self.outlets.health.ready(COMPONENT),
             (None, _) => self
                 .outlets
@@ -354,6 +470,30 @@ fn up(dataplane: &Dataplane) -> impl Iterator<Item = dataplane::EndpointStatus> 
         .statuses()
         .into_iter()
         .filter(|status| status.state == EndpointState::Up)
+}
+
+fn any_failed(dataplane: &Dataplane) -> bool {
+    let failed = |status: &dataplane::EndpointStatus| matches!(status.state, EndpointState::Error(_));
+    dataplane.statuses().iter().any(failed)
+}
+
+/// The deltas without those that a later one supersedes.
+fn compacted(deltas: Vec<Delta>) -> Vec<Delta> {
+    let (mut nets, mut endpoints, mut programs) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut kept: Vec<Delta> = deltas
+        .into_iter()
+        .rev()
+        .filter(|delta| match delta {
+            Delta::Identity { net, .. } => nets.insert(net.trunc()),
+            Delta::EndpointUpdate(endpoint) => endpoints.insert(endpoint.id.clone()),
+            Delta::EndpointRemove(id) => endpoints.insert(id.clone()),
+            Delta::ProgramUpdate { key, .. } => programs.insert(*key),
+            // A later content replaces whatever was before.
+            Delta::ProgramIdentities { key, .. } | Delta::ProgramRemove { key } => !programs.contains(key),
+        })
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// `<orchestrator>/<workload>/<endpoint>`
@@ -404,10 +544,13 @@ pub fn spawn_flow_reader(mut events: FlowEvents, log: FlowLog, metrics: Metrics)
 }
 
 /// Starts the thread that passes link events on to the dataplane's thread, until that one has ended.
-pub fn spawn_link_monitor(commands: Sender<Command>) -> Result<(), netlink::Error> {
-    let mut monitor = netlink::Monitor::open(&[netlink::Group::Links])?;
+pub fn spawn_link_monitor(mut monitor: netlink::Monitor, commands: Sender<Command>) -> std::io::Result<()> {
+    let waiting = Arc::new(AtomicUsize::new(0));
     let run = move || {
         loop {
+            while waiting.load(Ordering::Relaxed) >= LINK_EVENTS_MAX {
+                std::thread::sleep(LINK_PAUSE);
+            }
             let event = match monitor.next_within(WAIT_MAX) {
                 Ok(Some(event)) => event,
                 Ok(None) => continue,
@@ -417,13 +560,54 @@ pub fn spawn_link_monitor(commands: Sender<Command>) -> Result<(), netlink::Erro
                     netlink::Event::Resync
                 }
             };
-            if commands.send(Command::Link(event)).is_err() {
+            if commands
+                .send(Command::Link(event, Waiting::new(&waiting)))
+                .is_err()
+            {
                 return;
             }
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("link-events".into()).spawn(run) {
-        tracing::error!(%error, "no thread for link events: links are only seen at each resync");
+    std::thread::Builder::new()
+        .name("link-events".into())
+        .spawn(run)
+        .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_engine::output::IdentityId;
+
+    #[test]
+    fn compaction_keeps_the_last_word_and_removals_of_what_was_there() {
+        let id = |name: &str| EndpointId {
+            orchestrator: "k8s".into(),
+            workload: name.into(),
+            endpoint: "eth0".into(),
+        };
+        let identity = |number| Delta::Identity {
+            net: "10.0.0.1/32".parse().unwrap(),
+            identity: IdentityId(number),
+        };
+        let key = ProgramKey(7);
+        let deltas = vec![
+            identity(1),
+            Delta::EndpointRemove(id("a")),
+            Delta::ProgramRemove { key },
+            Delta::EndpointRemove(id("b")),
+            identity(2),
+            Delta::EndpointRemove(id("a")),
+        ];
+        let kept = compacted(deltas);
+        assert_eq!(
+            kept,
+            [
+                Delta::ProgramRemove { key },
+                Delta::EndpointRemove(id("b")),
+                identity(2),
+                Delta::EndpointRemove(id("a")),
+            ]
+        );
     }
-    Ok(())
 }

@@ -16,6 +16,7 @@ pub mod health;
 pub mod metrics;
 mod node;
 pub mod rpc;
+mod secrets;
 mod status_writer;
 pub mod view;
 pub mod world;

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> anyhow::Result<()> {
     let config = Config::load(flags)?;
     if flags.check {
-        println!("{config:#?}");
+        print!("{}", config.to_toml()?);
         return Ok(());
     }
     let filter = config.log.as_deref().unwrap_or("info");

@@ -87,7 +87,28 @@ fn complete(node: &mut Node, configured: &NodeConfig, found: &[(bool, String)]) 
     node.spec != before
 }
 
-/// The first global address of each family on an interface that is up and is no workload's, with its prefix length.
+/// Interfaces whose addresses are no node's: those of workloads, bridges of container runtimes, tunnels. Calico's
+/// autodetection passes over the same.
+const NOT_OF_THE_NODE: [&str; 16] = [
+    "cali",
+    "docker",
+    "br-",
+    "cbr",
+    "cni",
+    "dummy",
+    "flannel",
+    "kube-ipvs",
+    "lxcbr",
+    "nodelocaldns",
+    "tunl",
+    "veth",
+    "virbr",
+    "vxlan.",
+    "weave",
+    "wireguard.",
+];
+
+/// The first global address of each family on an interface that is up and may be the node's, with its prefix length.
 /// The first item of a pair says whether it is IPv4.
 fn found_addresses() -> Vec<(bool, String)> {
     let found = || -> Result<Vec<(bool, String)>, netlink::Error> {
@@ -95,7 +116,7 @@ fn found_addresses() -> Vec<(bool, String)> {
         let links: Vec<u32> = connection
             .links()?
             .into_iter()
-            .filter(|link| link.up && link.name != "lo" && !link.name.starts_with("cali"))
+            .filter(|link| link.up && may_be_of_the_node(&link.name))
             .map(|link| link.index)
             .collect();
         let mut addresses: Vec<_> = connection
@@ -113,6 +134,10 @@ fn found_addresses() -> Vec<(bool, String)> {
         tracing::warn!(%error, "the host's addresses cannot be read: set node.ipv4-address and node.ipv6-address");
         Vec::new()
     })
+}
+
+fn may_be_of_the_node(interface: &str) -> bool {
+    interface != "lo" && !NOT_OF_THE_NODE.iter().any(|prefix| interface.starts_with(prefix))
 }
 
 fn is_global(address: IpAddr) -> bool {
@@ -180,6 +205,16 @@ mod tests {
         assert!(
             !complete(&mut node, &configured(Some("10.0.0.1/31"), None), &found),
             "nothing changes twice"
+        );
+    }
+
+    #[test]
+    fn bridges_and_tunnels_have_no_node_address() {
+        assert!(may_be_of_the_node("eth0") && may_be_of_the_node("bond0") && may_be_of_the_node("lan"));
+        assert!(
+            ["lo", "cali0123", "docker0", "vxlan.calico", "veth1"]
+                .iter()
+                .all(|name| !may_be_of_the_node(name))
         );
     }
 

@@ -1,8 +1,8 @@
 //! The local gRPC API on a Unix socket.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Instant;
 
@@ -36,6 +36,8 @@ pub struct Service {
     pub flows: FlowLog,
     /// Everything else.
     pub view: View,
+    /// Ends the streams that would last for ever.
+    pub stop: CancellationToken,
 }
 
 type FlowStream = Pin<Box<dyn Stream<Item = Result<proto::Flow, Status>> + Send>>;
@@ -112,6 +114,7 @@ impl Agent for Service {
                 "the reader is too slow: {lagged}"
             )))),
         });
+        let stream = futures::StreamExt::take_until(stream, self.stop.clone().cancelled_owned());
         Ok(Response::new(Box::pin(stream)))
     }
 }
@@ -130,7 +133,14 @@ pub async fn bind(path: &Path, group: Option<&str>) -> io::Result<UnixListener> 
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    if path.exists() {
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            let text = format!(
+                "{} is there and is no socket: remove it or choose another path",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
         if UnixStream::connect(path).await.is_ok() {
             let text = format!(
                 "{} is served by another process: stop that agent first",
@@ -152,6 +162,37 @@ pub async fn bind(path: &Path, group: Option<&str>) -> io::Result<UnixListener> 
         None => {}
     }
     Ok(listener)
+}
+
+/// A bound socket's file, to be removed at the end.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode: at the end the path may be another agent's.
+    identity: Option<(u64, u64)>,
+}
+
+impl SocketFile {
+    /// The file that is there now.
+    pub fn of(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            identity: identity(path),
+        }
+    }
+
+    /// Removes it, if it still is the same.
+    pub fn remove(self) {
+        if self.identity.is_some() && identity(&self.path) == self.identity {
+            // Nobody serves it any more: left behind it does no harm.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Serves until `stop` is cancelled.
@@ -184,12 +225,13 @@ mod tests {
             health,
             flows: FlowLog::new(10),
             view: View::default(),
+            stop: CancellationToken::new(),
         };
+        let stop = service.stop.clone();
         service.flows.push(proto::Flow {
             action: "deny".into(),
             ..proto::Flow::default()
         });
-        let stop = CancellationToken::new();
         let server = tokio::spawn(serve(service, bind(&path, None).await.unwrap(), stop.clone()));
 
         let connect_to = path.clone();
@@ -228,10 +270,35 @@ mod tests {
             bind(&path, None).await.unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
-        drop(client);
+        // Somebody who follows the flows does not hold up the end.
+        let mut following = client
+            .watch_flows(proto::WatchFlowsRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
+        let file = SocketFile::of(&path);
         stop.cancel();
-        server.await.unwrap().unwrap();
-        // A socket left behind is taken over.
-        bind(&path, None).await.unwrap();
+        assert!(following.message().await.unwrap_or_default().is_none());
+        drop(client);
+        tokio::time::timeout(std::time::Duration::from_secs(5), server)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        // A socket left behind is taken over, and its former owner leaves the new one alone.
+        let _listener = bind(&path, None).await.unwrap();
+        file.remove();
+        SocketFile::of(&path).remove();
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "text").unwrap();
+        let error = bind(&path, None).await.unwrap_err();
+        assert!(error.to_string().contains("is no socket"), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
     }
 }

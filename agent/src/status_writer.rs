@@ -7,7 +7,6 @@ use datastore::key::{
     EndpointStatus, LastStatusKey, LivenessStatus, Region, StatusKey, WorkloadEndpointStatusKey,
 };
 use datastore::{Client, Key};
-use tokio_util::sync::CancellationToken;
 
 use crate::view::View;
 
@@ -18,14 +17,8 @@ const REPORTING_TTL_S: i64 = 90;
 /// How often endpoints are looked at; each change is one write.
 const ENDPOINT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Writes until `stop` is cancelled. What fails is tried again at the next turn.
-pub(crate) async fn run(
-    client: Client,
-    host: String,
-    view: View,
-    report_endpoints: bool,
-    stop: CancellationToken,
-) {
+/// Writes for ever. What fails is tried again at the next turn.
+pub(crate) async fn run(client: Client, host: String, view: View, report_endpoints: bool) {
     let started = Instant::now();
     let mut first_update = true;
     let mut liveness_at = Instant::now();
@@ -33,10 +26,7 @@ pub(crate) async fn run(
     let mut ticks = tokio::time::interval(ENDPOINT_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+        ticks.tick().await;
         if Instant::now() >= liveness_at {
             let status = LivenessStatus {
                 time: now_text(),
@@ -48,6 +38,8 @@ pub(crate) async fn run(
                 Err(error) => tracing::debug!(%error, "liveness not written"),
             }
             liveness_at = Instant::now() + REPORTING_INTERVAL;
+            // What somebody else has removed or changed meanwhile is put right.
+            written = None;
         }
         if report_endpoints && let Err(error) = write_endpoints(&client, &host, &view, &mut written).await {
             tracing::debug!(%error, "endpoint status not written");
@@ -123,10 +115,10 @@ async fn write_endpoints(
     Ok(())
 }
 
-/// The endpoints of a view that is complete; `None` before that, so that nothing is removed too early.
+/// The endpoints, once all are known; `None` before that, so that nothing is removed too early.
 fn wanted(host: &str, view: &View) -> Option<BTreeMap<WorkloadEndpointStatusKey, String>> {
     let published = view.lock();
-    if published.datastore_state != "in-sync" {
+    if published.datastore_state != "in-sync" || !published.endpoints_complete {
         return None;
     }
     let endpoints = published.endpoints.iter().filter_map(|endpoint| {

@@ -23,6 +23,8 @@ pub struct Published {
     pub bgp_peers: Vec<BgpPeer>,
     /// Local workload endpoints, by id.
     pub endpoints: Vec<Endpoint>,
+    /// Whether these are all: the dataplane has been told the whole view.
+    pub endpoints_complete: bool,
     /// Counts for the metrics.
     pub counts: Counts,
 }

@@ -27,6 +27,7 @@ pub struct World {
     names: BTreeMap<Kind, BTreeSet<Name>>,
     local_addresses: BTreeMap<Name, Vec<IpAddr>>,
     unreadable: BTreeMap<AnyKey, String>,
+    fabric_changed: bool,
 }
 
 impl World {
@@ -39,6 +40,7 @@ impl World {
             names: BTreeMap::new(),
             local_addresses: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            fabric_changed: false,
         }
     }
 
@@ -75,6 +77,7 @@ impl World {
             .entry(resource.kind())
             .or_default()
             .insert(name.clone());
+        self.fabric_changed |= is_of_fabric(resource.kind());
         match &resource {
             AnyResource::Node(node) => {
                 self.fabric.nodes.insert(name.1, (**node).clone());
@@ -109,6 +112,7 @@ impl World {
     }
 
     fn remove(&mut self, kind: Kind, namespace: String, name: String) {
+        self.fabric_changed |= is_of_fabric(kind);
         match kind {
             Kind::Node => drop(self.fabric.nodes.remove(&name)),
             Kind::BgpConfiguration => drop(self.fabric.configurations.remove(&name)),
@@ -128,11 +132,15 @@ impl World {
     }
 
     fn set_local_addresses(&mut self, name: Name, addresses: Vec<IpAddr>) {
-        if addresses.is_empty() {
-            self.local_addresses.remove(&name);
+        let before = if addresses.is_empty() {
+            self.local_addresses.remove(&name)
         } else {
-            self.local_addresses.insert(name, addresses);
+            self.local_addresses.insert(name.clone(), addresses)
+        };
+        if before.as_ref() == self.local_addresses.get(&name) {
+            return;
         }
+        self.fabric_changed = true;
         self.fabric.workload_addresses = self.local_addresses.values().flatten().copied().collect();
     }
 
@@ -142,11 +150,11 @@ impl World {
         }
         // Very old data has no state; it counts as confirmed.
         let confirmed = affinity.is_some_and(|a| matches!(a.state, None | Some(AffinityState::Confirmed)));
-        if confirmed {
-            self.fabric.blocks.insert(key.cidr);
+        self.fabric_changed |= if confirmed {
+            self.fabric.blocks.insert(key.cidr)
         } else {
-            self.fabric.blocks.remove(&key.cidr);
-        }
+            self.fabric.blocks.remove(&key.cidr)
+        };
     }
 
     /// The BGP resources and this host's blocks.
@@ -156,7 +164,15 @@ impl World {
 
     /// Replaces the passwords that BGP resources refer to.
     pub fn set_secrets(&mut self, secrets: BTreeMap<(String, String), String>) {
-        self.fabric.secrets = secrets;
+        if self.fabric.secrets != secrets {
+            self.fabric.secrets = secrets;
+            self.fabric_changed = true;
+        }
+    }
+
+    /// Whether [`Self::fabric`] has changed since the last call.
+    pub fn take_fabric_change(&mut self) -> bool {
+        std::mem::take(&mut self.fabric_changed)
     }
 
     /// What the dataplane must change since the last call.
@@ -197,6 +213,13 @@ impl World {
     pub fn blocks(&self) -> &BTreeSet<IpNet> {
         &self.fabric.blocks
     }
+}
+
+fn is_of_fabric(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Node | Kind::BgpConfiguration | Kind::BgpPeer | Kind::IpPool
+    )
 }
 
 #[cfg(test)]
@@ -272,6 +295,10 @@ mod tests {
             world.fabric().workload_addresses,
             ["10.65.0.1".parse().unwrap()].into()
         );
+        assert!(world.take_fabric_change() && !world.take_fabric_change());
+        world.update(endpoint("a", "one", "10.65.0.1/32"));
+        world.update(endpoint("b", "two", "10.65.0.3/32"));
+        assert!(!world.take_fabric_change(), "nothing that the translation reads");
         assert_eq!(world.counts().workload_endpoints, 2);
         world.update(update(
             AnyKey::resource(Kind::WorkloadEndpoint, "default", "one"),

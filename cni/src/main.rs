@@ -23,10 +23,10 @@ use crate::config::NetworkConfig;
 use crate::error::CniError;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    if let Some(argument) = arguments.next() {
-        return match argument.as_str() {
-            "-v" | "--version" => print(env!("CARGO_PKG_VERSION")),
+    // Not `args`, which panics where an argument is no UTF-8.
+    if let Some(argument) = std::env::args_os().nth(1) {
+        return match argument.to_str() {
+            Some("-v" | "--version") => print(env!("CARGO_PKG_VERSION")),
             _ => {
                 eprintln!(
                     "margay-cni {}: a CNI plugin, called by container runtimes. Its only argument is -v.",

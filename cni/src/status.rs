@@ -14,6 +14,9 @@ use crate::error::{CniError, Code, Context as _};
 /// The file is looked for at least this often, whatever the watch says.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often the link is looked at once the file is there: nothing tells of its change.
+const LINK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// What the agent writes; both fields may be left out.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -26,14 +29,16 @@ struct StatusFile {
     ipv6_nets: Vec<String>,
 }
 
-/// Waits until `name` in `directory` tells of this endpoint. A file of an earlier endpoint of the same name,
-/// with another interface or other addresses, does not count.
+/// Waits until `name` in `directory` tells of this endpoint and its link is up. A file of an earlier endpoint of the
+/// same name does not count: it has another interface or other addresses, or else is there before the agent has set the
+/// new link up.
 pub(crate) fn wait(
     directory: &Path,
     name: &str,
     interface: &str,
     addresses: &[IpNet],
     limit: Duration,
+    link_is_up: impl Fn() -> Result<bool, CniError>,
 ) -> Result<(), CniError> {
     let failed = || format!("cannot watch {}", directory.display());
     std::fs::create_dir_all(directory).cni(Code::Io, failed())?;
@@ -44,24 +49,33 @@ pub(crate) fn wait(
     let deadline = Instant::now() + limit;
     let mut buffer = [0; 4096];
     loop {
-        if std::fs::read(&path).is_ok_and(|text| tells_of(&text, interface, addresses)) {
+        let told = std::fs::read(&path).is_ok_and(|text| tells_of(&text, interface, addresses));
+        if told && link_is_up()? {
             return Ok(());
         }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let details = format!(
-                "{} did not appear within {} s: check that the agent runs on this host, is ready, and writes to this \
+            let details = if told {
+                format!(
+                    "the agent reported the endpoint, but {interface} is down: check that the agent enforces policy on this \
+                     host"
+                )
+            } else {
+                format!(
+                    "{} did not appear within {} s: check that the agent runs on this host, is ready, and writes to this \
                  directory",
-                path.display(),
-                limit.as_secs()
-            );
+                    path.display(),
+                    limit.as_secs()
+                )
+            };
             return Err(CniError::new(
                 Code::PolicyTimeout,
                 "the endpoint's policy was not put in force",
                 details,
             ));
         }
-        let pause = u16::try_from(left.min(LOOK_INTERVAL).as_millis()).unwrap_or(u16::MAX);
+        let interval = if told { LINK_INTERVAL } else { LOOK_INTERVAL };
+        let pause = u16::try_from(left.min(interval).as_millis()).unwrap_or(u16::MAX);
         let mut descriptors = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
         match poll(&mut descriptors, PollTimeout::from(pause)) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
@@ -123,10 +137,28 @@ mod tests {
                 std::fs::write(&path, "{}").unwrap();
             });
             let start = Instant::now();
-            wait(directory.path(), "s", "cali1", &nets(), Duration::from_secs(10)).unwrap();
+            let limit = Duration::from_secs(10);
+            wait(directory.path(), "s", "cali1", &nets(), limit, || Ok(true)).unwrap();
             assert!(start.elapsed() < Duration::from_secs(3));
         });
-        let error = wait(directory.path(), "t", "cali1", &nets(), Duration::from_millis(50)).unwrap_err();
+        let limit = Duration::from_millis(50);
+        let error = wait(directory.path(), "t", "cali1", &nets(), limit, || Ok(true)).unwrap_err();
         assert_eq!(error.code, Code::PolicyTimeout);
+    }
+
+    #[test]
+    fn a_file_that_was_there_before_the_link_is_up_is_waited_out() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("s"), "{}").unwrap();
+        let looks = std::cell::Cell::new(0);
+        let third_look = || {
+            looks.set(looks.get() + 1);
+            Ok(looks.get() >= 3)
+        };
+        let limit = Duration::from_secs(10);
+        wait(directory.path(), "s", "cali1", &nets(), limit, third_look).unwrap();
+        let limit = Duration::from_millis(50);
+        let error = wait(directory.path(), "s", "cali1", &nets(), limit, || Ok(false)).unwrap_err();
+        assert!(error.details.contains("cali1 is down"), "{error}");
     }
 }

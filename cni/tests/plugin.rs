@@ -256,7 +256,8 @@ fn a_status_file_without_the_link_up_is_not_believed() {
     let container = host.container();
     std::fs::create_dir_all(host.status_dir()).unwrap();
     std::fs::write(host.status_dir().join("cni default%2Fc1 eth0"), "{}").unwrap();
-    let outcome = host.call("ADD", "c1", &container.path(), "", &host.config(&json!({})));
+    let config = host.config(&json!({"policy_setup_timeout_seconds": 1}));
+    let outcome = host.call("ADD", "c1", &container.path(), "", &config);
     assert_eq!(code(&outcome), 103);
     assert!(
         outcome.json["details"]

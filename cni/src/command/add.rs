@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use crate::address::{self, AddressRequest};
 use crate::config::{NetworkConfig, Parameters};
-use crate::error::{CniError, Code};
+use crate::error::CniError;
 use crate::identity::{Identity, sanitised};
 use crate::link::{self, LinkSpec};
 use crate::result::AddResult;
@@ -64,18 +64,8 @@ pub(super) fn run(config: &NetworkConfig, parameters: &Parameters) -> Result<Add
         &identity.host_interface,
         &addresses,
         config.policy_setup_timeout(),
+        || link::host_end_is_up(&identity.host_interface),
     )?;
-    if !link::host_end_is_up(&identity.host_interface)? {
-        let details = format!(
-            "the agent reported the endpoint, but {} is down: check that the agent enforces policy on this host",
-            identity.host_interface
-        );
-        return Err(CniError::new(
-            Code::PolicyTimeout,
-            "the endpoint's policy was not put in force",
-            details,
-        ));
-    }
     link::ensure_host_routes(&identity.host_interface, &addresses)?;
     undo.done = true;
     Ok(AddResult {
