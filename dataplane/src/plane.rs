@@ -276,11 +276,9 @@ impl Dataplane {
                 self.link_is(link.clone());
                 self.settle_interfaces(names.into_iter().flatten().collect(), &mut report);
             }
-            netlink::Event::LinkGone(link) => {
-                if self.interfaces.contains_key(&link.index) {
-                    self.link_is_gone(link.index)?;
-                    self.settle_interfaces(vec![link.name.clone()], &mut report);
-                }
+            netlink::Event::LinkGone(link) if self.interfaces.contains_key(&link.index) => {
+                self.link_is_gone(link.index)?;
+                self.settle_interfaces(vec![link.name.clone()], &mut report);
             }
             netlink::Event::Resync => return self.resync(),
             _ => {}

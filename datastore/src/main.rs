@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "margay-store", version)]
 struct Arguments {
-    /// Address to listen on, as 127.0.0.1:2379 or [::1]:2379; port 0 lets the system choose. May be given again.
+    /// Address to listen on, as `127.0.0.1:2379` or `[::1]:2379`; port 0 lets the system choose. May be given again.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:2379")]
     listen: Vec<SocketAddr>,
 

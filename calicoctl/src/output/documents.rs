@@ -68,8 +68,10 @@ mod tests {
     use super::*;
 
     fn pool() -> AnyResource {
-        let mut pool = IpPool::default();
-        pool.metadata = ObjectMeta::named("a");
+        let mut pool = IpPool {
+            metadata: ObjectMeta::named("a"),
+            ..IpPool::default()
+        };
         pool.metadata
             .annotations
             .insert("text".to_owned(), "one: \"two\"\nthree & four".to_owned());

@@ -145,7 +145,7 @@ mod tests {
                 .unwrap();
             bits.push_str(&format!("{code:0width$b}", width = length as usize));
         }
-        while bits.len() % 8 != 0 {
+        while !bits.len().is_multiple_of(8) {
             bits.push('1');
         }
         bits.as_bytes()
