@@ -1,4 +1,4 @@
-//! A containerlab topology file: [`mod@file`] is its text, [`Topology`] what it means.
+//! A containerlab topology file: `file` is its text, [`Topology`] what it means.
 
 mod file;
 mod resolve;
