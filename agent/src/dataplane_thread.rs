@@ -70,7 +70,7 @@ pub struct Outlets {
     pub files: EndpointFiles,
 }
 
-/// One place of [`LINK_EVENTS_MAX`], free again when this is dropped.
+/// One place of `LINK_EVENTS_MAX`, free again when this is dropped.
 #[derive(Debug)]
 pub struct Waiting(Arc<AtomicUsize>);
 
