@@ -92,6 +92,15 @@ pub(crate) fn attach(
     interface: &str,
     ifindex: u32,
 ) -> Result<(), Error> {
+    // The library attaches by name, and the name may be another interface's by now.
+    if nix::net::if_::if_nametoindex(interface) != Ok(ifindex) {
+        let reason = format!("it is not interface {ifindex} any more");
+        return Err(Error::Attach {
+            interface: interface.to_owned(),
+            hook: Hook::FromWorkload.program(),
+            reason,
+        });
+    }
     for hook in Hook::BOTH {
         match method {
             Method::Tcx => {
