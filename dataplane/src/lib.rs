@@ -29,6 +29,8 @@ mod names;
 pub mod object;
 mod plane;
 mod programs;
+mod publish;
+mod settle;
 mod slots;
 mod status;
 mod sys;

@@ -10,7 +10,8 @@ use policy_engine::output::{Direction, EndpointId, RuleId};
 /// How far an endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EndpointState {
-    /// Its interface does not exist yet.
+    /// Its interface does not exist yet, or has no carrier: everything is in place, but the kernel carries no packets
+    /// before both ends of the link are up.
     WaitingForInterface,
     /// Programs, policy, link, routes and neighbour are in place.
     Up,

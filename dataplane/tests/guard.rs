@@ -1,4 +1,5 @@
 //! What a workload may send at all, packet by packet through the loaded programs.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

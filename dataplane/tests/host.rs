@@ -1,4 +1,5 @@
 //! Workloads and their host; ICMP errors.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -7,10 +8,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 
 use common::programs::{allow_all, allow_port, deny_all, update};
-use common::{
-    Host, PACKET, Workload, as_host_each, assert_up, drain, echo, passes, received, round_trip, wait_for_v6,
-};
-use dataplane::{Attach, Config, Dataplane, EndpointToHost, Reason};
+use common::{Host, PACKET, Workload, as_host_each, drain, echo, passes, round_trip, wait_for_v6, wait_up};
+use dataplane::{Config, Dataplane, EndpointToHost, Reason};
 use netlink::{Connection, Route};
 use policy_engine::output::Delta;
 
@@ -27,7 +26,7 @@ fn start(config: Config, workload: &Workload, ingress: u64, egress: u64) -> Data
         ])
         .unwrap();
     dataplane.end_of_initial_sync().unwrap();
-    assert_up(&dataplane);
+    wait_up(&mut dataplane);
     wait_for_v6(&[workload]);
     dataplane
 }

@@ -1,11 +1,12 @@
 //! Real packets between workloads of one host.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use std::time::Duration;
 
 use common::programs::{allow_all, allow_port, deny_all, update};
-use common::{Host, Workload, as_host_each, assert_up, drain, echo, passes, round_trip, wait_for_v6};
+use common::{Host, Workload, as_host_each, drain, echo, passes, round_trip, wait_for_v6, wait_up};
 use dataplane::{Attach, Dataplane, Reason, Verdict};
 use policy_engine::output::{Delta, Direction};
 
@@ -32,7 +33,7 @@ fn start(host: &Host, attach: Attach, a: (&Workload, u64, u64), b: (&Workload, u
     assert_eq!(report.errors, Vec::<String>::new());
     let report = dataplane.end_of_initial_sync().unwrap();
     assert_eq!(report.errors, Vec::<String>::new());
-    assert_up(&dataplane);
+    wait_up(&mut dataplane);
     wait_for_v6(&[a.0, b.0]);
     dataplane
 }

@@ -1,5 +1,7 @@
 //! A host in a network and a mount namespace of its own, with a bpffs of its own, and workloads in namespaces.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![expect(unreachable_pub, reason = "a module of several test crates")]
+#![expect(dead_code, reason = "each test file uses a part")]
+#![expect(clippy::panic, reason = "a test fails by panicking")]
 
 pub mod programs;
 pub mod sys;
@@ -306,7 +308,18 @@ pub fn drain(events: &mut FlowEvents) -> Vec<FlowEvent> {
     all
 }
 
-pub fn assert_up(dataplane: &Dataplane) {
+/// Waits until every endpoint is up: the kernel notices carriers with some delay.
+pub fn wait_up(dataplane: &mut Dataplane) {
+    let until = Instant::now() + Duration::from_secs(5);
+    let waits = |d: &Dataplane| {
+        d.statuses()
+            .iter()
+            .any(|s| s.state == EndpointState::WaitingForInterface)
+    };
+    while waits(dataplane) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+        dataplane.resync().unwrap();
+    }
     for status in dataplane.statuses() {
         assert_eq!(status.state, EndpointState::Up, "{}", status.interface);
     }

@@ -1,7 +1,7 @@
 //! `BPF_PROG_TEST_RUN`, raw sockets.
-#![allow(unsafe_code, reason = "raw system calls")]
+#![expect(unsafe_code, reason = "raw system calls")]
 
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const SKB_BYTES: usize = 192;
@@ -61,35 +61,4 @@ pub fn test_run(program: &OwnedFd, frame: &[u8], ifindex: u32, ingress: u32, rep
     };
     assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
     (attr.retval as i32, attr.duration)
-}
-
-/// A packet socket on an interface of the thread's namespace.
-pub fn packet_socket(ifindex: u32) -> OwnedFd {
-    // SAFETY: plain system calls; the address lives as long as the call.
-    unsafe {
-        let protocol = (libc::ETH_P_ALL as u16).to_be();
-        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol));
-        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-        let fd = OwnedFd::from_raw_fd(fd);
-        let mut address: libc::sockaddr_ll = std::mem::zeroed();
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = protocol;
-        address.sll_ifindex = ifindex as i32;
-        let size = size_of::<libc::sockaddr_ll>() as u32;
-        let outcome = libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size);
-        assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
-        let wait = libc::timeval {
-            tv_sec: 0,
-            tv_usec: 200_000,
-        };
-        let size = size_of::<libc::timeval>() as u32;
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const wait).cast(),
-            size,
-        );
-        fd
-    }
 }
