@@ -357,8 +357,9 @@ impl RibTask {
             export: neighbor.export,
             encoding: encoding.finish(),
         });
+        let now = Timestamp(self.epoch.elapsed());
         self.deferral
-            .peer_up(key, codec.families, negotiated.graceful_restart.as_ref());
+            .peer_up(key, codec.families, negotiated.graceful_restart.as_ref(), now);
         self.by_id.insert(id, key);
         self.peers.insert(
             key,
