@@ -9,8 +9,10 @@ use bgpd::policy::Decision;
 use bgpd::wire::{Attributes, Family, NextHop};
 
 fn node(labels: &[(&str, &str)], v4: &str, v6: &str, asn: Option<u32>, cluster: &str) -> Node {
-    let mut metadata = ObjectMeta::default();
-    metadata.labels = labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    let metadata = ObjectMeta {
+        labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+        ..ObjectMeta::default()
+    };
     let bgp = NodeBgpSpec {
         as_number: asn.map(AsNumber),
         ipv4_address: v4.into(),

@@ -1,5 +1,6 @@
 //! A host of its own for a test: a network namespace, a directory, and the processes in them.
 #![expect(dead_code, reason = "each test file uses a part")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
