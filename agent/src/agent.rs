@@ -27,7 +27,7 @@ use crate::rpc;
 use crate::secrets;
 use crate::view::View;
 use crate::world::World;
-use crate::{node, status_writer};
+use crate::{feeds, node, status_writer};
 
 /// Name in the health reports.
 const DATASTORE: &str = "datastore";
@@ -234,7 +234,7 @@ fn start_dataplane(
     })
     .context("dataplane")?;
     if let Some(events) = dataplane.take_flow_events().context("flow events")? {
-        dataplane_thread::spawn_flow_reader(events, flows.clone(), metrics.clone())?;
+        feeds::spawn_flow_reader(events, flows.clone(), metrics.clone())?;
     }
     let dir = &config.paths.endpoint_status_dir;
     let files =
@@ -247,7 +247,7 @@ fn start_dataplane(
     };
     let resync_interval = Duration::from_secs(settings.resync_interval_s.max(1));
     let thread = dataplane_thread::spawn(dataplane, outlets, resync_interval)?;
-    dataplane_thread::spawn_link_monitor(monitor, thread.commands.clone())?;
+    feeds::spawn_link_monitor(monitor, thread.commands.clone())?;
     Ok(Some(thread))
 }
 

@@ -3,19 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use api_proto::v1 as proto;
-use dataplane::{ApplyReport, Dataplane, EndpointState, FlowEvents, RouteConflict};
+use dataplane::{ApplyReport, Dataplane, EndpointState, RouteConflict};
 use ipnet::IpNet;
 use policy_engine::output::{Delta, Endpoint, EndpointId, ProgramKey};
 use tokio::sync::oneshot;
 
 use crate::endpoint_status::{EndpointFile, EndpointFiles};
-use crate::flows::FlowLog;
+use crate::feeds::Waiting;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::view::View;
@@ -26,20 +24,12 @@ pub const COMPONENT: &str = "dataplane";
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How soon something that failed is tried again; each further failure doubles it, up to the resync interval.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Link events that may wait for the thread. With more, reading pauses; what the kernel then drops becomes one resync.
-const LINK_EVENTS_MAX: usize = 1024;
-/// How long the reader of link events pauses.
-const LINK_PAUSE: Duration = Duration::from_millis(10);
 /// Deltas of failed batches beyond which those that a later one supersedes are dropped.
 const PENDING_DELTAS_MAX: usize = 4096;
 /// Without a report for this long the thread counts as dead; every wait in it is shorter.
 pub const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// The longest wait for a command.
 const WAIT_MAX: Duration = Duration::from_secs(5);
-/// Flow events that are decoded at once.
-const FLOW_BATCH_MAX: usize = 1024;
-/// How long the reader of flow events waits before it looks whether it shall stop.
-const FLOW_WAIT: Duration = Duration::from_millis(500);
 
 /// What the thread is told.
 #[derive(Debug)]
@@ -68,23 +58,6 @@ pub struct Outlets {
     pub metrics: Metrics,
     /// Files for CNI plugins.
     pub files: EndpointFiles,
-}
-
-/// One place of `LINK_EVENTS_MAX`, free again when this is dropped.
-#[derive(Debug)]
-pub struct Waiting(Arc<AtomicUsize>);
-
-impl Waiting {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A running thread.
@@ -514,64 +487,6 @@ fn file_of(endpoint: &Endpoint) -> EndpointFile {
         ipv4_nets: nets(true),
         ipv6_nets: nets(false),
     }
-}
-
-/// Starts the thread that reads flow events until the process ends.
-pub fn spawn_flow_reader(mut events: FlowEvents, log: FlowLog, metrics: Metrics) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("flow-events".into())
-        .spawn(move || {
-            loop {
-                match events.next_batch(FLOW_BATCH_MAX, FLOW_WAIT) {
-                    Ok(batch) => {
-                        metrics.flow_events.inc_by(batch.len() as u64);
-                        for event in batch {
-                            log.push(crate::flow_event::to_proto(&event));
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "flow events cannot be read");
-                        std::thread::sleep(RETRY_INTERVAL);
-                    }
-                }
-                if let Ok(lost) = events.lost() {
-                    log.set_lost(lost);
-                    metrics.flow_events_lost.set(lost);
-                }
-            }
-        })?;
-    Ok(())
-}
-
-/// Starts the thread that passes link events on to the dataplane's thread, until that one has ended.
-pub fn spawn_link_monitor(mut monitor: netlink::Monitor, commands: Sender<Command>) -> std::io::Result<()> {
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let run = move || {
-        loop {
-            while waiting.load(Ordering::Relaxed) >= LINK_EVENTS_MAX {
-                std::thread::sleep(LINK_PAUSE);
-            }
-            let event = match monitor.next_within(WAIT_MAX) {
-                Ok(Some(event)) => event,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::warn!(%error, "link events cannot be read");
-                    std::thread::sleep(RETRY_INTERVAL);
-                    netlink::Event::Resync
-                }
-            };
-            if commands
-                .send(Command::Link(event, Waiting::new(&waiting)))
-                .is_err()
-            {
-                return;
-            }
-        }
-    };
-    std::thread::Builder::new()
-        .name("link-events".into())
-        .spawn(run)
-        .map(|_| ())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dataplane_thread;
 pub mod endpoint_status;
 pub mod fabric;
+mod feeds;
 mod flow_event;
 pub mod flows;
 pub mod health;
