@@ -573,8 +573,18 @@ fn the_way_of_attaching_can_change() {
             let mut dataplane = Dataplane::open(host.config(attach)).unwrap();
             clean(&dataplane.apply(&state(&a, &b)).unwrap());
             clean(&dataplane.end_of_initial_sync().unwrap());
-            let (_, tcx) = SchedClassifier::query_tcx("calia", TcAttachType::Ingress).unwrap();
-            assert_eq!(tcx.len(), usize::from(attach == Attach::Tcx), "{attach:?}");
+            // The kernel takes a link away some moments after its pin.
+            let attached = || {
+                SchedClassifier::query_tcx("calia", TcAttachType::Ingress)
+                    .unwrap()
+                    .1
+                    .len()
+            };
+            let until = Instant::now() + Duration::from_secs(2);
+            while attached() != usize::from(attach == Attach::Tcx) {
+                assert!(Instant::now() < until, "{attach:?}: {}", attached());
+                std::thread::sleep(Duration::from_millis(10));
+            }
             assert_eq!(
                 pins(&host.pin_dir).len(),
                 if attach == Attach::Tcx { 4 } else { 0 }

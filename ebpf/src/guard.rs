@@ -82,7 +82,7 @@ fn check_icmpv6(ctx: &TcContext, hook: &Hook, packet: &Packet, own: bool) -> u32
 
 /// Whether an address is the endpoint's.
 #[inline(never)]
-fn is_own(generation: &Generation, address: &Address, is_v6: bool) -> bool {
+pub fn is_own(generation: &Generation, address: &Address, is_v6: bool) -> bool {
     let mut own = false;
     for (at, candidate) in generation.addresses.iter().enumerate() {
         own |= (at as u32) < generation.address_count

@@ -74,12 +74,10 @@ fn judge(ctx: &TcContext, work: &mut Scratch, from_workload: bool) -> u32 {
     hook.endpoint = generation.endpoint;
     hook.generation = publication.generation;
 
-    let Ok([high, low]) = ctx.load::<[u8; 2]>(12) else { return Reason::Malformed as u32 };
-    let ethertype = u16::from_be_bytes([high, low]);
     if sys::has_vlan(ctx) {
         return Reason::NotIp as u32;
     }
-    let family = match ethertype {
+    let family = match sys::ethertype(ctx) {
         ETHERTYPE_IPV4 => 4,
         ETHERTYPE_IPV6 => 6,
         ETHERTYPE_ARP if from_workload => return guard::check_arp(ctx, generation),
@@ -338,7 +336,10 @@ fn icmp_error(ctx: &TcContext, work: &mut Scratch, generation: &Generation, from
     // It goes to the one who sent the packet that it is about.
     let (to, from) = (&packet.tuple.destination, &quoted.tuple.source);
     let returns = to[3] == from[3] && to[2] == from[2] && to[1] == from[1] && to[0] == from[0];
-    if parsed && returns && quoted.fragment != LATER_FRAGMENT && quoted.tuple.family == packet.tuple.family {
+    // A workload may speak of packets that were sent to it, not of others' flows.
+    let concerned =
+        !from_workload || guard::is_own(generation, &quoted.tuple.destination, quoted.tuple.family == 6);
+    if parsed && returns && concerned && quoted.fragment != LATER_FRAGMENT && quoted.tuple.family == packet.tuple.family {
         let forward = quoted.tuple.key(key);
         let now = sys::coarse_ns();
         if let (Some(found), Some(settings)) = (track::find(key), track::settings()) {

@@ -182,10 +182,11 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 /// header. Returns 0 or a [`Reason`].
 #[inline(never)]
 pub fn parse(ctx: &TcContext, offset: u32, quoted: u32, packet: &mut Packet) -> u32 {
-    let Ok([first]) = ctx.load::<[u8; 1]>(offset as usize) else { return Reason::Malformed as u32 };
-    let code = match first >> 4 {
-        4 => parse_v4(ctx, offset as usize, quoted != 0, packet),
-        6 => parse_v6(ctx, offset as usize, packet),
+    // All of an IPv4 header, or half of an IPv6 one.
+    let Ok(header) = ctx.load::<[u8; 20]>(offset as usize) else { return Reason::Malformed as u32 };
+    let code = match header[0] >> 4 {
+        4 => parse_v4(&header, offset as usize, quoted != 0, packet),
+        6 => parse_v6(ctx, &header, offset as usize, packet),
         _ => Reason::Malformed as u32,
     };
     if code != 0 {
@@ -198,8 +199,7 @@ pub fn parse(ctx: &TcContext, offset: u32, quoted: u32, packet: &mut Packet) -> 
 }
 
 #[inline(always)]
-fn parse_v4(ctx: &TcContext, offset: usize, quoted: bool, packet: &mut Packet) -> u32 {
-    let Ok(header) = ctx.load::<[u8; 20]>(offset) else { return Reason::Malformed as u32 };
+fn parse_v4(header: &[u8; 20], offset: usize, quoted: bool, packet: &mut Packet) -> u32 {
     let length = (header[0] & 0xf) as usize * 4;
     if length < 20 {
         return Reason::Malformed as u32;
@@ -210,8 +210,8 @@ fn parse_v4(ctx: &TcContext, offset: usize, quoted: bool, packet: &mut Packet) -
     let tuple = &mut packet.tuple;
     tuple.family = 4;
     tuple.protocol = header[9];
-    tuple.source = [0, 0, V4_MAPPED, word(&header, 12)];
-    tuple.destination = [0, 0, V4_MAPPED, word(&header, 16)];
+    tuple.source = [0, 0, V4_MAPPED, word(header, 12)];
+    tuple.destination = [0, 0, V4_MAPPED, word(header, 16)];
     packet.hop_limit = header[8];
     packet.transport = (offset + length) as u32;
     packet.fragment_id = be16(header[4], header[5]) as u32;
@@ -220,10 +220,10 @@ fn parse_v4(ctx: &TcContext, offset: usize, quoted: bool, packet: &mut Packet) -
 }
 
 #[inline(always)]
-fn parse_v6(ctx: &TcContext, offset: usize, packet: &mut Packet) -> u32 {
-    let Ok(header) = ctx.load::<[u8; 40]>(offset) else { return Reason::Malformed as u32 };
-    let source = [word(&header, 8), word(&header, 12), word(&header, 16), word(&header, 20)];
-    let destination = [word(&header, 24), word(&header, 28), word(&header, 32), word(&header, 36)];
+fn parse_v6(ctx: &TcContext, header: &[u8; 20], offset: usize, packet: &mut Packet) -> u32 {
+    let Ok(rest) = ctx.load::<[u8; 20]>(offset + 20) else { return Reason::Malformed as u32 };
+    let source = [word(header, 8), word(header, 12), word(header, 16), word(&rest, 0)];
+    let destination = [word(&rest, 4), word(&rest, 8), word(&rest, 12), word(&rest, 16)];
     if is_mapped(&source) || is_mapped(&destination) {
         return Reason::Malformed as u32;
     }
@@ -310,6 +310,14 @@ fn parse_transport(ctx: &TcContext, quoted: bool, packet: &mut Packet) -> u32 {
         }
         return 0;
     }
+    if tuple.protocol == TCP && !quoted {
+        // A whole header: the kernel refuses shorter ones too.
+        let Ok(header) = ctx.load::<[u8; 20]>(at) else { return Reason::Malformed as u32 };
+        tuple.source_port = be16(header[0], header[1]);
+        tuple.destination_port = be16(header[2], header[3]);
+        packet.tcp_flags = header[13];
+        return 0;
+    }
     match tuple.protocol {
         TCP | UDP | UDP_LITE | SCTP | DCCP => {
             let Ok(header) = ctx.load::<[u8; 8]>(at) else { return Reason::Malformed as u32 };
@@ -317,11 +325,6 @@ fn parse_transport(ctx: &TcContext, quoted: bool, packet: &mut Packet) -> u32 {
             tuple.destination_port = be16(header[2], header[3]);
         }
         _ => {}
-    }
-    if tuple.protocol == TCP && !quoted {
-        // Up to the flags at least; the kernel needs 20 bytes anyway.
-        let Ok(rest) = ctx.load::<[u8; 8]>(at + 12) else { return Reason::Malformed as u32 };
-        packet.tcp_flags = rest[1];
     }
     0
 }

@@ -86,6 +86,13 @@ pub fn ingress_ifindex(ctx: &TcContext) -> u32 {
     unsafe { (*ctx.skb.skb).ingress_ifindex }
 }
 
+/// The frame's type, host byte order.
+#[inline(always)]
+pub fn ethertype(ctx: &TcContext) -> u16 {
+    // SAFETY: the kernel gives a valid context.
+    u16::from_be(unsafe { (*ctx.skb.skb).protocol } as u16)
+}
+
 /// Whether a VLAN tag was taken off the frame.
 #[inline(always)]
 pub fn has_vlan(ctx: &TcContext) -> bool {
