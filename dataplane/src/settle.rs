@@ -11,8 +11,11 @@ use rustc_hash::FxHashMap;
 use crate::kernel::{absent_is_fine, on};
 use crate::plane::{Dataplane, Interface, Local};
 use crate::status::EndpointState;
-use crate::workload::Wanted;
+use crate::workload::{Tables, Wanted};
 use crate::{ApplyReport, Error, RouteConflict, attach, workload};
+
+/// Up to so many interfaces, each one's routes are asked for alone; beyond, all routes are read at once.
+const FEW_INTERFACES: usize = 4;
 
 /// Interfaces, routes, neighbours.
 impl Dataplane {
@@ -148,6 +151,12 @@ impl Dataplane {
     pub(crate) fn settle(&mut self, names: &[String], report: &mut ApplyReport) {
         let names: BTreeSet<&String> = names.iter().collect();
         let owners = self.owners();
+        let tables = if names.len() > FEW_INTERFACES {
+            Tables::of_all(&mut self.nl).ok()
+        } else {
+            None
+        };
+        let tables = tables.as_ref();
         // Who loses an address before who gets it.
         for pass in [false, true] {
             for name in &names {
@@ -160,8 +169,8 @@ impl Dataplane {
                     continue;
                 }
                 match owner {
-                    Some(id) => self.settle_endpoint(&id, &owners, report),
-                    None => self.settle_vacant(name, report),
+                    Some(id) => self.settle_endpoint(&id, &owners, tables, report),
+                    None => self.settle_vacant(name, tables, report),
                 }
                 self.note_losers(name, report);
             }
@@ -184,7 +193,7 @@ impl Dataplane {
         owners
     }
 
-    pub(crate) fn settle_vacant(&mut self, name: &str, report: &mut ApplyReport) {
+    pub(crate) fn settle_vacant(&mut self, name: &str, tables: Option<&Tables>, report: &mut ApplyReport) {
         let waiting: Vec<_> = self
             .endpoints
             .iter()
@@ -212,6 +221,7 @@ impl Dataplane {
             &self.config,
             &link,
             &Wanted::default(),
+            tables,
             &mut Vec::new(),
         );
         match outcome {
@@ -238,10 +248,11 @@ impl Dataplane {
         &mut self,
         id: &EndpointId,
         owners: &FxHashMap<IpAddr, EndpointId>,
+        tables: Option<&Tables>,
         report: &mut ApplyReport,
     ) {
         let mut conflicts = Vec::new();
-        let state = match self.bring_up(id, owners, &mut conflicts) {
+        let state = match self.bring_up(id, owners, tables, &mut conflicts) {
             Ok(true) => EndpointState::Up,
             Ok(false) => EndpointState::WaitingForInterface,
             Err(reason) => EndpointState::Error(reason),
@@ -258,6 +269,7 @@ impl Dataplane {
         &mut self,
         id: &EndpointId,
         owners: &FxHashMap<IpAddr, EndpointId>,
+        tables: Option<&Tables>,
         conflicts: &mut Vec<RouteConflict>,
     ) -> Result<bool, String> {
         let Some(local) = self.endpoints.get(id) else {
@@ -300,7 +312,7 @@ impl Dataplane {
             .iter()
             .filter(|address| !own(address))
             .collect();
-        workload::reconcile(&mut self.nl, &self.config, &link, &wanted, conflicts)
+        workload::reconcile(&mut self.nl, &self.config, &link, &wanted, tables, conflicts)
             .map_err(|e| e.to_string())?;
         if let Some(address) = others.first() {
             return Err(format!(

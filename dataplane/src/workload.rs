@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use netlink::{Connection, Hop, Link, Mac, Neighbour, Route, RouteFilter, RouteKind, sysctl, table};
+use rustc_hash::FxHashMap;
 
 use crate::config::Config;
 use crate::status::RouteConflict;
@@ -80,10 +81,69 @@ pub(crate) fn reconcile(
     config: &Config,
     link: &Link,
     wanted: &Wanted,
+    tables: Option<&Tables>,
     conflicts: &mut Vec<RouteConflict>,
 ) -> Result<(), Error> {
-    reconcile_routes(nl, config, link.index, &wanted.addresses, conflicts)?;
-    reconcile_neighbours(nl, link.index, wanted)
+    let own;
+    let tables = match tables {
+        Some(tables) => tables,
+        None => {
+            own = Tables::of_interface(nl, link.index)?;
+            &own
+        }
+    };
+    let routes = tables
+        .routes
+        .get(&link.index)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let neighbours = tables
+        .neighbours
+        .get(&link.index)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    reconcile_routes(nl, config, link.index, routes, &wanted.addresses, conflicts)?;
+    reconcile_neighbours(nl, link.index, neighbours, wanted)
+}
+
+/// Routes of the main table and neighbours, by interface.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    routes: FxHashMap<u32, Vec<Route>>,
+    neighbours: FxHashMap<u32, Vec<Neighbour>>,
+}
+
+impl Tables {
+    /// Of all interfaces: one walk through the tables, for when many are looked at.
+    pub(crate) fn of_all(nl: &mut Connection) -> Result<Self, Error> {
+        Self::read(nl, None)
+    }
+
+    fn of_interface(nl: &mut Connection, ifindex: u32) -> Result<Self, Error> {
+        Self::read(nl, Some(ifindex))
+    }
+
+    fn read(nl: &mut Connection, interface: Option<u32>) -> Result<Self, Error> {
+        let mut tables = Self::default();
+        let filter = RouteFilter {
+            table: Some(table::MAIN),
+            interface,
+            ..RouteFilter::default()
+        };
+        for route in nl.routes(&filter)? {
+            if let Some(index) = route.hops.first().and_then(|hop| hop.interface) {
+                tables.routes.entry(index).or_default().push(route);
+            }
+        }
+        for neighbour in nl.neighbours()? {
+            tables
+                .neighbours
+                .entry(neighbour.interface)
+                .or_default()
+                .push(neighbour);
+        }
+        Ok(tables)
+    }
 }
 
 fn is_kernels(route: &Route) -> bool {
@@ -96,15 +156,10 @@ fn reconcile_routes(
     nl: &mut Connection,
     config: &Config,
     ifindex: u32,
+    there: &[Route],
     wanted: &BTreeSet<IpNet>,
     conflicts: &mut Vec<RouteConflict>,
 ) -> Result<(), Error> {
-    let filter = RouteFilter {
-        table: Some(table::MAIN),
-        interface: Some(ifindex),
-        ..RouteFilter::default()
-    };
-    let there = nl.routes(&filter)?;
     let is_right = |route: &Route| {
         wanted.contains(&route.destination)
             && route.protocol == config.route_protocol
@@ -177,12 +232,12 @@ fn add(
     Ok(())
 }
 
-fn reconcile_neighbours(nl: &mut Connection, ifindex: u32, wanted: &Wanted) -> Result<(), Error> {
-    let there: Vec<_> = nl
-        .neighbours()?
-        .into_iter()
-        .filter(|n| n.interface == ifindex)
-        .collect();
+fn reconcile_neighbours(
+    nl: &mut Connection,
+    ifindex: u32,
+    there: &[Neighbour],
+    wanted: &Wanted,
+) -> Result<(), Error> {
     let wanted: Vec<_> = wanted
         .mac
         .iter()
@@ -196,7 +251,7 @@ fn reconcile_neighbours(nl: &mut Connection, ifindex: u32, wanted: &Wanted) -> R
     for neighbour in wanted.iter().filter(|neighbour| !there.contains(neighbour)) {
         nl.set_neighbour(neighbour)?;
     }
-    for neighbour in &there {
+    for neighbour in there {
         if neighbour.permanent
             && !wanted.iter().any(|w| w.address == neighbour.address)
             && !is_group(neighbour)

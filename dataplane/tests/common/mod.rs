@@ -323,6 +323,8 @@ pub fn wait_up(dataplane: &mut Dataplane) {
     for status in dataplane.statuses() {
         assert_eq!(status.state, EndpointState::Up, "{}", status.interface);
     }
+    // The workloads' own ends notice at about the same time; nothing on the host tells when.
+    std::thread::sleep(Duration::from_millis(50));
 }
 
 /// The kernel notices with some delay that a link has a carrier, and only then gives it a link-local address.
