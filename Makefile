@@ -8,7 +8,7 @@ LAB ?= containerlab/two-rack.clab.yml
 # Namespaces, BPF and netlink need root; everything that is built belongs to the caller.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help setup setup-build build lab lab-up lab-verify lab-down test check fmt clippy deny doc bench fuzz
+.PHONY: help setup setup-build build lab lab-up lab-verify lab-scenarios lab-down test check fmt clippy deny doc bench fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -29,6 +29,9 @@ lab: build ## Bring up two racks, four hosts and real routers; apply policies; v
 
 lab-verify: ## Verify the lab that is up
 	$(SUDO) $(BIN)/lab verify $(LAB)
+
+lab-scenarios: ## Kill and restart agents under traffic, lose a ToR in three ways, change policy; verify after each
+	$(SUDO) $(BIN)/lab verify $(LAB) --scenario all
 
 lab-down: ## Remove every process and namespace of the lab
 	$(SUDO) $(BIN)/lab down $(LAB)

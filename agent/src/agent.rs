@@ -68,6 +68,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
             .map(|address| format!("http://{address}"))
             .collect();
     }
+    if let Some(dir) = config.paths.snapshot.parent()
+        && let Err(error) = std::fs::create_dir_all(dir)
+    {
+        tracing::warn!(dir = %dir.display(), %error, "no place for the last good view: the next start needs the datastore");
+    }
     let options = syncer::Options::agent(&config.node_name).with_snapshot(&config.paths.snapshot);
     let (syncer, events) = Syncer::start(client_config.clone(), options);
     metrics.resyncs_started.inc();

@@ -2,14 +2,17 @@
 
 use ebpf_common::event::{NO_RULE, PASSES_MAX};
 use ebpf_common::program::{
-    ACTION_ALLOW, ACTION_DENY, ACTION_LOG, ACTION_PASS, ClassKey, ICMP_CODE_ANY, IDENTITY_NET_KEY_BITS, IdentityNetKey, NET_KEY_BITS, NetKey, PORT_KEY_BITS,
-    PortKey, Program, TupleKey, VECTOR_ALL, Vector, dimension, icmp_class,
+    ACTION_ALLOW, ACTION_DENY, ACTION_LOG, ACTION_PASS, ClassKey, ICMP_CODE_ANY, IDENTITY_NET_KEY_BITS,
+    IdentityNetKey, NET_KEY_BITS, NetKey, PORT_KEY_BITS, PortKey, Program, TupleKey, VECTOR_ALL, Vector,
+    dimension, icmp_class,
 };
 use ebpf_common::{Address, event::Reason};
 
 use aya_ebpf::maps::lpm_trie::Key;
 
-use crate::maps::{CLASSES, IDENTITIES, IDENTITY_NETS, NETS, PORTS, PROGRAMS, RULE_HITS, RULES, TUPLES, VECTORS};
+use crate::maps::{
+    CLASSES, IDENTITIES, IDENTITY_NETS, NETS, PORTS, PROGRAMS, RULE_HITS, RULES, TUPLES, VECTORS,
+};
 use crate::packet::Tuple;
 use crate::sys;
 
@@ -38,7 +41,16 @@ pub struct Verdict {
 impl Verdict {
     #[inline(always)]
     pub const fn new() -> Self {
-        Self { program: 0, rule: NO_RULE, pass_count: 0, log_count: 0, ingress: 0, summary: 0, passes: [0; PASSES_MAX], logs: [0; LOGS_MAX] }
+        Self {
+            program: 0,
+            rule: NO_RULE,
+            pass_count: 0,
+            log_count: 0,
+            ingress: 0,
+            summary: 0,
+            passes: [0; PASSES_MAX],
+            logs: [0; LOGS_MAX],
+        }
     }
 }
 
@@ -58,7 +70,10 @@ struct Vectors {
 /// Asks program `id` about a tuple. 0 for allow, [`Reason::PolicyDeny`], or why there is no verdict.
 ///
 /// A function with global linkage, which the verifier looks at once and not at each call.
-#[expect(unsafe_code, reason = "the linker must not take a global function for one that may be merged or dropped")]
+#[expect(
+    unsafe_code,
+    reason = "the linker must not take a global function for one that may be merged or dropped"
+)]
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn evaluate(
@@ -72,9 +87,13 @@ pub extern "C" fn evaluate(
         return Reason::NoProgram as u32;
     };
     *verdict = Verdict::new();
-    let Some(program) = sys::read(&PROGRAMS, &id) else { return Reason::NoProgram as u32 };
+    let Some(program) = sys::read(&PROGRAMS, &id) else {
+        return Reason::NoProgram as u32;
+    };
     verdict.program = id;
-    let Some(vectors) = lookup(id, program, epoch, tuple) else { return Reason::NoProgram as u32 };
+    let Some(vectors) = lookup(id, program, epoch, tuple) else {
+        return Reason::NoProgram as u32;
+    };
     scan(program, &vectors, length, verdict)
 }
 
@@ -114,7 +133,9 @@ fn scan(program: &Program, vectors: &Vectors, length: u32, verdict: &mut Verdict
             continue;
         }
         let rule = (at as u32) << 6 | bits.trailing_zeros();
-        let Some(&action) = RULES.get(program.rules + rule) else { return Reason::NoProgram as u32 };
+        let Some(&action) = RULES.get(program.rules + rule) else {
+            return Reason::NoProgram as u32;
+        };
         if let Some(hits) = sys::slot(&RULE_HITS, program.rules + rule) {
             hits.packets += 1;
             hits.bytes += length as u64;
@@ -161,7 +182,11 @@ fn lookup(id: u32, program: &Program, epoch: u32, tuple: &Tuple) -> Option<Vecto
     let uses = |d: u32| program.dimensions & 1 << d != 0;
     let icmp = tuple.is_icmp();
     // An echo's identifier is no port.
-    let (source_port, destination_port) = if icmp { (0, 0) } else { (tuple.source_port, tuple.destination_port) };
+    let (source_port, destination_port) = if icmp {
+        (0, 0)
+    } else {
+        (tuple.source_port, tuple.destination_port)
+    };
 
     let mut found = Vectors {
         source_identity: all,
@@ -176,7 +201,11 @@ fn lookup(id: u32, program: &Program, epoch: u32, tuple: &Tuple) -> Option<Vecto
     };
     if uses(dimension::SOURCE_IDENTITY) {
         let value = identity(&tuple.source, tuple.family as u32, epoch);
-        found.source_identity = vector(program, class(id, dimension::SOURCE_IDENTITY, value), dimension::SOURCE_IDENTITY)?;
+        found.source_identity = vector(
+            program,
+            class(id, dimension::SOURCE_IDENTITY, value),
+            dimension::SOURCE_IDENTITY,
+        )?;
     }
     if uses(dimension::DESTINATION_IDENTITY) {
         let value = identity(&tuple.destination, tuple.family as u32, epoch);
@@ -184,7 +213,11 @@ fn lookup(id: u32, program: &Program, epoch: u32, tuple: &Tuple) -> Option<Vecto
         found.destination_identity = vector(program, slot, dimension::DESTINATION_IDENTITY)?;
     }
     if uses(dimension::SOURCE_NET) {
-        found.source_net = vector(program, net(id, dimension::SOURCE_NET, &tuple.source), dimension::SOURCE_NET)?;
+        found.source_net = vector(
+            program,
+            net(id, dimension::SOURCE_NET, &tuple.source),
+            dimension::SOURCE_NET,
+        )?;
     }
     if uses(dimension::DESTINATION_NET) {
         let slot = net(id, dimension::DESTINATION_NET, &tuple.destination);
@@ -199,17 +232,33 @@ fn lookup(id: u32, program: &Program, epoch: u32, tuple: &Tuple) -> Option<Vecto
         found.destination_port = vector(program, slot, dimension::DESTINATION_PORT)?;
     }
     if uses(dimension::SOURCE_TUPLE) {
-        let slot = member(id, dimension::SOURCE_TUPLE, tuple.protocol, source_port, &tuple.source);
+        let slot = member(
+            id,
+            dimension::SOURCE_TUPLE,
+            tuple.protocol,
+            source_port,
+            &tuple.source,
+        );
         found.source_tuple = vector(program, slot, dimension::SOURCE_TUPLE)?;
     }
     if uses(dimension::DESTINATION_TUPLE) {
-        let slot = member(id, dimension::DESTINATION_TUPLE, tuple.protocol, destination_port, &tuple.destination);
+        let slot = member(
+            id,
+            dimension::DESTINATION_TUPLE,
+            tuple.protocol,
+            destination_port,
+            &tuple.destination,
+        );
         found.destination_tuple = vector(program, slot, dimension::DESTINATION_TUPLE)?;
     }
     if uses(dimension::ICMP) {
         let mut slot = program.defaults[dimension::ICMP as usize];
         if icmp {
-            slot = class(id, dimension::ICMP, icmp_class(tuple.icmp_type, tuple.icmp_code as u32));
+            slot = class(
+                id,
+                dimension::ICMP,
+                icmp_class(tuple.icmp_type, tuple.icmp_code as u32),
+            );
             if slot == NONE {
                 slot = class(id, dimension::ICMP, icmp_class(tuple.icmp_type, ICMP_CODE_ANY));
             }
@@ -227,32 +276,61 @@ const NONE: u32 = u32::MAX;
 
 #[inline(always)]
 fn vector(program: &Program, slot: u32, dimension: u32) -> Option<&'static Vector> {
-    VECTORS.get(if slot == NONE { program.defaults[dimension as usize] } else { slot })
+    VECTORS.get(if slot == NONE {
+        program.defaults[dimension as usize]
+    } else {
+        slot
+    })
 }
 
 // Not inlined, so that their keys share stack.
 
 #[inline(never)]
 fn class(program: u32, dimension: u32, value: u32) -> u32 {
-    let key = ClassKey { program, dimension, value };
+    let key = ClassKey {
+        program,
+        dimension,
+        value,
+    };
     sys::read(&CLASSES, &key).copied().unwrap_or(NONE)
 }
 
 #[inline(never)]
 fn net(program: u32, dimension: u32, address: &Address) -> u32 {
-    let key = Key::new(NET_KEY_BITS + 128, NetKey { program, dimension, address: *address });
+    let key = Key::new(
+        NET_KEY_BITS + 128,
+        NetKey {
+            program,
+            dimension,
+            address: *address,
+        },
+    );
     NETS.get(&key).copied().unwrap_or(NONE)
 }
 
 #[inline(never)]
 fn port(program: u32, dimension: u32, protocol: u8, port: u16) -> u32 {
-    let key = PortKey { program, dimension: dimension as u8, protocol, port: port.to_be() };
-    PORTS.get(&Key::new(PORT_KEY_BITS + 16, key)).copied().unwrap_or(NONE)
+    let key = PortKey {
+        program,
+        dimension: dimension as u8,
+        protocol,
+        port: port.to_be(),
+    };
+    PORTS
+        .get(&Key::new(PORT_KEY_BITS + 16, key))
+        .copied()
+        .unwrap_or(NONE)
 }
 
 #[inline(never)]
 fn member(program: u32, dimension: u32, protocol: u8, port: u16, address: &Address) -> u32 {
-    let key = TupleKey { program, dimension: dimension as u8, protocol, port, address: *address };
+    let key = TupleKey {
+        program,
+        dimension: dimension as u8,
+        protocol,
+        port,
+        address: *address,
+    };
     sys::read(&TUPLES, &key).copied().unwrap_or(NONE)
 }
 
@@ -263,12 +341,19 @@ fn identity(address: &Address, family: u32, epoch: u32) -> u32 {
     let found = match sys::read(&IDENTITIES, address) {
         Some(found) => found,
         None => {
-            let key = IdentityNetKey { family, address: *address };
+            let key = IdentityNetKey {
+                family,
+                address: *address,
+            };
             match IDENTITY_NETS.get(&Key::new(IDENTITY_NET_KEY_BITS + 128, key)) {
                 Some(found) => found,
                 None => return 0,
             }
         }
     };
-    if epoch.wrapping_sub(found.since) < 1 << 31 { found.after } else { found.before }
+    if epoch.wrapping_sub(found.since) < 1 << 31 {
+        found.after
+    } else {
+        found.before
+    }
 }

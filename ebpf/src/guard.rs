@@ -23,7 +23,9 @@ const FIB_NOT_FORWARDED: i64 = 4;
 /// ARP from the workload: its sender must be the workload, or nobody (a probe).
 #[inline(never)]
 pub fn check_arp(ctx: &TcContext, generation: &Generation) -> u32 {
-    let Ok(arp) = ctx.load::<[u8; 28]>(ETHERNET) else { return Reason::Malformed as u32 };
+    let Ok(arp) = ctx.load::<[u8; 28]>(ETHERNET) else {
+        return Reason::Malformed as u32;
+    };
     let sender = u32::from_ne_bytes([arp[14], arp[15], arp[16], arp[17]]);
     let address = [0, 0, V4_MAPPED, sender];
     if sender == 0 || is_own(generation, &address, false) {
@@ -77,7 +79,11 @@ fn check_icmpv6(ctx: &TcContext, hook: &Hook, packet: &Packet, own: bool) -> u32
         return Reason::Spoofed as u32;
     }
     // To another workload's address it is an ordinary packet.
-    if is_link_local(&tuple.destination) || to_host(ctx, hook.ifindex, tuple) { ACCEPT } else { 0 }
+    if is_link_local(&tuple.destination) || to_host(ctx, hook.ifindex, tuple) {
+        ACCEPT
+    } else {
+        0
+    }
 }
 
 /// Whether an address is the endpoint's.
@@ -94,7 +100,10 @@ pub fn is_own(generation: &Generation, address: &Address, is_v6: bool) -> bool {
     if own || generation.sources == 0 {
         return own;
     }
-    let key = SourceKey { set: source_set(generation.sources, is_v6), address: *address };
+    let key = SourceKey {
+        set: source_set(generation.sources, is_v6),
+        address: *address,
+    };
     SOURCES.get(&Key::new(SOURCE_KEY_BITS + 128, key)).is_some()
 }
 

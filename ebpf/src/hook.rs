@@ -1,9 +1,7 @@
 //! The way of a packet through a hook.
 
 use aya_ebpf::programs::TcContext;
-use ebpf_common::conntrack::{
-    APPROVED_HOST, Approval, LEG_DESTINATION, LEG_SOURCE, TCP, flag,
-};
+use ebpf_common::conntrack::{APPROVED_HOST, Approval, LEG_DESTINATION, LEG_SOURCE, TCP, flag};
 use ebpf_common::endpoint::Generation;
 use ebpf_common::event::{Reason, VERDICT_ALLOW, VERDICT_DENY};
 
@@ -39,7 +37,9 @@ pub struct Hook {
 
 #[inline(always)]
 pub fn run(ctx: &TcContext, from_workload: bool) -> i32 {
-    let Some(work) = sys::slot(&SCRATCH, 0) else { return DROP };
+    let Some(work) = sys::slot(&SCRATCH, 0) else {
+        return DROP;
+    };
     work.packet = Packet::new();
     work.verdict = Verdict::new();
     work.hook = Hook {
@@ -57,9 +57,19 @@ pub fn run(ctx: &TcContext, from_workload: bool) -> i32 {
         return DROP;
     }
     // The direction is that of the leg that objected; before any leg it is the hook's.
-    let ingress = if work.verdict.program == 0 { !from_workload } else { work.verdict.ingress != 0 };
+    let ingress = if work.verdict.program == 0 {
+        !from_workload
+    } else {
+        work.verdict.ingress != 0
+    };
     let what = what(VERDICT_DENY, ingress, code);
-    emit(&work.hook, &work.packet.tuple, &work.verdict, what, work.verdict.rule as u32);
+    emit(
+        &work.hook,
+        &work.packet.tuple,
+        &work.verdict,
+        what,
+        work.verdict.rule as u32,
+    );
     DROP
 }
 
@@ -67,7 +77,9 @@ pub fn run(ctx: &TcContext, from_workload: bool) -> i32 {
 fn judge(ctx: &TcContext, work: &mut Scratch, from_workload: bool) -> u32 {
     let hook = &mut work.hook;
     let packet = &mut work.packet;
-    let Some(publication) = sys::publication(hook.ifindex) else { return Reason::NoEndpoint as u32 };
+    let Some(publication) = sys::publication(hook.ifindex) else {
+        return Reason::NoEndpoint as u32;
+    };
     let Some(generation) = sys::read(&GENERATIONS, &publication.generation) else {
         return Reason::NoEndpoint as u32;
     };
@@ -127,9 +139,15 @@ fn judge(ctx: &TcContext, work: &mut Scratch, from_workload: bool) -> u32 {
 /// The approval that lets a flow pass a leg without asking.
 #[inline(always)]
 fn wanted(hook: &Hook, generation: &Generation, flags: u32, family: u8, ingress: bool) -> Approval {
-    let token =
-        if flags & flag::MIDFLOW != 0 { hook.generation } else { leg::program(generation, family, ingress) };
-    Approval { token, epoch: generation.epoch }
+    let token = if flags & flag::MIDFLOW != 0 {
+        hook.generation
+    } else {
+        leg::program(generation, family, ingress)
+    };
+    Approval {
+        token,
+        epoch: generation.epoch,
+    }
 }
 
 #[inline(never)]
@@ -148,18 +166,46 @@ fn tracked(
             return 0;
         }
         let verdict = &mut work.verdict;
-        return leg::judge(ctx, &work.hook, generation, &packet.tuple, !from_workload, from_workload, verdict);
+        return leg::judge(
+            ctx,
+            &work.hook,
+            generation,
+            &packet.tuple,
+            !from_workload,
+            from_workload,
+            verdict,
+        );
     }
     let now = sys::coarse_ns();
-    let Some(settings) = track::settings() else { return Reason::NoProgram as u32 };
+    let Some(settings) = track::settings() else {
+        return Reason::NoProgram as u32;
+    };
     if let Some(found) = track::find(&work.key) {
         let original = (found.flow.flags & flag::OPENED_BY_A != 0) == forward;
         let reopens = packet.opens_tcp() && (!original || found.flow.is_closed());
         if !reopens && !found.flow.is_expired(packet.tuple.protocol, settings, now) {
-            return known(ctx, work, generation, from_workload, from_host, found, original, now);
+            return known(
+                ctx,
+                work,
+                generation,
+                from_workload,
+                from_host,
+                found,
+                original,
+                now,
+            );
         }
     }
-    unknown(ctx, work, generation, from_workload, from_host, forward, now, settings.strict != 0)
+    unknown(
+        ctx,
+        work,
+        generation,
+        from_workload,
+        from_host,
+        forward,
+        now,
+        settings.strict != 0,
+    )
 }
 
 #[inline(always)]
@@ -180,10 +226,17 @@ fn known(
     let ingress = from_workload != original;
     let flow = &mut *found.flow;
     let wanted = wanted(hook, generation, flow.flags, packet.tuple.family, ingress);
-    let held = if ingress { flow.approvals[LEG_DESTINATION] } else { flow.approvals[LEG_SOURCE] };
+    let held = if ingress {
+        flow.approvals[LEG_DESTINATION]
+    } else {
+        flow.approvals[LEG_SOURCE]
+    };
     if from_host {
         if original && !track::is_approved(held, wanted, true) {
-            flow.approvals[LEG_DESTINATION] = Approval { token: APPROVED_HOST, epoch: 0 };
+            flow.approvals[LEG_DESTINATION] = Approval {
+                token: APPROVED_HOST,
+                epoch: 0,
+            };
         }
     } else if !track::is_approved(held, wanted, from_workload && !original) {
         let code = judge_again(ctx, work, generation, from_workload, original, flow.flags);
@@ -213,15 +266,33 @@ fn known(
             flow.rules[LEG_SOURCE] = verdict.rule;
             flow.endpoints[LEG_SOURCE] = hook.endpoint;
         }
-        let reason = if held.token == 0 { Reason::PolicyAllow } else { Reason::Reevaluated } as u32;
+        let reason = if held.token == 0 {
+            Reason::PolicyAllow
+        } else {
+            Reason::Reevaluated
+        } as u32;
         count(reason);
         if held.token == 0 || before != verdict.rule || held.token != wanted.token {
-            emit(hook, &packet.tuple, verdict, what(VERDICT_ALLOW, ingress, reason), verdict.rule as u32);
+            emit(
+                hook,
+                &packet.tuple,
+                verdict,
+                what(VERDICT_ALLOW, ingress, reason),
+                verdict.rule as u32,
+            );
         }
     }
     // Between two workloads of this host a packet passes two hooks; the source's counts.
     let counts = !ingress || flow.approvals[LEG_SOURCE].token == 0;
-    track::touch(&work.key, found, &work.packet, original, counts, work.hook.length, now);
+    track::touch(
+        &work.key,
+        found,
+        &work.packet,
+        original,
+        counts,
+        work.hook.length,
+        now,
+    );
     0
 }
 
@@ -235,19 +306,42 @@ fn judge_again(
     original: bool,
     flags: u32,
 ) -> u32 {
-    let Scratch { hook, packet, other, verdict, second, .. } = work;
+    let Scratch {
+        hook,
+        packet,
+        other,
+        verdict,
+        second,
+        ..
+    } = work;
     if !original {
         packet.tuple.reverse();
     }
     let ingress = from_workload != original;
-    let code = leg::judge(ctx, hook, generation, &packet.tuple, ingress, from_workload && original, verdict);
+    let code = leg::judge(
+        ctx,
+        hook,
+        generation,
+        &packet.tuple,
+        ingress,
+        from_workload && original,
+        verdict,
+    );
     if code == 0 || flags & flag::MIDFLOW == 0 {
         return code;
     }
     // Who opened it is a guess: the other guess may be right.
     *other = packet.tuple;
     other.reverse();
-    let again = leg::judge(ctx, hook, generation, other, !ingress, from_workload && !original, second);
+    let again = leg::judge(
+        ctx,
+        hook,
+        generation,
+        other,
+        !ingress,
+        from_workload && !original,
+        second,
+    );
     if again == 0 {
         *verdict = *second;
         return 0;
@@ -267,7 +361,16 @@ fn unknown(
     now: u64,
     strict: bool,
 ) -> u32 {
-    let Scratch { hook, packet, other, verdict, second, key, flow, .. } = work;
+    let Scratch {
+        hook,
+        packet,
+        other,
+        verdict,
+        second,
+        key,
+        flow,
+        ..
+    } = work;
     let midflow = packet.tuple.protocol == TCP && !packet.opens_tcp();
     let stateless = packet.tuple.is_echo_reply();
     let mut ingress = !from_workload;
@@ -279,12 +382,23 @@ fn unknown(
             return 0;
         }
         reason = Reason::FromHost as u32;
-        approval = Approval { token: APPROVED_HOST, epoch: 0 };
+        approval = Approval {
+            token: APPROVED_HOST,
+            epoch: 0,
+        };
     } else {
         if midflow && strict {
             return Reason::MidflowStrict as u32;
         }
-        let mut code = leg::judge(ctx, hook, generation, &packet.tuple, ingress, from_workload, verdict);
+        let mut code = leg::judge(
+            ctx,
+            hook,
+            generation,
+            &packet.tuple,
+            ingress,
+            from_workload,
+            verdict,
+        );
         if code != 0 && midflow {
             // It may be the other side's connection.
             *other = packet.tuple;
@@ -309,7 +423,13 @@ fn unknown(
         approval = wanted(hook, generation, flags, packet.tuple.family, ingress);
     }
     count(reason);
-    emit(hook, &packet.tuple, verdict, what(VERDICT_ALLOW, ingress, reason), verdict.rule as u32);
+    emit(
+        hook,
+        &packet.tuple,
+        verdict,
+        what(VERDICT_ALLOW, ingress, reason),
+        verdict.rule as u32,
+    );
     if stateless || packet.tcp_flags & TCP_RST != 0 {
         return 0;
     }
@@ -330,7 +450,14 @@ fn unknown(
 /// An ICMP error passes with the flow that it is about; about anything else it is a packet like others.
 #[inline(never)]
 fn icmp_error(ctx: &TcContext, work: &mut Scratch, generation: &Generation, from_workload: bool) -> u32 {
-    let Scratch { hook, packet, quoted, verdict, key, .. } = work;
+    let Scratch {
+        hook,
+        packet,
+        quoted,
+        verdict,
+        key,
+        ..
+    } = work;
     *quoted = Packet::new();
     let parsed = packet.fragment != LATER_FRAGMENT && parse(ctx, packet.transport + 8, 1, quoted) == 0;
     // It goes to the one who sent the packet that it is about.
@@ -339,7 +466,12 @@ fn icmp_error(ctx: &TcContext, work: &mut Scratch, generation: &Generation, from
     // A workload may speak of packets that were sent to it, not of others' flows.
     let concerned =
         !from_workload || guard::is_own(generation, &quoted.tuple.destination, quoted.tuple.family == 6);
-    if parsed && returns && concerned && quoted.fragment != LATER_FRAGMENT && quoted.tuple.family == packet.tuple.family {
+    if parsed
+        && returns
+        && concerned
+        && quoted.fragment != LATER_FRAGMENT
+        && quoted.tuple.family == packet.tuple.family
+    {
         let forward = quoted.tuple.key(key);
         let now = sys::coarse_ns();
         if let (Some(found), Some(settings)) = (track::find(key), track::settings()) {
@@ -349,7 +481,11 @@ fn icmp_error(ctx: &TcContext, work: &mut Scratch, generation: &Generation, from
                 let original = (flow.flags & flag::OPENED_BY_A != 0) != forward;
                 let ingress = from_workload != original;
                 let wanted = wanted(hook, generation, flow.flags, quoted.tuple.family, ingress);
-                let held = if ingress { flow.approvals[LEG_DESTINATION] } else { flow.approvals[LEG_SOURCE] };
+                let held = if ingress {
+                    flow.approvals[LEG_DESTINATION]
+                } else {
+                    flow.approvals[LEG_SOURCE]
+                };
                 let mut code = 0;
                 if !track::is_approved(held, wanted, from_workload && !original) {
                     // As a packet of the error's direction: `judge_again` turns it into the opener's.
@@ -364,5 +500,13 @@ fn icmp_error(ctx: &TcContext, work: &mut Scratch, generation: &Generation, from
             }
         }
     }
-    leg::judge(ctx, hook, generation, &packet.tuple, !from_workload, from_workload, verdict)
+    leg::judge(
+        ctx,
+        hook,
+        generation,
+        &packet.tuple,
+        !from_workload,
+        from_workload,
+        verdict,
+    )
 }

@@ -38,10 +38,20 @@ pub fn judge(
     if verdict.log_count != 0 {
         for (at, rule) in verdict.logs.iter().enumerate() {
             if (at as u8) < verdict.log_count {
-                emit(hook, tuple, verdict, what(VERDICT_LOG, ingress, Reason::Log as u32), *rule as u32);
+                emit(
+                    hook,
+                    tuple,
+                    verdict,
+                    what(VERDICT_LOG, ingress, Reason::Log as u32),
+                    *rule as u32,
+                );
             }
         }
     }
     let asks_host = code == 0 && !ingress && from_workload && generation.flags & HOST_ALLOWED == 0;
-    if asks_host && to_host(ctx, hook.ifindex, tuple) { Reason::EndpointToHost as u32 } else { code }
+    if asks_host && to_host(ctx, hook.ifindex, tuple) {
+        Reason::EndpointToHost as u32
+    } else {
+        code
+    }
 }

@@ -39,7 +39,10 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-#[expect(unsafe_code, reason = "the name and the section are what the loader looks for")]
+#[expect(
+    unsafe_code,
+    reason = "the name and the section are what the loader looks for"
+)]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -7,7 +7,9 @@ use ebpf_common::Address;
 use ebpf_common::conntrack::{Flow, FlowKey, FragmentKey, FragmentPorts, Settings};
 use ebpf_common::endpoint::{Generation, Publication, SourceKey};
 use ebpf_common::event;
-use ebpf_common::program::{ClassKey, Hits, Identity, IdentityNetKey, NetKey, PortKey, Program, Rule, TupleKey, Vector};
+use ebpf_common::program::{
+    ClassKey, Hits, Identity, IdentityNetKey, NetKey, PortKey, Program, Rule, TupleKey, Vector,
+};
 
 use crate::classify::Verdict;
 use crate::hook::Hook;

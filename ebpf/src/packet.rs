@@ -110,7 +110,11 @@ impl Tuple {
     #[inline(always)]
     pub fn is_icmp_error(&self) -> bool {
         self.is_icmp()
-            && if self.family == 4 { matches!(self.icmp_type, 3 | 4 | 11 | 12) } else { matches!(self.icmp_type, 1..=4) }
+            && if self.family == 4 {
+                matches!(self.icmp_type, 3 | 4 | 11 | 12)
+            } else {
+                matches!(self.icmp_type, 1..=4)
+            }
     }
 
     /// The other direction, as a packet that opens it would look.
@@ -133,7 +137,11 @@ impl Tuple {
         key.echo = 0;
         if self.is_icmp() {
             destination_port = source_port;
-            key.echo = if self.is_echo_request() == forward { conntrack::ECHO_A } else { conntrack::ECHO_B };
+            key.echo = if self.is_echo_request() == forward {
+                conntrack::ECHO_A
+            } else {
+                conntrack::ECHO_B
+            };
         }
         if forward {
             key.a = self.source;
@@ -183,7 +191,9 @@ fn word(bytes: &[u8], at: usize) -> u32 {
 #[inline(never)]
 pub fn parse(ctx: &TcContext, offset: u32, quoted: u32, packet: &mut Packet) -> u32 {
     // All of an IPv4 header, or half of an IPv6 one.
-    let Ok(header) = ctx.load::<[u8; 20]>(offset as usize) else { return Reason::Malformed as u32 };
+    let Ok(header) = ctx.load::<[u8; 20]>(offset as usize) else {
+        return Reason::Malformed as u32;
+    };
     let code = match header[0] >> 4 {
         4 => parse_v4(&header, offset as usize, quoted != 0, packet),
         6 => parse_v6(ctx, &header, offset as usize, packet),
@@ -221,8 +231,15 @@ fn parse_v4(header: &[u8; 20], offset: usize, quoted: bool, packet: &mut Packet)
 
 #[inline(always)]
 fn parse_v6(ctx: &TcContext, header: &[u8; 20], offset: usize, packet: &mut Packet) -> u32 {
-    let Ok(rest) = ctx.load::<[u8; 20]>(offset + 20) else { return Reason::Malformed as u32 };
-    let source = [word(header, 8), word(header, 12), word(header, 16), word(&rest, 0)];
+    let Ok(rest) = ctx.load::<[u8; 20]>(offset + 20) else {
+        return Reason::Malformed as u32;
+    };
+    let source = [
+        word(header, 8),
+        word(header, 12),
+        word(header, 16),
+        word(&rest, 0),
+    ];
     let destination = [word(&rest, 4), word(&rest, 8), word(&rest, 12), word(&rest, 16)];
     if is_mapped(&source) || is_mapped(&destination) {
         return Reason::Malformed as u32;
@@ -238,13 +255,17 @@ fn parse_v6(ctx: &TcContext, header: &[u8; 20], offset: usize, packet: &mut Pack
         match next {
             // Hop-by-hop and destination options.
             0 | 60 => {
-                let Ok([following, length]) = ctx.load::<[u8; 2]>(at) else { return Reason::Malformed as u32 };
+                let Ok([following, length]) = ctx.load::<[u8; 2]>(at) else {
+                    return Reason::Malformed as u32;
+                };
                 next = following;
                 at += (length as usize + 1) * 8;
             }
             // Authentication.
             51 => {
-                let Ok([following, length]) = ctx.load::<[u8; 2]>(at) else { return Reason::Malformed as u32 };
+                let Ok([following, length]) = ctx.load::<[u8; 2]>(at) else {
+                    return Reason::Malformed as u32;
+                };
                 next = following;
                 at += (length as usize + 2) * 4;
             }
@@ -253,7 +274,9 @@ fn parse_v6(ctx: &TcContext, header: &[u8; 20], offset: usize, packet: &mut Pack
                 if is_fragment {
                     return Reason::ExtensionHeaders as u32;
                 }
-                let Ok(fragment) = ctx.load::<[u8; 8]>(at) else { return Reason::Malformed as u32 };
+                let Ok(fragment) = ctx.load::<[u8; 8]>(at) else {
+                    return Reason::Malformed as u32;
+                };
                 is_fragment = true;
                 next = fragment[0];
                 at += 8;
@@ -302,7 +325,9 @@ fn parse_transport(ctx: &TcContext, quoted: bool, packet: &mut Packet) -> u32 {
     let at = packet.transport as usize;
     let tuple = &mut packet.tuple;
     if tuple.is_icmp() {
-        let Ok(header) = ctx.load::<[u8; 8]>(at) else { return Reason::Malformed as u32 };
+        let Ok(header) = ctx.load::<[u8; 8]>(at) else {
+            return Reason::Malformed as u32;
+        };
         tuple.icmp_type = header[0];
         tuple.icmp_code = header[1];
         if tuple.is_echo_request() || tuple.is_echo_reply() {
@@ -312,7 +337,9 @@ fn parse_transport(ctx: &TcContext, quoted: bool, packet: &mut Packet) -> u32 {
     }
     if tuple.protocol == TCP && !quoted {
         // A whole header: the kernel refuses shorter ones too.
-        let Ok(header) = ctx.load::<[u8; 20]>(at) else { return Reason::Malformed as u32 };
+        let Ok(header) = ctx.load::<[u8; 20]>(at) else {
+            return Reason::Malformed as u32;
+        };
         tuple.source_port = be16(header[0], header[1]);
         tuple.destination_port = be16(header[2], header[3]);
         packet.tcp_flags = header[13];
@@ -320,7 +347,9 @@ fn parse_transport(ctx: &TcContext, quoted: bool, packet: &mut Packet) -> u32 {
     }
     match tuple.protocol {
         TCP | UDP | UDP_LITE | SCTP | DCCP => {
-            let Ok(header) = ctx.load::<[u8; 8]>(at) else { return Reason::Malformed as u32 };
+            let Ok(header) = ctx.load::<[u8; 8]>(at) else {
+                return Reason::Malformed as u32;
+            };
             tuple.source_port = be16(header[0], header[1]);
             tuple.destination_port = be16(header[2], header[3]);
         }

@@ -166,7 +166,9 @@ pub fn fib(ctx: &TcContext, ifindex: u32, family: u8, source: &[u32; 4], destina
 /// Puts an event into the ring; false if there is no room.
 #[inline(always)]
 pub fn submit(fill: impl FnOnce(&mut FlowRecord)) -> bool {
-    let Some(mut entry) = EVENTS.reserve::<FlowRecord>(0) else { return false };
+    let Some(mut entry) = EVENTS.reserve::<FlowRecord>(0) else {
+        return false;
+    };
     // SAFETY: `fill` writes every field; the memory is the program's until it is submitted.
     fill(unsafe { &mut *entry.as_mut_ptr() });
     entry.submit(0);

@@ -5,7 +5,8 @@
 //! written together with its program id and epoch.
 
 use ebpf_common::conntrack::{
-    APPROVED_HOST, Approval, Flow, FlowKey, FragmentKey, FragmentPorts, LEG_DESTINATION, LEG_SOURCE, Settings, TCP, flag,
+    APPROVED_HOST, Approval, Flow, FlowKey, FragmentKey, FragmentPorts, LEG_DESTINATION, LEG_SOURCE,
+    Settings, TCP, flag,
 };
 use ebpf_common::event::Reason;
 
@@ -24,13 +25,22 @@ pub struct Found {
 #[inline(always)]
 pub fn find(key: &FlowKey) -> Option<Found> {
     if let Some(flow) = sys::write(&FLOWS, key) {
-        return Some(Found { flow, established: true });
+        return Some(Found {
+            flow,
+            established: true,
+        });
     }
     if let Some(flow) = sys::write_lru(&NEW_FLOWS, key) {
-        return Some(Found { flow, established: false });
+        return Some(Found {
+            flow,
+            established: false,
+        });
     }
     // Another CPU may have moved it between the two looks.
-    sys::write(&FLOWS, key).map(|flow| Found { flow, established: true })
+    sys::write(&FLOWS, key).map(|flow| Found {
+        flow,
+        established: true,
+    })
 }
 
 #[inline(always)]
@@ -110,7 +120,15 @@ fn seen(tcp_flags: u8, original: bool) -> u32 {
 
 /// Notes a packet of a known flow, and moves the flow to `FLOWS` when both sides have spoken.
 #[inline(always)]
-pub fn touch(key: &FlowKey, found: Found, packet: &Packet, original: bool, counts: bool, length: u32, now: u64) {
+pub fn touch(
+    key: &FlowKey,
+    found: Found,
+    packet: &Packet,
+    original: bool,
+    counts: bool,
+    length: u32,
+    now: u64,
+) {
     let flow = found.flow;
     if flow.last_seen != now {
         flow.last_seen = now;
@@ -140,7 +158,11 @@ pub fn touch(key: &FlowKey, found: Found, packet: &Packet, original: bool, count
     if flags != flow.flags {
         flow.flags = flags;
     }
-    let both = if tcp { flags & flag::ESTABLISHED != 0 } else { flags & flag::REPLIED != 0 };
+    let both = if tcp {
+        flags & flag::ESTABLISHED != 0
+    } else {
+        flags & flag::REPLIED != 0
+    };
     if both && !found.established && flags & flag::NOT_MOVED == 0 {
         establish(key, flow);
     }
@@ -166,7 +188,8 @@ pub fn forget(key: &FlowKey) {
 /// Whether a leg's approval holds at this hook.
 #[inline(always)]
 pub fn is_approved(held: Approval, wanted: Approval, reply_from_workload: bool) -> bool {
-    held.token == wanted.token && held.epoch == wanted.epoch || reply_from_workload && held.token == APPROVED_HOST
+    held.token == wanted.token && held.epoch == wanted.epoch
+        || reply_from_workload && held.token == APPROVED_HOST
 }
 
 #[inline(always)]
@@ -199,8 +222,12 @@ pub fn remember_fragment(packet: &Packet) {
 #[inline(never)]
 pub fn recall_fragment(packet: &mut Packet) -> u32 {
     let key = fragment_key(packet);
-    let Some(ports) = sys::write_lru(&FRAGMENTS, &key) else { return Reason::FragmentWithoutFirst as u32 };
-    let Some(settings) = settings() else { return Reason::FragmentWithoutFirst as u32 };
+    let Some(ports) = sys::write_lru(&FRAGMENTS, &key) else {
+        return Reason::FragmentWithoutFirst as u32;
+    };
+    let Some(settings) = settings() else {
+        return Reason::FragmentWithoutFirst as u32;
+    };
     if sys::coarse_ns().saturating_sub(ports.seen) > settings.fragment {
         return Reason::FragmentWithoutFirst as u32;
     }
