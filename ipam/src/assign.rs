@@ -14,7 +14,7 @@ use crate::claim::Assignment;
 use crate::error::{Error, Result};
 use crate::generator::BlockGenerator;
 use crate::pool::{Pool, PoolRequest, determine_pools, pool_of};
-use crate::{BLOCKS_PER_HOST_MAX_DEFAULT, Ipam, LOAD_BALANCER_HOST, RETRIES_MAX, block};
+use crate::{BLOCKS_PER_HOST_MAX_DEFAULT, Ipam, LOAD_BALANCER_HOST, RETRIES_MAX, back_off, block};
 
 /// A request for any addresses.
 #[derive(Debug, Clone)]
@@ -325,7 +325,8 @@ impl Ipam {
         let cidr = stored.key.cidr;
         let ours = format!("{}:{}", assignment.kind.as_str(), request.host);
         let mut next = Some(stored);
-        for _ in 0..RETRIES_MAX {
+        for attempt in 0..RETRIES_MAX {
+            back_off(attempt).await;
             let mut stored = match next.take() {
                 Some(stored) => stored,
                 None => {
@@ -430,11 +431,14 @@ impl Ipam {
             host: request.host.clone(),
             cidr,
         };
-        for _ in 0..RETRIES_MAX {
+        for attempt in 0..RETRIES_MAX {
+            back_off(attempt).await;
             let mut stored = match self.read_block(cidr, config.ip_cooldown_seconds).await {
                 Err(e) if e.is_missing() => match self.claim_block(&key, config.ip_cooldown_seconds).await {
                     // Another host was faster: from its block, then.
                     Err(Error::ClaimConflict(_)) => continue,
+                    // It was there a moment ago, and went with its last address.
+                    Err(e) if e.is_conflict() || e.is_missing() => continue,
                     other => other?,
                 },
                 other => other?,
@@ -449,7 +453,7 @@ impl Ipam {
                 &request.attributes,
             )?;
             match self.write_assigned(&stored, request.handle.as_deref(), 1).await {
-                Err(e) if e.is_conflict() => {}
+                Err(e) if e.is_conflict() || e.is_missing() => {}
                 other => return other,
             }
         }

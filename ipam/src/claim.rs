@@ -12,7 +12,7 @@ use crate::assign::AutoAssignRequest;
 use crate::error::{Error, Result};
 use crate::generator::BlockGenerator;
 use crate::pool::Pool;
-use crate::{Ipam, RECLAIM_AGE_MIN_SECONDS, RETRIES_MAX, block};
+use crate::{Ipam, RECLAIM_AGE_MIN_SECONDS, RETRIES_MAX, back_off, block};
 
 /// One family's request, with all that was read for it.
 pub(crate) struct Assignment<'a> {
@@ -48,7 +48,8 @@ impl Ipam {
         if !assignment.config.auto_allocate_blocks {
             return Err(Error::NoBlockClaimed);
         }
-        for _ in 0..RETRIES_MAX {
+        for attempt in 0..RETRIES_MAX {
+            back_off(attempt).await;
             let cidr = self.find_usable_block(assignment).await?;
             let key = AffinityKey {
                 kind: assignment.kind,
@@ -73,7 +74,8 @@ impl Ipam {
             host: assignment.request.host.clone(),
             cidr,
         };
-        for _ in 0..RETRIES_MAX {
+        for attempt in 0..RETRIES_MAX {
+            back_off(attempt).await;
             let affinity = match self.client.get(&key).await {
                 Ok(affinity) => affinity,
                 Err(error) => {
@@ -97,7 +99,8 @@ impl Ipam {
     }
 
     async fn take_block(&self, key: &AffinityKey, cooldown_seconds: u32) -> Result<Kv<BlockKey>> {
-        for _ in 0..RETRIES_MAX {
+        for attempt in 0..RETRIES_MAX {
+            back_off(attempt).await;
             let taken = match self.pending_affinity(key).await {
                 Ok(affinity) => self.block_from_affinity(&affinity, cooldown_seconds).await,
                 Err(e) => Err(e),

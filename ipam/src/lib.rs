@@ -36,6 +36,20 @@ use jiff::Timestamp;
 
 /// How often a compare-and-swap loop is repeated.
 pub const RETRIES_MAX: usize = 100;
+/// The longest pause before a compare-and-swap is tried again, in milliseconds.
+const BACK_OFF_MAX_MS: u64 = 50;
+
+/// Waits a little before a repeated attempt, more and more, and everybody differently: many writers of one key would
+/// otherwise use up each other's attempts.
+pub(crate) async fn back_off(attempt: usize) {
+    if attempt == 0 {
+        return;
+    }
+    let longest = u64::try_from(attempt)
+        .unwrap_or(BACK_OFF_MAX_MS)
+        .min(BACK_OFF_MAX_MS);
+    tokio::time::sleep(std::time::Duration::from_millis(rand::random_range(0..=longest))).await;
+}
 /// How many blocks a host may have when neither the request nor the configuration says.
 pub const BLOCKS_PER_HOST_MAX_DEFAULT: u32 = 20;
 /// An empty block of another host is reclaimed only this long after it was claimed.
