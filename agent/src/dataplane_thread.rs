@@ -318,7 +318,7 @@ impl Driver {
             Delta::EndpointRemove(id) => {
                 self.endpoints.remove(&id);
             }
-            Delta::ProgramUpdate { key, program } => {
+            Delta::ProgramAdd { key, program } => {
                 self.rules.insert(key, program.rules.len());
             }
             Delta::ProgramRemove { key } => {
@@ -452,7 +452,20 @@ fn any_failed(dataplane: &Dataplane) -> bool {
 
 /// The deltas without those that a later one supersedes.
 fn compacted(deltas: Vec<Delta>) -> Vec<Delta> {
-    let (mut nets, mut endpoints, mut programs) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let mut passing = BTreeSet::new();
+    let mut added = BTreeSet::new();
+    for delta in &deltas {
+        match delta {
+            Delta::ProgramAdd { key, .. } => {
+                added.insert(*key);
+            }
+            Delta::ProgramRemove { key } if added.contains(key) => {
+                passing.insert(*key);
+            }
+            _ => {}
+        }
+    }
+    let (mut nets, mut endpoints) = (BTreeSet::new(), BTreeSet::new());
     let mut kept: Vec<Delta> = deltas
         .into_iter()
         .rev()
@@ -460,9 +473,9 @@ fn compacted(deltas: Vec<Delta>) -> Vec<Delta> {
             Delta::Identity { net, .. } => nets.insert(net.trunc()),
             Delta::EndpointUpdate(endpoint) => endpoints.insert(endpoint.id.clone()),
             Delta::EndpointRemove(id) => endpoints.insert(id.clone()),
-            Delta::ProgramUpdate { key, .. } => programs.insert(*key),
-            // A later content replaces whatever was before.
-            Delta::ProgramIdentities { key, .. } | Delta::ProgramRemove { key } => !programs.contains(key),
+            Delta::ProgramAdd { key, .. }
+            | Delta::ProgramIdentities { key, .. }
+            | Delta::ProgramRemove { key } => !passing.contains(key),
         })
         .collect();
     kept.reverse();

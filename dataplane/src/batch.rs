@@ -13,7 +13,7 @@ use crate::{Error, programs};
 pub(crate) struct Batch {
     /// The last word on each address.
     pub(crate) identities: Changes,
-    /// New contents of programs.
+    /// New programs.
     pub(crate) programs: BTreeMap<ProgramKey, Arc<Program>>,
     /// Identities to be taught to programs as they are.
     pub(crate) lessons: Vec<(ProgramKey, Arc<IdentityChange>)>,
@@ -45,15 +45,19 @@ impl Batch {
                 } => {
                     batch.identities.insert(net.trunc(), *identity);
                 }
-                Delta::ProgramUpdate { key, program } => {
+                Delta::ProgramAdd { key, program } => {
                     programs::check(program).map_err(|reason| wrong(key, reason))?;
-                    batch.dropped.remove(key);
-                    batch.programs.insert(*key, Arc::clone(program));
+                    let before = batch.programs.insert(*key, Arc::clone(program));
+                    if before.is_some() || known(key).is_some() {
+                        return Err(wrong(key, "a program is added under a key that is taken"));
+                    }
                 }
                 Delta::ProgramIdentities { key, change } => batch.teach(*key, change, &known)?,
                 Delta::ProgramRemove { key } => {
-                    let updated = batch.programs.remove(key).is_some();
-                    if !updated && known(key).is_none() {
+                    if batch.programs.remove(key).is_some() {
+                        continue;
+                    }
+                    if known(key).is_none() {
                         return Err(wrong(key, "a program is removed that does not exist"));
                     }
                     batch.lessons.retain(|(taught, _)| taught != key);
@@ -90,7 +94,7 @@ impl Batch {
         change: &Arc<IdentityChange>,
         known: &impl Fn(&ProgramKey) -> Option<usize>,
     ) -> Result<(), Error> {
-        // A program that the same batch made new: its content is not in force yet.
+        // Added by the same batch: not in force yet.
         if let Some(program) = self.programs.get_mut(&key) {
             let mut changed = Program::clone(program);
             changed.apply(change);

@@ -178,9 +178,7 @@ impl Dataplane {
         }
         for (key, program) in fresh {
             self.names.add_program(program.id, program.names.clone());
-            if let Some(old) = self.installed.insert(key, program) {
-                self.retired.programs.push(old);
-            }
+            self.installed.insert(key, program);
         }
         for key in &batch.dropped {
             self.retired.programs.extend(self.installed.remove(key));

@@ -151,6 +151,11 @@ impl Dataplane {
     ) -> Vec<String> {
         let mut touched = Vec::new();
         for (id, change) in changes {
+            if let Some(endpoint) = &change
+                && self.change_policy_alone(endpoint)
+            {
+                continue;
+            }
             if let Some(old) = self.endpoints.get(&id) {
                 touched.push(old.endpoint.interface.clone());
                 self.gone_addresses.extend(old.endpoint.addresses.iter().copied());
@@ -166,8 +171,8 @@ impl Dataplane {
                 }
                 continue;
             };
-            touched.push(endpoint.interface.clone());
             self.mark_directions(&endpoint);
+            touched.push(endpoint.interface.clone());
             if let Err(error) = self.set_endpoint(*endpoint) {
                 report.errors.push(format!("endpoint {id:?}: {error}"));
             }
@@ -178,6 +183,23 @@ impl Dataplane {
             }
         }
         touched
+    }
+
+    /// Policy concerns no link, route or neighbour. Whether nothing else of the endpoint changes.
+    fn change_policy_alone(&mut self, endpoint: &Endpoint) -> bool {
+        let Some(local) = self.endpoints.get_mut(&endpoint.id) else {
+            return false;
+        };
+        let as_before = Endpoint {
+            programs: local.endpoint.programs,
+            ..endpoint.clone()
+        };
+        if local.state != EndpointState::Up || local.endpoint != as_before {
+            return false;
+        }
+        local.endpoint.programs = endpoint.programs;
+        self.mark_directions(endpoint);
+        true
     }
 
     pub(crate) fn mark_directions(&mut self, endpoint: &Endpoint) {

@@ -218,6 +218,7 @@ fn a_packet_sees_a_batch_as_a_whole() {
         let (a, b) = two(&mut host);
         let mut dataplane = Dataplane::open(host.config(attach)).unwrap();
         let net = IpNet::from(a.v4());
+        let program = |identity: u32| 100 + u64::from(identity);
         // Before and after each batch a's identity is the one that b's program lets in; a mix would not be.
         let batch = |identity: u32| {
             vec![
@@ -225,8 +226,8 @@ fn a_packet_sees_a_batch_as_a_whole() {
                     net,
                     identity: IdentityId(identity),
                 },
-                update(3, allow_from(identity)),
-                Delta::EndpointUpdate(Box::new(b.endpoint(3, DENY))),
+                update(program(identity), allow_from(identity)),
+                Delta::EndpointUpdate(Box::new(b.endpoint(program(identity), DENY))),
             ]
         };
         clean(&dataplane.apply(&[state(&a, &b), batch(10)].concat()).unwrap());
@@ -238,7 +239,10 @@ fn a_packet_sees_a_batch_as_a_whole() {
         let mut identity = 10;
         while Instant::now() < until {
             identity += 1;
-            clean(&dataplane.apply(&batch(identity)).unwrap());
+            let old = Delta::ProgramRemove {
+                key: ProgramKey(program(identity - 1)),
+            };
+            clean(&dataplane.apply(&[batch(identity), vec![old]].concat()).unwrap());
             if identity.is_multiple_of(8) {
                 dataplane.sweep().unwrap();
             }
@@ -651,6 +655,7 @@ fn a_bad_batch_changes_nothing() {
             key: ProgramKey(ALLOW),
         }];
         assert!(dataplane.apply(&in_use).is_err());
+        assert!(dataplane.apply(&[update(ALLOW, deny_all())]).is_err());
         let mut broken = Program::clone(&allow_all());
         broken.source_identity = Some(Table {
             entries: vec![(IdentityId(1), 9)],

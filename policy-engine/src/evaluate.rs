@@ -212,6 +212,9 @@ pub enum ReplicaError {
     /// A change or removal of, or a reference to, a program that is not there.
     #[error("program {0:?} does not exist")]
     UnknownProgram(ProgramKey),
+    /// A program came under a key that another one has.
+    #[error("program {0:?} is added a second time")]
+    ProgramExists(ProgramKey),
     /// A program was removed while an endpoint used it.
     #[error("program {0:?} is removed while an endpoint uses it")]
     ProgramInUse(ProgramKey),
@@ -236,8 +239,10 @@ impl Replica {
             Delta::Identity { net, identity } => {
                 self.identities.insert(*net, *identity);
             }
-            Delta::ProgramUpdate { key, program } => {
-                self.programs.insert(*key, Arc::clone(program));
+            Delta::ProgramAdd { key, program } => {
+                if self.programs.insert(*key, Arc::clone(program)).is_some() {
+                    return Err(ReplicaError::ProgramExists(*key));
+                }
             }
             Delta::ProgramIdentities { key, change } => {
                 let program = self

@@ -25,7 +25,7 @@ impl IdentityId {
     pub const UNKNOWN: Self = Self(0);
 }
 
-/// Names a program over its life in the engine; not the id that the dataplane gives each generation.
+/// Names one content of a program, apart from the identities that it is taught. Never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProgramKey(pub u64);
 
@@ -274,9 +274,10 @@ pub struct Endpoint {
 
 /// A change of the desired state. A batch is applied **in its order**, each item in force before the next one:
 /// first [`Delta::ProgramIdentities`] teaches the running programs the new identities, then addresses change
-/// identity, then changed programs replace the old ones, then endpoints change, then what is unused goes.
-/// So a packet is judged by an old program or by its new one, with old or new membership, never by a
-/// mix in which a program does not know an address's identity. An identity id is never used again.
+/// identity, then new programs are added, then endpoints move to them, then what is unused goes.
+/// So a packet is judged by its endpoint's old programs or by its new ones, with old or new membership, never by
+/// rules that were meant for another endpoint, nor by a program that does not know an address's identity.
+/// An identity id is never used again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
     /// Addresses in `net` now have this identity; [`IdentityId::UNKNOWN`] removes the entry. The longest net
@@ -287,8 +288,8 @@ pub enum Delta {
         /// Its class.
         identity: IdentityId,
     },
-    /// A new or changed program.
-    ProgramUpdate {
+    /// A new program. Its rules never change: new content comes under a new key.
+    ProgramAdd {
         /// Its name.
         key: ProgramKey,
         /// Its content.
@@ -296,7 +297,7 @@ pub enum Delta {
     },
     /// New or dead identities of a program that is otherwise unchanged.
     ProgramIdentities {
-        /// A program updated before.
+        /// A program added before.
         key: ProgramKey,
         /// What to add and take.
         change: Arc<IdentityChange>,

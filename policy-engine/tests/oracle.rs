@@ -4,7 +4,7 @@ mod support;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::generate::{Step, history, packet};
+use support::generate::{Step, history, packet, policy};
 use support::universe::Universe;
 
 fn cases(count: u32) -> ProptestConfig {
@@ -85,6 +85,46 @@ proptest! {
         prop_assert_eq!(&permuted.replica, &policy_engine::Replica::default());
         let counts = permuted.engine.counts();
         prop_assert_eq!((counts.owners, counts.active_selectors, counts.identities, counts.programs), (0, 0, 0, 0));
+    }
+
+    /// While a batch that changes only policies is being applied, each packet gets the old or the new verdict.
+    #[test]
+    fn a_batch_never_mixes(
+        steps in history(),
+        changes in vec((policy(), any::<bool>()), 1..4),
+        packets in vec(packet(), 12),
+    ) {
+        let mut universe = Universe::default();
+        for input in steps.iter().filter_map(Step::input) {
+            universe.update(input);
+        }
+        universe.flush();
+        let before = universe.replica.clone();
+        for (resource, remove) in changes {
+            let step = if remove { Step::Remove(resource) } else { Step::Set(resource) };
+            universe.update(step.input().unwrap());
+        }
+        let deltas = universe.engine.flush();
+        let mut after = before.clone();
+        deltas.iter().for_each(|delta| after.apply(delta).unwrap());
+        let mut current = before.clone();
+        for delta in &deltas {
+            current.apply(delta).unwrap();
+            for (_, id) in universe.local() {
+                for packet in &packets {
+                    for direction in [policy_engine::output::Direction::Ingress, policy_engine::output::Direction::Egress] {
+                        let allowed = |replica: &policy_engine::Replica| {
+                            replica.evaluate(&id, direction, packet).map(|(verdict, _)| verdict.allowed)
+                        };
+                        let now = allowed(&current);
+                        prop_assert!(
+                            now == allowed(&before) || now == allowed(&after),
+                            "{:?} {:?} {:?} after {:?}", id, direction, packet, delta
+                        );
+                    }
+                }
+            }
+        }
     }
 }
 

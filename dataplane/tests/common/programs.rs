@@ -98,7 +98,7 @@ pub fn allow_to(net: &str) -> Arc<Program> {
 }
 
 pub fn update(key: u64, program: Arc<Program>) -> Delta {
-    Delta::ProgramUpdate {
+    Delta::ProgramAdd {
         key: ProgramKey(key),
         program,
     }

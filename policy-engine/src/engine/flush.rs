@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::programs::{Refusal, identity_deltas};
-use super::{Engine, LocalEndpoint};
+use super::programs::{Refusal, SpecId, identity_deltas};
+use super::{Engine, Legs, LocalEndpoint, Published};
 use crate::index::ClassId;
-use crate::output::{
-    Delta, Direction, Endpoint, EndpointPrograms, Family, PROGRAM_RULES_MAX, ProgramKey, VectorIndex,
-};
+use crate::output::{Delta, Endpoint, EndpointPrograms, PROGRAM_RULES_MAX, VectorIndex};
 use crate::policies::{PolicyChanges, PolicyKey};
 use crate::problem::{Kept, Problem};
 use crate::resolve::ProgramSpec;
@@ -91,29 +89,27 @@ impl Engine {
                 continue;
             };
             let profiles = self.world.labels.parents(class).to_vec();
-            let mut key = |direction, family| {
+            let specs = Legs::new(|direction, family| {
                 let spec = self.policies.spec(selected, &profiles, direction, family);
                 self.programs.want(spec, &self.policies, &mut self.world)
-            };
-            self.wanted.insert(class, EndpointPrograms::of(&mut key));
+            });
+            self.wanted.insert(class, specs);
         }
     }
 
+    /// Moves each endpoint to the newest programs that it can have.
     fn update_endpoints(&mut self, deltas: &mut Vec<Delta>) {
         let mut updates = Vec::new();
         let mut deny_all: Vec<Delta> = Vec::new();
         self.program_problems.clear();
         for local in self.local.values_mut() {
-            let Some(programs) = self.wanted.get(&local.class) else {
+            let Some(&wanted) = self.wanted.get(&local.class) else {
                 continue;
             };
-            let enforced = programs
-                .keys()
-                .into_iter()
-                .all(|key| self.programs.is_enforced(key));
-            let previous = local.published.as_ref().map(|endpoint| endpoint.programs);
-            for key in programs.keys() {
-                if let Some((spec, refusal)) = self.programs.refusal(key) {
+            let enforced = wanted.try_map(|spec| self.programs.enforced(spec)).is_some();
+            let previous = local.published.as_ref().map(|published| published.specs);
+            for spec in wanted.0 {
+                if let Some((spec, refusal)) = self.programs.refusal(spec) {
                     let kept = if enforced || previous.is_some() {
                         Kept::Previous
                     } else {
@@ -122,21 +118,30 @@ impl Engine {
                     self.program_problems.push(problem(local, spec, refusal, kept));
                 }
             }
-            let programs = match previous {
-                _ if enforced => *programs,
+            let specs = match previous {
+                _ if enforced => wanted,
                 Some(previous) => previous,
-                None => EndpointPrograms::of(&mut |direction, family| {
-                    let key = programs.key(direction, family);
-                    if self.programs.is_enforced(key) {
-                        return key;
+                None => wanted.map(|leg, spec| {
+                    if self.programs.enforced(spec).is_some() {
+                        return spec;
                     }
-                    let spec = ProgramSpec::deny_all(direction, family);
-                    let key = self.programs.want(spec, &self.policies, &mut self.world);
+                    let (direction, family) = leg;
+                    let deny = ProgramSpec::deny_all(direction, family);
+                    let deny = self.programs.want(deny, &self.policies, &mut self.world);
                     self.programs.compile(&mut self.world, &mut deny_all);
-                    key
+                    deny
                 }),
             };
-            if !local.changed && previous == Some(programs) {
+            let Some(programs) = specs.try_map(|spec| self.programs.enforced(spec)) else {
+                continue;
+            };
+            let programs = EndpointPrograms::from(programs);
+            let before = local.published.as_mut();
+            if !local.changed
+                && before
+                    .as_ref()
+                    .is_some_and(|before| before.endpoint.programs == programs)
+            {
                 continue;
             }
             local.changed = false;
@@ -144,10 +149,10 @@ impl Engine {
                 programs,
                 ..local.content.clone()
             };
-            if local.published.as_ref() != Some(&endpoint) {
+            if before.is_none_or(|before| before.endpoint != endpoint) {
                 updates.push(Delta::EndpointUpdate(Box::new(endpoint.clone())));
-                local.published = Some(endpoint);
             }
+            local.published = Some(Published { endpoint, specs });
         }
         deltas.extend(deny_all);
         deltas.extend(updates);
@@ -155,10 +160,10 @@ impl Engine {
 
     fn retain_programs(&mut self, deltas: &mut Vec<Delta>) {
         let published = self.local.values().filter_map(|local| local.published.as_ref());
-        let used: BTreeSet<ProgramKey> = published
-            .map(|endpoint| &endpoint.programs)
+        let used: BTreeSet<SpecId> = published
+            .map(|published| &published.specs)
             .chain(self.wanted.values())
-            .flat_map(|p| p.keys())
+            .flat_map(|specs| specs.0)
             .collect();
         self.programs.retain(&used, &mut self.world, deltas);
     }
@@ -182,16 +187,5 @@ fn problem(local: &LocalEndpoint, spec: &ProgramSpec, refusal: Refusal, kept: Ke
             limit: usize::from(VectorIndex::MAX) + 1,
             kept,
         },
-    }
-}
-
-impl EndpointPrograms {
-    fn of(key: &mut impl FnMut(Direction, Family) -> ProgramKey) -> Self {
-        Self {
-            ingress_v4: key(Direction::Ingress, Family::V4),
-            egress_v4: key(Direction::Egress, Family::V4),
-            ingress_v6: key(Direction::Ingress, Family::V6),
-            egress_v6: key(Direction::Egress, Family::V6),
-        }
     }
 }

@@ -218,7 +218,8 @@ impl Engine {
             if before.content.id == content.id {
                 published = before.published;
             } else {
-                self.gone.extend(before.published.map(|endpoint| endpoint.id));
+                self.gone
+                    .extend(before.published.map(|published| published.endpoint.id));
             }
         }
         self.local.insert(
@@ -234,7 +235,7 @@ impl Engine {
 
     fn drop_local(&mut self, key: &OwnerKey) {
         let published = self.local.remove(key).and_then(|local| local.published);
-        self.gone.extend(published.map(|endpoint| endpoint.id));
+        self.gone.extend(published.map(|published| published.endpoint.id));
     }
 
     fn set_host(&mut self, endpoint: &HostEndpoint) {

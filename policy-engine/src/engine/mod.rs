@@ -7,11 +7,11 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::programs::Programs;
+use self::programs::{Programs, SpecId};
 use self::world::World;
 use crate::index::{ClassId, OwnerKey};
 use crate::input::Counts;
-use crate::output::{Endpoint, EndpointId, EndpointPrograms};
+use crate::output::{Direction, Endpoint, EndpointId, EndpointPrograms, Family, ProgramKey};
 use crate::policies::{PolicyKey, PolicyTable};
 use crate::problem::Problem;
 
@@ -43,7 +43,7 @@ pub struct Engine {
     /// The policies that select each class of local endpoints.
     selected: BTreeMap<ClassId, BTreeSet<PolicyKey>>,
     /// The programs that each class of local endpoints asks for.
-    wanted: BTreeMap<ClassId, EndpointPrograms>,
+    wanted: BTreeMap<ClassId, Legs<SpecId>>,
     /// Published endpoints that are no more.
     gone: Vec<EndpointId>,
     /// By resource.
@@ -59,7 +59,54 @@ struct LocalEndpoint {
     content: Endpoint,
     /// Since it was published.
     changed: bool,
-    published: Option<Endpoint>,
+    published: Option<Published>,
+}
+
+/// What the dataplane was told of an endpoint.
+#[derive(Debug)]
+struct Published {
+    endpoint: Endpoint,
+    /// Whose content its programs have.
+    specs: Legs<SpecId>,
+}
+
+/// One for each direction and family of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Legs<T>([T; 4]);
+
+impl<T: Copy> Legs<T> {
+    const ALL: [(Direction, Family); 4] = [
+        (Direction::Ingress, Family::V4),
+        (Direction::Egress, Family::V4),
+        (Direction::Ingress, Family::V6),
+        (Direction::Egress, Family::V6),
+    ];
+
+    /// `of` each direction and family.
+    fn new(mut of: impl FnMut(Direction, Family) -> T) -> Self {
+        Self(Self::ALL.map(|(direction, family)| of(direction, family)))
+    }
+
+    fn map<U>(self, mut of: impl FnMut((Direction, Family), T) -> U) -> Legs<U> {
+        Legs(std::array::from_fn(|leg| of(Self::ALL[leg], self.0[leg])))
+    }
+
+    /// `None` if `of` gives it for one of them.
+    fn try_map<U>(self, of: impl Fn(T) -> Option<U>) -> Option<Legs<U>> {
+        let [a, b, c, d] = self.0;
+        Some(Legs([of(a)?, of(b)?, of(c)?, of(d)?]))
+    }
+}
+
+impl From<Legs<ProgramKey>> for EndpointPrograms {
+    fn from(Legs([ingress_v4, egress_v4, ingress_v6, egress_v6]): Legs<ProgramKey>) -> Self {
+        Self {
+            ingress_v4,
+            egress_v4,
+            ingress_v6,
+            egress_v6,
+        }
+    }
 }
 
 impl Engine {

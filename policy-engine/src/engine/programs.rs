@@ -1,4 +1,7 @@
 //! Programs: one a distinct [`ProgramSpec`], what each enforces, and the deltas when that changes.
+//!
+//! A program never changes its rules under its key: new content gets a new key, to which the endpoints move. So an
+//! endpoint that a batch takes away from a program does not see the content that the same batch gives to the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,14 +14,21 @@ use crate::output::{Delta, IdentityChange, IdentityId, PROGRAM_RULES_MAX, Progra
 use crate::policies::{PolicyChanges, PolicyTable};
 use crate::resolve::{ProgramSpec, resolve};
 
+/// Names a [`ProgramSpec`] as long as something wants it, whatever its policies say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SpecId(u64);
+
 /// All programs.
 #[derive(Debug, Default)]
 pub(crate) struct Programs {
-    next: u64,
-    keys: BTreeMap<ProgramSpec, ProgramKey>,
-    entries: BTreeMap<ProgramKey, Entry>,
+    next_spec: u64,
+    next_key: u64,
+    ids: BTreeMap<ProgramSpec, SpecId>,
+    entries: BTreeMap<SpecId, Entry>,
     /// To be compiled at this flush.
-    pending: BTreeMap<ProgramKey, Vec<Clause>>,
+    pending: BTreeMap<SpecId, Vec<Clause>>,
+    /// Replaced at this flush, and still there for the endpoints that have not moved yet.
+    superseded: Vec<ProgramKey>,
 }
 
 #[derive(Debug)]
@@ -31,6 +41,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Enforced {
+    key: ProgramKey,
     clauses: Vec<Clause>,
     selectors: BTreeSet<SelectorId>,
     named_ports: BTreeSet<NamedPort>,
@@ -45,29 +56,24 @@ pub(crate) enum Refusal {
 }
 
 impl Programs {
-    /// The key of a spec; a new one is resolved at once.
-    pub(crate) fn want(
-        &mut self,
-        spec: ProgramSpec,
-        policies: &PolicyTable,
-        world: &mut World,
-    ) -> ProgramKey {
-        if let Some(&key) = self.keys.get(&spec) {
-            return key;
+    /// The id of a spec; a new one is resolved at once.
+    pub(crate) fn want(&mut self, spec: ProgramSpec, policies: &PolicyTable, world: &mut World) -> SpecId {
+        if let Some(&id) = self.ids.get(&spec) {
+            return id;
         }
-        let key = ProgramKey(self.next);
-        self.next += 1;
-        self.keys.insert(spec.clone(), key);
+        let id = SpecId(self.next_spec);
+        self.next_spec += 1;
+        self.ids.insert(spec.clone(), id);
         self.entries.insert(
-            key,
+            id,
             Entry {
                 spec,
                 enforced: None,
                 refusal: None,
             },
         );
-        self.resolve(key, policies, world);
-        key
+        self.resolve(id, policies, world);
+        id
     }
 
     /// Resolves again the programs whose policies or profiles changed.
@@ -80,19 +86,19 @@ impl Programs {
                     .iter()
                     .any(|name| changes.profiles.contains(name))
         };
-        let keys: Vec<ProgramKey> = self
+        let ids: Vec<SpecId> = self
             .entries
             .iter()
             .filter(|(_, entry)| concerned(entry))
-            .map(|(key, _)| *key)
+            .map(|(id, _)| *id)
             .collect();
-        for key in keys {
-            self.resolve(key, policies, world);
+        for id in ids {
+            self.resolve(id, policies, world);
         }
     }
 
-    fn resolve(&mut self, key: ProgramKey, policies: &PolicyTable, world: &mut World) {
-        let Some(entry) = self.entries.get_mut(&key) else {
+    fn resolve(&mut self, id: SpecId, policies: &PolicyTable, world: &mut World) {
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         // Without one of its policies it is only there for endpoints whose newest policy was refused: it stays as it is.
@@ -101,7 +107,7 @@ impl Programs {
         };
         if clauses.len() > PROGRAM_RULES_MAX {
             entry.refusal = Some(Refusal::Rules(clauses.len()));
-            self.pending.remove(&key);
+            self.pending.remove(&id);
             return;
         }
         entry.refusal = None;
@@ -110,9 +116,9 @@ impl Programs {
             .as_ref()
             .is_none_or(|enforced| enforced.clauses != clauses)
         {
-            self.pending.insert(key, clauses);
+            self.pending.insert(id, clauses);
         } else {
-            self.pending.remove(&key);
+            self.pending.remove(&id);
         }
     }
 
@@ -128,12 +134,12 @@ impl Programs {
 
     /// Compiles again the programs that use a named port whose members changed.
     pub(crate) fn follow_named_ports(&mut self, changed: &BTreeSet<NamedPort>) {
-        for (key, entry) in &self.entries {
+        for (id, entry) in &self.entries {
             if let Some(enforced) = &entry.enforced
                 && !enforced.named_ports.is_disjoint(changed)
             {
                 self.pending
-                    .entry(*key)
+                    .entry(*id)
                     .or_insert_with(|| enforced.clauses.clone());
             }
         }
@@ -144,7 +150,7 @@ impl Programs {
         if created.is_empty() {
             return;
         }
-        for (key, entry) in &mut self.entries {
+        for (id, entry) in &mut self.entries {
             let Some(enforced) = &mut entry.enforced else {
                 continue;
             };
@@ -152,14 +158,14 @@ impl Programs {
                 Some(change) if change == IdentityChange::default() => {}
                 Some(change) => {
                     deltas.push(Delta::ProgramIdentities {
-                        key: *key,
+                        key: enforced.key,
                         change: Arc::new(change),
                     });
                 }
                 // Out of vector indices: those that no entry uses any more go with a new compilation.
                 None => {
                     self.pending
-                        .entry(*key)
+                        .entry(*id)
                         .or_insert_with(|| enforced.clauses.clone());
                 }
             }
@@ -168,8 +174,7 @@ impl Programs {
 
     /// Makes programs forget identities that no address has.
     pub(crate) fn unteach(&self, removed: &Created, deltas: &mut Vec<Delta>) {
-        for (key, entry) in &self.entries {
-            let Some(enforced) = &entry.enforced else { continue };
+        for enforced in self.entries.values().filter_map(|entry| entry.enforced.as_ref()) {
             let removed: Vec<IdentityId> = removed
                 .iter()
                 .filter(|(_, selectors)| selectors.iter().any(|s| enforced.selectors.contains(s)))
@@ -180,22 +185,28 @@ impl Programs {
                     removed,
                     ..IdentityChange::default()
                 });
-                deltas.push(Delta::ProgramIdentities { key: *key, change });
+                deltas.push(Delta::ProgramIdentities {
+                    key: enforced.key,
+                    change,
+                });
             }
         }
     }
 
-    /// Compiles what is pending.
+    /// Compiles what is pending, each under a new key.
     pub(crate) fn compile(&mut self, world: &mut World, deltas: &mut Vec<Delta>) {
-        for (key, clauses) in std::mem::take(&mut self.pending) {
-            let Some(entry) = self.entries.get_mut(&key) else {
+        for (id, clauses) in std::mem::take(&mut self.pending) {
+            let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
             let Ok(compiled) = compile(&clauses, world) else {
                 entry.refusal = Some(Refusal::Vectors);
                 continue;
             };
+            let key = ProgramKey(self.next_key);
+            self.next_key += 1;
             let enforced = Enforced {
+                key,
                 selectors: clauses.iter().flat_map(Clause::selectors).collect(),
                 named_ports: clauses.iter().flat_map(Clause::named_ports).cloned().collect(),
                 clauses,
@@ -207,43 +218,44 @@ impl Programs {
                     .selectors
                     .iter()
                     .for_each(|id| world.selectors.release(*id));
+                self.superseded.push(before.key);
             }
-            deltas.push(Delta::ProgramUpdate {
+            deltas.push(Delta::ProgramAdd {
                 key,
                 program: Arc::new(compiled.program),
             });
         }
     }
 
-    /// Removes all programs but these.
-    pub(crate) fn retain(&mut self, used: &BTreeSet<ProgramKey>, world: &mut World, deltas: &mut Vec<Delta>) {
-        self.entries.retain(|key, entry| {
-            if used.contains(key) {
+    /// Removes what was superseded, and all specs but these.
+    pub(crate) fn retain(&mut self, used: &BTreeSet<SpecId>, world: &mut World, deltas: &mut Vec<Delta>) {
+        let superseded = std::mem::take(&mut self.superseded);
+        deltas.extend(superseded.into_iter().map(|key| Delta::ProgramRemove { key }));
+        self.entries.retain(|id, entry| {
+            if used.contains(id) {
                 return true;
             }
-            self.keys.remove(&entry.spec);
+            self.ids.remove(&entry.spec);
             if let Some(enforced) = &entry.enforced {
                 enforced
                     .selectors
                     .iter()
                     .for_each(|id| world.selectors.release(*id));
-                deltas.push(Delta::ProgramRemove { key: *key });
+                deltas.push(Delta::ProgramRemove { key: enforced.key });
             }
             false
         });
     }
 
-    /// Whether there is something to enforce under this key.
-    pub(crate) fn is_enforced(&self, key: ProgramKey) -> bool {
-        self.entries
-            .get(&key)
-            .is_some_and(|entry| entry.enforced.is_some())
+    /// The key of what is enforced for a spec.
+    pub(crate) fn enforced(&self, id: SpecId) -> Option<ProgramKey> {
+        Some(self.entries.get(&id)?.enforced.as_ref()?.key)
     }
 
     /// Why the newest content of a program is not enforced, if it is not.
-    pub(crate) fn refusal(&self, key: ProgramKey) -> Option<(&ProgramSpec, Refusal)> {
+    pub(crate) fn refusal(&self, id: SpecId) -> Option<(&ProgramSpec, Refusal)> {
         self.entries
-            .get(&key)
+            .get(&id)
             .and_then(|entry| Some((&entry.spec, entry.refusal?)))
     }
 
