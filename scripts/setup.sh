@@ -18,16 +18,17 @@ packages=(
     git make gcc libc6-dev ca-certificates
     rustc-web libstd-rust-web-dev cargo-web libstd-rust-web-dev-bpf
     protobuf-compiler libprotobuf-dev
-    bird2 frr gobgpd etcd-server etcd-client
+    bird2 frr gobgpd openbgpd exabgp etcd-server etcd-client
+    bgpdump pmacct
     iproute2 iputils-ping tcpdump tshark nftables bpftool ethtool
 )
 if ! command -v cargo >/dev/null || [ "$(command -v cargo)" = /usr/bin/cargo ]; then
     packages+=(rustfmt-web rust-web-clippy)
 fi
 
-# Debian's router and etcd packages enable their services. They are installed without being started:
+# Debian's router, collector and etcd packages enable their services. They are installed without being started:
 # a policy-rc.d refuses the start, and those services that the installation enabled are disabled again.
-services='^(bird|bird6|etcd|frr|gobgpd)(\.service)?$'
+services='^(bird|bird6|etcd|frr|gobgpd|openbgpd|bgplgd|exabgp|pmacctd|nfacctd|sfacctd|uacctd)(\.service)?$'
 enabled_services() {
     {
         find /etc/systemd/system -mindepth 2 -maxdepth 2 -path '*.wants/*' -printf '%f\n' 2>/dev/null
