@@ -1,6 +1,6 @@
 //! The export policy of every session: what may leave a node.
 
-use bgpd::policy::{Policy, PrefixRule, RuleAction, Verdict};
+use bgpd::policy::{Policy, Rule, RuleAction, Verdict};
 use ipnet::IpNet;
 
 use super::Resources;
@@ -26,21 +26,18 @@ pub(super) fn policy(resources: &Resources, problems: &mut Vec<String>) -> Polic
             ));
         }
     }
-    let mut rules: Vec<PrefixRule> = pools(resources)
+    let mut rules: Vec<Rule> = pools(resources)
         .filter(|(_, exported)| !exported)
-        .map(|(cidr, _)| PrefixRule::inside(cidr, RuleAction::Reject))
+        .map(|(cidr, _)| Rule::inside(cidr, RuleAction::Reject))
         .collect();
     for block in &resources.blocks {
-        rules.push(PrefixRule::exact(*block, RuleAction::Accept));
-        rules.push(PrefixRule::inside(*block, RuleAction::Reject));
+        rules.push(Rule::exact(*block, RuleAction::Accept));
+        rules.push(Rule::inside(*block, RuleAction::Reject));
     }
     rules.extend(
         pools(resources)
             .filter(|(_, exported)| *exported)
-            .map(|(cidr, _)| PrefixRule::inside(cidr, RuleAction::Accept)),
+            .map(|(cidr, _)| Rule::inside(cidr, RuleAction::Accept)),
     );
-    Policy::Rules {
-        rules,
-        default: Verdict::Reject,
-    }
+    Policy::rules(rules, Verdict::Reject)
 }

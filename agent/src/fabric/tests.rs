@@ -5,7 +5,7 @@ use api::AsNumber;
 use api::v3::node::NodeBgpSpec;
 use api::v3::{BgpConfigurationSpec, BgpPeerSpec, IpPoolSpec, NodeSpec};
 use api::{Object, ObjectMeta};
-use bgpd::policy::Decision;
+use bgpd::policy::{Decision, Route};
 use bgpd::wire::{Attributes, Family, NextHop};
 
 fn node(labels: &[(&str, &str)], v4: &str, v6: &str, asn: Option<u32>, cluster: &str) -> Node {
@@ -388,7 +388,7 @@ fn own_blocks_leave_as_aggregates_and_borrowed_addresses_alone() {
         ("0.0.0.0/0", false),
     ] {
         let attributes = Attributes::originated(NextHop::unspecified(Family::Ipv4Unicast));
-        let decision = export.decide(&prefix.parse().unwrap(), &attributes);
+        let decision = export.decide(&prefix.parse().unwrap(), &Route::new(&attributes));
         assert_eq!(decision != Decision::Reject, passes, "{prefix}");
     }
 }

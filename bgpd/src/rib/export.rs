@@ -10,7 +10,7 @@ use super::groups::Out;
 use super::intern::AttrId;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::NextHopMode;
-use crate::policy::{Decision, Policy};
+use crate::policy::{Decision, PeerType, Policy, Route, Source};
 use crate::wire::{Attributes, Community, Family, NextHop, Prefix};
 
 /// What peers must have in common to be told the same.
@@ -77,6 +77,28 @@ impl GroupKey {
         Some(route)
     }
 
+    /// A prepared route as the export policy sees it.
+    fn route<'a>(
+        &self,
+        source: Option<&PeerSettings>,
+        attributes: &'a Attributes,
+        unchanged_next_hop: NextHop,
+    ) -> Route<'a> {
+        Route {
+            source: match source {
+                None => Source::Network,
+                Some(peer) if peer.is_ebgp() => Source::Ebgp,
+                Some(_) => Source::Ibgp,
+            },
+            neighbor: source.map(|peer| peer.key.address),
+            peer_type: if self.ebgp { PeerType::Ebgp } else { PeerType::Ibgp },
+            local_as: self.local_as,
+            self_next_hop: self.self_next_hop,
+            unchanged_next_hop,
+            ..Route::new(attributes)
+        }
+    }
+
     /// RFC 4456 section 6 and 8: a client's route to all, another's route to clients.
     fn reflect(&self, source: &PeerSettings, route: &mut Attributes) -> Option<()> {
         let cluster = if source.route_reflector_client {
@@ -126,6 +148,7 @@ pub(super) struct ExportCache {
 struct Prepared {
     /// For the policy.
     route: Arc<Attributes>,
+    unchanged_next_hop: NextHop,
     /// For the wire, if the policy changes nothing; the cache holds a reference.
     finished: AttrId,
 }
@@ -146,12 +169,15 @@ impl Rib {
                 let mut finished = route.clone();
                 key.finish(&mut finished);
                 Some(Prepared {
+                    unchanged_next_hop: attributes.get(best.attributes).next_hop,
                     route: Arc::new(route),
                     finished: attributes.intern(finished),
                 })
             });
         let prepared = prepared.as_ref()?;
-        let attributes = match key.export.decide(prefix, &prepared.route) {
+        let source = peers.get(&best.peer).map(|peer| &peer.settings);
+        let route = key.route(source, &prepared.route, prepared.unchanged_next_hop);
+        let attributes = match key.export.decide(prefix, &route) {
             Decision::Reject => return None,
             Decision::Unchanged => {
                 attributes.retain(prepared.finished);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::{PeerSettings, RibSettings};
+use crate::policy::{PeerType, Route, Source};
 use crate::wire::Attributes;
 
 /// Why a path is not among the candidates.
@@ -33,6 +34,21 @@ impl fmt::Display for Ineligible {
             Self::Policy => "rejected by the import policy",
             Self::NextHopUnreachable => "the next hop is unreachable",
         })
+    }
+}
+
+/// A received route as the import policy sees it.
+pub(super) fn route<'a>(peer: &PeerSettings, attributes: &'a Attributes) -> Route<'a> {
+    let (source, peer_type) = match peer.is_ebgp() {
+        true => (Source::Ebgp, PeerType::Ebgp),
+        false => (Source::Ibgp, PeerType::Ibgp),
+    };
+    Route {
+        source,
+        neighbor: Some(peer.key.address),
+        peer_type,
+        local_as: peer.local_as,
+        ..Route::new(attributes)
     }
 }
 

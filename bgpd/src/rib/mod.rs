@@ -396,7 +396,10 @@ impl Rib {
         use crate::policy::Decision;
         let attributes = self.attributes.get(received);
         let decision = match self.peers.get(&id) {
-            Some(peer) => peer.settings.import.decide(prefix, attributes),
+            Some(peer) => {
+                let route = import::route(&peer.settings, attributes);
+                peer.settings.import.decide(prefix, &route)
+            }
             None => Decision::Unchanged, // our own
         };
         match decision {

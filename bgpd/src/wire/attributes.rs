@@ -121,6 +121,12 @@ impl Community {
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
     /// RFC 8326: prefer any other path.
     pub const GRACEFUL_SHUTDOWN: Self = Self(0xffff_0000);
+    /// RFC 9494: kept long after its peer was lost; prefer any other path.
+    pub const LLGR_STALE: Self = Self(0xffff_0006);
+    /// RFC 9494: not to be kept long after its peer was lost.
+    pub const NO_LLGR: Self = Self(0xffff_0007);
+    /// RFC 7999: discard what goes there.
+    pub const BLACKHOLE: Self = Self(0xffff_029a);
 
     /// `high:low`.
     pub const fn new(high: u16, low: u16) -> Self {
@@ -210,6 +216,8 @@ pub struct Attributes {
     pub large_communities: Vec<LargeCommunity>,
     /// Optional transitive attributes that we do not know, by type code.
     pub unknown: Vec<UnknownAttribute>,
+    /// No path attribute, and never on the wire: a preference of this speaker alone, the higher the better.
+    pub weight: Option<u32>,
 }
 
 impl Attributes {
@@ -229,6 +237,7 @@ impl Attributes {
             extended_communities: Vec::new(),
             large_communities: Vec::new(),
             unknown: Vec::new(),
+            weight: None,
         }
     }
 

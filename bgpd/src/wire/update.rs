@@ -271,6 +271,7 @@ impl Draft {
             extended_communities: self.extended_communities,
             large_communities: self.large_communities,
             unknown: self.unknown,
+            weight: None,
         };
         let announce = |(next_hop, prefixes)| Announcement {
             attributes: Attributes {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgpd::config::{NeighborKey, Network, NextHopMode};
-use bgpd::policy::{Policy, PrefixRule, RuleAction, Verdict};
+use bgpd::policy::{Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{
     Counters, NextHopInterest, NextHopState, Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit,
 };
@@ -230,10 +230,10 @@ fn unusable_paths_say_why() {
         ..rib_settings()
     });
     let mut strict = settings(2, LOCAL_AS);
-    strict.import = Policy::Rules {
-        rules: vec![PrefixRule::inside(net("10.6.0.0/16"), RuleAction::Reject)],
-        default: Verdict::Accept,
-    };
+    strict.import = Policy::rules(
+        [Rule::inside(net("10.6.0.0/16"), RuleAction::Reject)],
+        Verdict::Accept,
+    );
     let peer = rib.peer_up(strict);
     let id = |last| Ipv4Addr::new(192, 0, 2, last);
     let base = route(2, &[65001]);
@@ -605,10 +605,10 @@ fn route_refresh_sends_all_again_and_a_new_policy_only_the_difference() {
     rib.refresh(to, V4);
     listener.hear_all(&mut rib);
     assert_eq!(listener.idle_messages, 2);
-    let less = Policy::Rules {
-        rules: vec![PrefixRule::inside(net("10.1.0.0/16"), RuleAction::Reject)],
-        default: Verdict::Accept,
-    };
+    let less = Policy::rules(
+        [Rule::inside(net("10.1.0.0/16"), RuleAction::Reject)],
+        Verdict::Accept,
+    );
     rib.set_policies(to, Policy::Accept, less);
     listener.hear_all(&mut rib);
     let known: Vec<String> = listener.peers[&to].keys().map(ToString::to_string).collect();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bgpd::config::{NeighborKey, Network, NextHopMode};
-use bgpd::policy::{Decision, Policy};
+use bgpd::policy::{Decision, PeerType, Policy, Route, Source};
 use bgpd::rib::{NextHopState, PeerSettings, RibSettings};
 use bgpd::wire::{Attributes, Community, Family, NextHop, Prefix};
 
@@ -142,7 +142,7 @@ impl Oracle {
             {
                 continue;
             }
-            let attributes = match s.import.decide(prefix, &attributes) {
+            let attributes = match s.import.decide(prefix, &seen(s, Some(s), &attributes)) {
                 Decision::Reject => continue,
                 Decision::Unchanged => attributes,
                 Decision::Changed(changed) => *changed,
@@ -169,9 +169,30 @@ fn keep_least<T: Ord>(paths: &mut Vec<Path>, key: impl Fn(&Path) -> T) {
     }
 }
 
+/// A route from a session as a policy of a session sees it.
+fn seen<'a>(of: &PeerSettings, from: Option<&PeerSettings>, attributes: &'a Attributes) -> Route<'a> {
+    let external = |s: &PeerSettings| s.remote_as != s.local_as;
+    Route {
+        source: match from.map(external) {
+            None => Source::Network,
+            Some(true) => Source::Ebgp,
+            Some(false) => Source::Ibgp,
+        },
+        neighbor: from.map(|s| s.key.address),
+        peer_type: if external(of) {
+            PeerType::Ebgp
+        } else {
+            PeerType::Ibgp
+        },
+        local_as: of.local_as,
+        ..Route::new(attributes)
+    }
+}
+
 fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> {
     let ebgp = to.remote_as != to.local_as;
     let mut route = path.attributes;
+    let unchanged_next_hop = route.next_hop;
     if !to.families.contains(Family::of(prefix)) || path.session.is_some_and(|from| from.key == to.key) {
         return None;
     }
@@ -209,7 +230,12 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
         let [v4, v6] = to.self_next_hop;
         route.next_hop = if prefix.addr().is_ipv4() { v4? } else { v6? };
     }
-    let mut route = match to.export.decide(prefix, &route) {
+    let seen = Route {
+        self_next_hop: to.self_next_hop[usize::from(prefix.addr().is_ipv6())],
+        unchanged_next_hop,
+        ..seen(to, path.session, &route)
+    };
+    let mut route = match to.export.decide(prefix, &seen) {
         Decision::Reject => return None,
         Decision::Unchanged => route,
         Decision::Changed(changed) => *changed,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgpd::config::{NeighborKey, Network, NextHopMode};
-use bgpd::policy::{AttributeChanges, Policy, PrefixRule, RuleAction, Verdict};
+use bgpd::policy::{Changes, Number, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{NextHopInterest, NextHopState, PeerId, PeerSettings, Rib, RibSettings, Totals};
 use bgpd::wire::{AsPath, Attributes, Community, Family, FamilySet, NextHop, Origin, Prefix};
 use proptest::prelude::*;
@@ -84,31 +84,28 @@ fn peer(at: usize) -> PeerSettings {
 }
 
 fn policy(at: usize) -> Policy {
-    let rule = |at: usize, action| PrefixRule::inside(prefix(at), action);
-    let changes = AttributeChanges {
-        local_pref: Some(150),
-        med: Some(5),
+    let rule = |at: usize, action| Rule::inside(prefix(at), action);
+    let changes = Changes {
+        local_pref: Some(Number::Set(150)),
+        med: Some(Number::Set(5)),
         add_communities: vec![Community::new(1, 1)],
         prepend: vec![65009],
-        ..AttributeChanges::default()
+        ..Changes::default()
     };
     match at {
         0 => Policy::Accept,
         1 => Policy::Reject,
-        2 => Policy::Rules {
-            rules: vec![rule(2, RuleAction::Reject)],
-            default: Verdict::Accept,
-        },
-        _ => Policy::Rules {
-            rules: vec![
-                PrefixRule {
+        2 => Policy::rules([rule(2, RuleAction::Reject)], Verdict::Accept),
+        _ => Policy::rules(
+            [
+                Rule {
                     changes,
                     ..rule(0, RuleAction::Accept)
                 },
                 rule(3, RuleAction::Accept),
             ],
-            default: Verdict::Reject,
-        },
+            Verdict::Reject,
+        ),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bgpd::config::{BGP_PORT, NeighborChange};
-use bgpd::policy::{AttributeChanges, Policy, PrefixRule, RuleAction, Verdict};
+use bgpd::policy::{Changes, Number, Policy, Rule, RuleAction, Verdict};
 use bgpd::session::State;
 use bgpd::speaker::{RouteView, Speaker, SpeakerError, StartOptions, StopMode};
 use bgpd::wire::Community;
@@ -31,17 +31,14 @@ async fn networks_and_policies_change_without_a_flap() {
     })
     .await;
 
-    let mut tagged = PrefixRule::inside("10.1.2.0/24".parse().unwrap(), RuleAction::Accept);
-    tagged.changes = AttributeChanges {
-        local_pref: Some(500),
+    let mut tagged = Rule::inside("10.1.2.0/24".parse().unwrap(), RuleAction::Accept);
+    tagged.changes = Changes {
+        local_pref: Some(Number::Set(500)),
         add_communities: vec![Community::new(65000, 7)],
-        ..AttributeChanges::default()
+        ..Changes::default()
     };
     config.networks = right.config().await.unwrap().networks;
-    config.neighbors[0].export = Policy::Rules {
-        rules: vec![tagged],
-        default: Verdict::Reject,
-    };
+    config.neighbors[0].export = Policy::rules([tagged], Verdict::Reject);
     let diff = right.reconfigure(config.clone()).await.unwrap();
     assert_eq!(
         diff.changed,
