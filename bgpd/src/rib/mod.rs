@@ -42,6 +42,7 @@ mod intern;
 mod members;
 mod next_hops;
 mod peers;
+mod record;
 mod table;
 mod view;
 
@@ -59,6 +60,7 @@ pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
 pub use next_hops::{NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
+pub use record::PathRecord;
 pub use view::{Counters, PathStatus, PathView, Totals};
 
 use groups::Groups;

@@ -232,7 +232,7 @@ impl Rib {
         totals
     }
 
-    fn key_of(&self, id: PeerId) -> Option<NeighborKey> {
+    pub(super) fn key_of(&self, id: PeerId) -> Option<NeighborKey> {
         self.peers.get(&id).map(|peer| peer.settings.key)
     }
 

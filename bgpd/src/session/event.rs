@@ -44,7 +44,7 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    pub(super) fn notification(self) -> Option<Notification> {
+    pub(crate) fn notification(self) -> Option<Notification> {
         let subcode = match self {
             Self::Restart => return None,
             Self::Shutdown => cease::ADMIN_SHUTDOWN,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -49,6 +49,7 @@ pub(super) enum Go {
 /// What the session keeps of a connection.
 pub(super) struct Connection {
     pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
     pub(super) out: PeerOut,
     write: mpsc::UnboundedSender<Write>,
     go: mpsc::UnboundedSender<Go>,
@@ -65,7 +66,7 @@ impl Connection {
         events: mpsc::UnboundedSender<FromConnection>,
         rib: RibSender,
     ) -> std::io::Result<Self> {
-        let local = stream.local_addr()?;
+        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
         let (read, write_half) = stream.into_split();
         let (write, commands) = mpsc::unbounded_channel();
         let (go, verdicts) = mpsc::unbounded_channel();
@@ -82,6 +83,7 @@ impl Connection {
             events: events.clone(),
             rib: rib.clone(),
             reported: Instant::now(),
+            mirror: None,
             faulty: false,
         };
         tokio::spawn(reader.run(cancel.clone()));
@@ -97,6 +99,7 @@ impl Connection {
         let writer = tokio::spawn(writer.run());
         Ok(Self {
             local,
+            remote,
             out,
             write,
             go,
@@ -134,6 +137,8 @@ struct Reader {
     events: mpsc::UnboundedSender<FromConnection>,
     rib: RibSender,
     reported: Instant,
+    /// The UPDATEs of the batch that is being read, as they came, if somebody watches.
+    mirror: Option<BytesMut>,
     /// An UPDATE of this session had a wrong attribute, which was logged.
     faulty: bool,
 }
@@ -141,6 +146,8 @@ struct Reader {
 /// What a connection tells its neighbour's task.
 pub(super) enum FromConnection {
     Event(Event),
+    /// An OPEN as it came; what it says follows.
+    Open(ConnectionId, Bytes),
     Malformed(Malformed),
 }
 
@@ -229,6 +236,18 @@ impl Reader {
                 Ok(message) => message,
                 Err(notification) => return self.malformed(batch, notification).await,
             };
+            match &message {
+                Message::Update(_) if self.session.is_some() => {
+                    if let Some(mirror) = &mut self.mirror {
+                        mirror.extend_from_slice(octets);
+                    }
+                }
+                Message::Open(_) => {
+                    let open = FromConnection::Open(self.id, Bytes::copy_from_slice(octets));
+                    let _ = self.events.send(open);
+                }
+                _ => {}
+            }
             if let Message::Update(update) = &message {
                 self.log_faults(update);
             }
@@ -292,10 +311,13 @@ impl Reader {
 
     /// Sends UPDATEs to the RIB, and waits while it is behind.
     async fn flush(&mut self, batch: Vec<Update>) -> Result<(), Done> {
+        let raw = self.mirror.take().map(BytesMut::freeze);
+        // Only a whole batch is mirrored.
+        self.mirror = self.rib.wants_raw().then(BytesMut::new);
         let Some(session) = self.session.filter(|_| !batch.is_empty()) else {
             return Ok(());
         };
-        let Err(batch) = self.rib.try_updates(self.key, session, batch)? else {
+        let Err(batch) = self.rib.try_updates(self.key, session, batch, raw)? else {
             return Ok(());
         };
         self.event(Event::ReadPaused(self.id));

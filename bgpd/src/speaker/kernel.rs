@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::fib::Fib;
+use crate::monitor::Monitors;
 use crate::rib::{NextHopInterest, NextHopState, Rib};
 use crate::wire::Family;
 
@@ -27,27 +28,30 @@ impl Kernel {
     }
 
     /// Passes on what the RIB wants. Never waits.
-    pub(super) fn program(&mut self, rib: &mut Rib) {
+    pub(super) fn program(&mut self, rib: &mut Rib, monitors: &mut Monitors) {
         let interests = rib.poll_next_hops();
-        let Some(fib) = &self.fib else {
-            while !rib.poll_fib(CHANGES_PER_CALL).is_empty() {}
-            return;
-        };
-        for interest in &interests {
-            match interest {
-                NextHopInterest::Resolve(address) => self.unresolved.insert(*address),
-                NextHopInterest::Forget(address) => self.unresolved.remove(address),
-            };
-        }
-        if !interests.is_empty() {
-            fib.track(interests);
+        if let Some(fib) = &self.fib {
+            for interest in &interests {
+                match interest {
+                    NextHopInterest::Resolve(address) => self.unresolved.insert(*address),
+                    NextHopInterest::Forget(address) => self.unresolved.remove(address),
+                };
+            }
+            if !interests.is_empty() {
+                fib.track(interests);
+            }
         }
         loop {
             let changes = rib.poll_fib(CHANGES_PER_CALL);
             if changes.is_empty() {
                 return;
             }
-            fib.apply(changes);
+            if monitors.interest().selected {
+                monitors.selected(&changes, rib);
+            }
+            if let Some(fib) = &self.fib {
+                fib.apply(changes);
+            }
         }
     }
 

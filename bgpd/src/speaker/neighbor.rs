@@ -1,10 +1,12 @@
 //! The task of one neighbour: drives its session and owns its connections.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -16,6 +18,7 @@ use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
 use crate::config::NeighborKey;
+use crate::monitor::MonitoredPeer;
 use crate::session::{
     Action, ConnectionId, Event, Outgoing, Session, Settings, State, StopReason, Timestamp,
 };
@@ -57,9 +60,24 @@ pub(super) struct NeighborHandle {
     pub(super) task: JoinHandle<()>,
 }
 
+/// OPEN messages as they were sent and received.
+#[derive(Default)]
+struct Opens {
+    sent: Bytes,
+    received: Bytes,
+}
+
+/// Our AS and BGP identifier on the session.
+struct LocalSide {
+    asn: u32,
+    router_id: Ipv4Addr,
+}
+
 pub(super) struct NeighborTask {
     key: NeighborKey,
     session: Session,
+    /// What our side of the session is, for those who watch.
+    local: LocalSide,
     socket: SocketSettings,
     shared: Shared,
     status: Arc<Mutex<SessionStatus>>,
@@ -68,6 +86,8 @@ pub(super) struct NeighborTask {
     event_sender: mpsc::UnboundedSender<FromConnection>,
     dial: Option<JoinHandle<std::io::Result<TcpStream>>>,
     connections: HashMap<ConnectionId, Connection>,
+    /// The OPENs of each connection.
+    opens: HashMap<ConnectionId, Opens>,
     closing: Vec<JoinHandle<()>>,
     /// The established session, as the RIB knows it.
     established: Option<SessionId>,
@@ -87,6 +107,10 @@ impl NeighborTask {
         let status = Arc::new(Mutex::new(SessionStatus::new(&settings)));
         let task = Self {
             key,
+            local: LocalSide {
+                asn: settings.local_as,
+                router_id: settings.router_id,
+            },
             session: Session::new(settings, seed),
             socket,
             shared,
@@ -96,6 +120,7 @@ impl NeighborTask {
             event_sender,
             dial: None,
             connections: HashMap::new(),
+            opens: HashMap::new(),
             closing: Vec::new(),
             established: None,
         };
@@ -130,6 +155,11 @@ impl NeighborTask {
                 },
                 Some(event) = self.events.recv() => match event {
                     FromConnection::Event(event) => self.handle(event),
+                    FromConnection::Open(id, open) => {
+                        if self.connections.contains_key(&id) {
+                            self.opens.entry(id).or_default().received = open;
+                        }
+                    }
                     FromConnection::Malformed(malformed) => self.malformed(malformed),
                 },
                 result = dialled(&mut self.dial) => {
@@ -234,6 +264,7 @@ impl NeighborTask {
             }
             Action::Send(id, message) => self.send(id, &message),
             Action::Close(id) => {
+                self.opens.remove(&id);
                 if let Some(connection) = self.connections.remove(&id) {
                     self.closing.retain(|connection| !connection.is_finished());
                     self.closing.push(connection.close());
@@ -251,6 +282,20 @@ impl NeighborTask {
                 let session = SessionId(self.shared.number());
                 let local = connection.local.ip().to_canonical();
                 let codec = negotiated.codec;
+                let opens = self.opens.remove(&id).unwrap_or_default();
+                let monitored = Arc::new(MonitoredPeer {
+                    key: self.key,
+                    local: connection.local,
+                    remote: connection.remote,
+                    local_as: self.local.asn,
+                    remote_as: negotiated.remote_as,
+                    local_id: self.local.router_id,
+                    remote_id: negotiated.remote_id,
+                    codec,
+                    sent_open: opens.sent,
+                    received_open: opens.received,
+                    since: SystemTime::now(),
+                });
                 self.established = Some(session);
                 self.shared.rib.control(RibControl::PeerUp(Box::new(PeerUp {
                     key: self.key,
@@ -259,6 +304,7 @@ impl NeighborTask {
                     local,
                     surroundings: Surroundings::of(local, self.key.address),
                     out: connection.out.clone(),
+                    monitored,
                 })));
                 connection.go(Go::Established(codec, session));
             }
@@ -271,18 +317,23 @@ impl NeighborTask {
                         key: self.key,
                         session,
                         retain,
+                        reason,
                     });
                 }
             }
         }
     }
 
-    fn send(&self, id: ConnectionId, message: &Outgoing) {
+    fn send(&mut self, id: ConnectionId, message: &Outgoing) {
         let Some(connection) = self.connections.get(&id) else {
             return;
         };
         connection.send(match message {
-            Outgoing::Open(open) => wire::encode_open(open),
+            Outgoing::Open(open) => {
+                let octets = wire::encode_open(open);
+                self.opens.entry(id).or_default().sent = Bytes::copy_from_slice(&octets);
+                octets
+            }
             Outgoing::Keepalive => wire::encode_keepalive(),
             Outgoing::Notification(notification) => {
                 tracing::info!(neighbor = %self.key, %notification, "notification sent");

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -21,8 +22,9 @@ use super::restart::Deferral;
 use super::write_queue::PeerOut;
 use crate::config::{Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
+use crate::monitor::{self, MonitoredPeer, Monitors, Touched};
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
-use crate::session::{Negotiated, Timestamp};
+use crate::session::{DownReason, Negotiated, StopReason, Timestamp};
 use crate::wire::{self, Codec, Family, FamilySet, Prefix, Update};
 
 /// Batches of UPDATEs that wait for the RIB.
@@ -45,6 +47,8 @@ pub(super) struct Updates {
     key: NeighborKey,
     session: SessionId,
     batch: Vec<Update>,
+    /// The messages as they came, where somebody wants to see them.
+    raw: Option<Bytes>,
 }
 
 /// An established session.
@@ -55,6 +59,8 @@ pub(super) struct PeerUp {
     pub(super) local: IpAddr,
     pub(super) surroundings: Surroundings,
     pub(super) out: PeerOut,
+    /// For those who watch.
+    pub(super) monitored: Arc<MonitoredPeer>,
 }
 
 /// What the RIB is told and asked.
@@ -67,6 +73,7 @@ pub(super) enum RibControl {
         key: NeighborKey,
         session: SessionId,
         retain: FamilySet,
+        reason: DownReason,
     },
     /// ROUTE-REFRESH was received.
     Refresh {
@@ -79,6 +86,8 @@ pub(super) enum RibControl {
         key: NeighborKey,
     },
     Query(Box<dyn FnOnce(&Rib) + Send>),
+    /// From those who watch.
+    Monitor(monitor::Request),
     Stop,
 }
 
@@ -87,6 +96,7 @@ pub(super) enum RibControl {
 pub(super) struct RibSender {
     control: mpsc::UnboundedSender<RibControl>,
     updates: mpsc::Sender<Updates>,
+    mirror: Arc<AtomicBool>,
 }
 
 impl RibSender {
@@ -100,14 +110,26 @@ impl RibSender {
         self.control.closed().await;
     }
 
+    /// Whether received messages are wanted as they come.
+    pub(super) fn wants_raw(&self) -> bool {
+        self.mirror.load(Ordering::Relaxed)
+    }
+
     /// Sends UPDATEs, or gives them back for [`RibSender::updates`] if the RIB is behind.
     pub(super) fn try_updates(
         &self,
         key: NeighborKey,
         session: SessionId,
         batch: Vec<Update>,
+        raw: Option<Bytes>,
     ) -> Result<Result<(), Updates>, Gone> {
-        match self.updates.try_send(Updates { key, session, batch }) {
+        let updates = Updates {
+            key,
+            session,
+            batch,
+            raw,
+        };
+        match self.updates.try_send(updates) {
             Ok(()) => Ok(Ok(())),
             Err(TrySendError::Full(updates)) => Ok(Err(updates)),
             Err(TrySendError::Closed(_)) => Err(Gone),
@@ -136,6 +158,7 @@ pub(super) struct RibTask {
     peers: HashMap<NeighborKey, Peer>,
     by_id: HashMap<PeerId, NeighborKey>,
     kernel: Kernel,
+    monitors: Monitors,
     deferral: Deferral,
     /// Families whose neighbours have all sent their routes, and how long their next hops may take.
     converging: FamilySet,
@@ -162,7 +185,9 @@ pub(super) struct RibStart {
 pub(super) fn spawn(start: RibStart) -> std::io::Result<(RibSender, std::thread::JoinHandle<()>)> {
     let (control, control_queue) = mpsc::unbounded_channel();
     let (updates, update_queue) = mpsc::channel(UPDATE_QUEUE_BATCHES);
-    let task = RibTask::new(start, control_queue, update_queue);
+    let mirror = Arc::new(AtomicBool::new(false));
+    let monitors = Monitors::new(Arc::clone(&mirror));
+    let task = RibTask::new(start, control_queue, update_queue, monitors);
     let run = move || {
         // The runtime begins and ends here, because its end blocks, which async callers must not.
         match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -173,7 +198,12 @@ pub(super) fn spawn(start: RibStart) -> std::io::Result<(RibSender, std::thread:
     let thread = std::thread::Builder::new()
         .name("bgp-rib".to_owned())
         .spawn(run)?;
-    Ok((RibSender { control, updates }, thread))
+    let sender = RibSender {
+        control,
+        updates,
+        mirror,
+    };
+    Ok((sender, thread))
 }
 
 impl RibTask {
@@ -181,6 +211,7 @@ impl RibTask {
         start: RibStart,
         control: mpsc::UnboundedReceiver<RibControl>,
         updates: mpsc::Receiver<Updates>,
+        monitors: Monitors,
     ) -> Self {
         let RibStart {
             config,
@@ -202,6 +233,7 @@ impl RibTask {
         let until = Timestamp(epoch.elapsed()) + config.restart_time;
         let mut task = Self {
             kernel: Kernel::new(fib),
+            monitors,
             deferral: Deferral::new(neighbors, until),
             converging: FamilySet::EMPTY,
             converging_until: None,
@@ -222,7 +254,7 @@ impl RibTask {
 
     async fn run(mut self) {
         loop {
-            self.kernel.program(&mut self.rib);
+            self.kernel.program(&mut self.rib, &mut self.monitors);
             self.check_deferral();
             self.transmit();
             let deferral = self.deferral.deadline().map(|at| self.epoch + at.0);
@@ -265,7 +297,12 @@ impl RibTask {
             RibControl::Configure(config) => self.configure(config),
             RibControl::Networks(networks) => self.set_networks(&networks),
             RibControl::PeerUp(up) => self.peer_up(*up),
-            RibControl::PeerDown { key, session, retain } => self.peer_down(key, session, retain),
+            RibControl::PeerDown {
+                key,
+                session,
+                retain,
+                reason,
+            } => self.peer_down(key, session, retain, reason),
             RibControl::Refresh { key, session, family } => {
                 if let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) {
                     self.rib.refresh(peer.id, family);
@@ -273,6 +310,7 @@ impl RibTask {
             }
             RibControl::Room { key } => self.room(key),
             RibControl::Query(query) => query(&self.rib),
+            RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
             RibControl::Stop => return std::ops::ControlFlow::Break(()),
         }
         std::ops::ControlFlow::Continue(())
@@ -290,6 +328,10 @@ impl RibTask {
             if let Some(peer) = self.peers.get(&neighbor.key()) {
                 self.rib
                     .set_policies(peer.id, neighbor.import.clone(), neighbor.export.clone());
+                let before = old.neighbors.iter().find(|other| other.key() == neighbor.key());
+                if self.monitors.wants_updates() && before.is_some_and(|old| old.import != neighbor.import) {
+                    self.monitors.judged_again(neighbor.key(), peer.id, &self.rib);
+                }
             }
         }
     }
@@ -329,13 +371,15 @@ impl RibTask {
             local,
             surroundings,
             out,
+            monitored,
         } = up;
         let Some(neighbor) = self.neighbor(key).cloned() else {
             return;
         };
         if let Some(previous) = self.peers.get(&key).map(|peer| peer.session) {
             // The task of that session was replaced and has not said so yet.
-            self.peer_down(key, previous, FamilySet::EMPTY);
+            let reason = DownReason::Stopped(StopReason::ConfigurationChange);
+            self.peer_down(key, previous, FamilySet::EMPTY, reason);
         }
         let codec = negotiated.codec;
         let mut encoding = DefaultHasher::new();
@@ -361,6 +405,7 @@ impl RibTask {
         self.deferral
             .peer_up(key, codec.families, negotiated.graceful_restart.as_ref(), now);
         self.by_id.insert(id, key);
+        self.monitors.peer_up(monitored);
         self.peers.insert(
             key,
             Peer {
@@ -372,21 +417,29 @@ impl RibTask {
         );
     }
 
-    fn peer_down(&mut self, key: NeighborKey, session: SessionId, retain: FamilySet) {
+    fn peer_down(&mut self, key: NeighborKey, session: SessionId, retain: FamilySet, reason: DownReason) {
         if self.peers.get(&key).is_none_or(|peer| peer.session != session) {
             return;
         }
         if let Some(peer) = self.peers.remove(&key) {
             self.by_id.remove(&peer.id);
+            self.monitors.peer_down(key, reason);
             self.rib.peer_down(peer.id, retain);
         }
     }
 
     fn update(&mut self, updates: Updates) {
-        let Updates { key, session, batch } = updates;
+        let Updates {
+            key,
+            session,
+            batch,
+            raw,
+        } = updates;
         let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) else {
             return;
         };
+        let id = peer.id;
+        let touched = self.monitors.wants_updates().then(|| Touched::by(&batch));
         for update in batch {
             self.rib.withdraw(peer.id, update.withdrawn);
             for announcement in update.announced {
@@ -397,6 +450,9 @@ impl RibTask {
                 self.rib.end_of_rib(peer.id, family);
                 self.deferral.end_of_rib(key, family);
             }
+        }
+        if let Some(touched) = touched {
+            self.monitors.updates((key, id), raw, &touched, &self.rib);
         }
     }
 
@@ -417,7 +473,7 @@ impl RibTask {
                 tracing::info!(%family, "restart: the neighbors have sent their routes, selection begins");
                 self.rib.finish_deferral(family);
             }
-            self.kernel.program(&mut self.rib);
+            self.kernel.program(&mut self.rib, &mut self.monitors);
             self.kernel.sweep(family);
         }
         self.converging_until = None;
@@ -438,6 +494,10 @@ impl RibTask {
                 continue;
             };
             let piece = Bytes::from(encode(&transmit, codec));
+            if self.monitors.interest().advertised {
+                let keys = transmit.peers.iter().filter_map(|id| self.by_id.get(id));
+                self.monitors.sent(keys.copied(), &piece);
+            }
             for id in &transmit.peers {
                 let peer = self.by_id.get(id).and_then(|key| self.peers.get_mut(key));
                 let goes_on = piece.is_empty() || peer.is_none_or(|peer| peer.out.send(piece.clone()));

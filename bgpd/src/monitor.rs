@@ -1,0 +1,468 @@
+//! What monitoring stations (BMP) and update files (MRT) are shown: for each of them a bounded queue that
+//! the owner of the RIB fills in the order in which things happen to the RIB.
+//!
+//! Nothing here waits. A subscriber whose queue is full is cut off: it finds the end of its queue and
+//! subscribes again, which begins with the sessions that are up then. The first look at the tables is asked
+//! for in parts ([`Request::Show`]) by the subscriber itself, and comes through the same queue: so a route
+//! is never shown in an older state after a newer one.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::config::NeighborKey;
+use crate::rib::{FibChange, PeerId, Rib};
+use crate::session::DownReason;
+use crate::wire::{Attributes, Codec, Family, Prefix, Update};
+
+/// Most that waits for a subscriber, in bytes.
+pub(crate) const QUEUE_MAX_BYTES: usize = 64 << 20;
+/// What an event takes besides its content, in bytes.
+const EVENT_BYTES: usize = 96;
+/// What a route takes in a queue, in bytes. Its attributes are the RIB's own.
+const ROUTE_BYTES: usize = 48;
+
+/// An established session.
+#[derive(Debug)]
+pub(crate) struct MonitoredPeer {
+    pub(crate) key: NeighborKey,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) local_as: u32,
+    pub(crate) remote_as: u32,
+    pub(crate) local_id: Ipv4Addr,
+    pub(crate) remote_id: Ipv4Addr,
+    pub(crate) codec: Codec,
+    /// Our OPEN, as sent.
+    pub(crate) sent_open: Bytes,
+    /// Its OPEN, as received.
+    pub(crate) received_open: Bytes,
+    pub(crate) since: SystemTime,
+}
+
+/// Which routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum View {
+    /// Adj-RIB-In before the import policy.
+    Received,
+    /// Adj-RIB-In after the import policy.
+    Accepted,
+    /// Adj-RIB-Out after the export policy.
+    Advertised,
+    /// Loc-RIB.
+    Selected,
+}
+
+/// The views that a subscriber wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interest {
+    pub(crate) received: bool,
+    pub(crate) accepted: bool,
+    pub(crate) advertised: bool,
+    pub(crate) selected: bool,
+}
+
+impl Interest {
+    const fn union(self, other: Self) -> Self {
+        Self {
+            received: self.received || other.received,
+            accepted: self.accepted || other.accepted,
+            advertised: self.advertised || other.advertised,
+            selected: self.selected || other.selected,
+        }
+    }
+
+    pub(crate) const fn wants(self, view: View) -> bool {
+        match view {
+            View::Received => self.received,
+            View::Accepted => self.accepted,
+            View::Advertised => self.advertised,
+            View::Selected => self.selected,
+        }
+    }
+}
+
+/// A route as it is now; without attributes, it is gone.
+pub(crate) type ShownRoute = (Prefix, Option<Arc<Attributes>>);
+
+/// Whose routes: a session's, or nobody's for [`View::Selected`].
+pub(crate) type Whose = Option<Arc<MonitoredPeer>>;
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// The first event: the sessions that are up.
+    Subscribed(Vec<Arc<MonitoredPeer>>),
+    PeerUp(Arc<MonitoredPeer>),
+    PeerDown(Arc<MonitoredPeer>, DownReason),
+    /// UPDATE messages, as they were received or sent.
+    Messages(View, Arc<MonitoredPeer>, Bytes),
+    Routes(View, Whose, Vec<ShownRoute>),
+    /// The table was shown, or told by the peer, as a whole.
+    EndOfRib(View, Whose, Family),
+    /// What [`Request::Show`] asked for was shown.
+    Shown,
+}
+
+impl Event {
+    fn bytes(&self) -> usize {
+        EVENT_BYTES
+            + match self {
+                Self::Messages(_, _, messages) => messages.len(),
+                Self::Routes(_, _, routes) => routes.len() * ROUTE_BYTES,
+                _ => 0,
+            }
+    }
+}
+
+/// An event and its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub(crate) at: SystemTime,
+    pub(crate) event: Event,
+}
+
+/// The end of a queue that events go into.
+#[derive(Debug)]
+pub(crate) struct Subscriber {
+    interest: Interest,
+    events: mpsc::UnboundedSender<Observed>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// The end of a queue that events come out of.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    events: mpsc::UnboundedReceiver<Observed>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// A queue for one subscriber.
+pub(crate) fn queue(interest: Interest) -> (Subscriber, Subscription) {
+    let (sender, events) = mpsc::unbounded_channel();
+    let queued_bytes = Arc::new(AtomicUsize::new(0));
+    let subscriber = Subscriber {
+        interest,
+        events: sender,
+        queued_bytes: Arc::clone(&queued_bytes),
+    };
+    (subscriber, Subscription { events, queued_bytes })
+}
+
+impl Subscriber {
+    /// False once the queue is full or its reader gone.
+    fn send(&self, at: SystemTime, event: Event) -> bool {
+        let bytes = event.bytes();
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        before.saturating_add(bytes) <= QUEUE_MAX_BYTES && self.events.send(Observed { at, event }).is_ok()
+    }
+}
+
+impl Subscription {
+    /// The next event; none once this subscriber was cut off, or the speaker is stopping. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Option<Observed> {
+        let observed = self.events.recv().await?;
+        self.queued_bytes
+            .fetch_sub(observed.event.bytes(), Ordering::Relaxed);
+        Some(observed)
+    }
+
+    /// The next event if it is there already.
+    pub(crate) fn try_next(&mut self) -> Option<Observed> {
+        let observed = self.events.try_recv().ok()?;
+        self.queued_bytes
+            .fetch_sub(observed.event.bytes(), Ordering::Relaxed);
+        Some(observed)
+    }
+}
+
+/// What a subscriber asks of the RIB's owner.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Begin.
+    Subscribe(u64, Subscriber),
+    /// Show a part of the tables, then say [`Event::Shown`].
+    Show(u64, Part),
+    /// End.
+    Unsubscribe(u64),
+}
+
+/// A part of the tables.
+#[derive(Debug)]
+pub(crate) enum Part {
+    /// What there is for these prefixes in Adj-RIBs-In and Loc-RIB.
+    Prefixes(Vec<Prefix>),
+    /// A neighbour's Adj-RIB-Out.
+    Advertised(NeighborKey, Family),
+    /// Nothing; but all tables of the family have been shown.
+    End(Family),
+}
+
+/// The subscribers, as the RIB's owner sees them. Without any, it costs a look at a flag.
+#[derive(Debug, Default)]
+pub(crate) struct Monitors {
+    peers: HashMap<NeighborKey, Arc<MonitoredPeer>>,
+    subscribers: Vec<(u64, Subscriber)>,
+    interest: Interest,
+    /// Tells the readers to keep what they receive.
+    mirror: Arc<AtomicBool>,
+}
+
+impl Monitors {
+    /// `mirror` is set while received messages are wanted as they came.
+    pub(crate) fn new(mirror: Arc<AtomicBool>) -> Self {
+        Self {
+            mirror,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) const fn interest(&self) -> Interest {
+        self.interest
+    }
+
+    /// Whether the effect of UPDATEs is to be shown.
+    pub(crate) const fn wants_updates(&self) -> bool {
+        self.interest.received || self.interest.accepted
+    }
+
+    pub(crate) fn request(&mut self, request: Request, rib: &Rib) {
+        match request {
+            Request::Subscribe(id, subscriber) => {
+                let peers = self.peers.values().cloned().collect();
+                if subscriber.send(SystemTime::now(), Event::Subscribed(peers)) {
+                    self.subscribers.push((id, subscriber));
+                }
+                self.count();
+            }
+            Request::Unsubscribe(id) => {
+                self.subscribers.retain(|(other, _)| *other != id);
+                self.count();
+            }
+            Request::Show(id, part) => {
+                let Some((_, subscriber)) = self.subscribers.iter().find(|(other, _)| *other == id) else {
+                    return;
+                };
+                let mut events = self.show(subscriber.interest, part, rib);
+                events.push(Event::Shown);
+                let now = SystemTime::now();
+                if !events.into_iter().all(|event| subscriber.send(now, event)) {
+                    self.cut_off(id);
+                }
+            }
+        }
+    }
+
+    /// A session is established.
+    pub(crate) fn peer_up(&mut self, peer: Arc<MonitoredPeer>) {
+        self.peers.insert(peer.key, Arc::clone(&peer));
+        let at = peer.since;
+        self.tell(at, |_| true, Event::PeerUp(peer));
+    }
+
+    /// A session is lost.
+    pub(crate) fn peer_down(&mut self, key: NeighborKey, reason: DownReason) {
+        if let Some(peer) = self.peers.remove(&key) {
+            self.tell(SystemTime::now(), |_| true, Event::PeerDown(peer, reason));
+        }
+    }
+
+    /// UPDATEs have gone into the RIB. `raw` holds the messages as they were received, if the reader knew in
+    /// time that somebody wants them.
+    pub(crate) fn updates(
+        &mut self,
+        (key, id): (NeighborKey, PeerId),
+        raw: Option<Bytes>,
+        touched: &Touched,
+        rib: &Rib,
+    ) {
+        let Some(peer) = self.peers.get(&key).cloned() else {
+            return;
+        };
+        let now = SystemTime::now();
+        let synthesized = self.interest.received && raw.is_none();
+        if let Some(raw) = raw.filter(|_| self.interest.received) {
+            let event = Event::Messages(View::Received, Arc::clone(&peer), raw);
+            self.tell(now, |interest| interest.received, event);
+        }
+        let views = [
+            (View::Received, synthesized),
+            (View::Accepted, self.interest.accepted),
+        ];
+        for (view, _) in views.into_iter().filter(|(_, wanted)| *wanted) {
+            if !touched.prefixes.is_empty() {
+                let route = |prefix: &Prefix| (*prefix, attributes_of(rib, prefix, id, view));
+                let routes = touched.prefixes.iter().map(route).collect();
+                let event = Event::Routes(view, Some(Arc::clone(&peer)), routes);
+                self.tell(now, |interest| interest.wants(view), event);
+            }
+            for family in &touched.ends {
+                let event = Event::EndOfRib(view, Some(Arc::clone(&peer)), *family);
+                self.tell(now, |interest| interest.wants(view), event);
+            }
+        }
+    }
+
+    /// A peer's routes were judged again, by another import policy.
+    pub(crate) fn judged_again(&mut self, key: NeighborKey, id: PeerId, rib: &Rib) {
+        let Some(peer) = self.peers.get(&key).cloned().filter(|_| self.interest.accepted) else {
+            return;
+        };
+        for family in Family::ALL {
+            let routes = rib.received(id, family).into_iter();
+            let route = |path: crate::rib::PathView| {
+                (path.prefix, attributes_of(rib, &path.prefix, id, View::Accepted))
+            };
+            let event = Event::Routes(
+                View::Accepted,
+                Some(Arc::clone(&peer)),
+                routes.map(route).collect(),
+            );
+            self.tell(SystemTime::now(), |interest| interest.accepted, event);
+        }
+    }
+
+    /// UPDATEs were queued for peers.
+    pub(crate) fn sent(&mut self, keys: impl Iterator<Item = NeighborKey>, messages: &Bytes) {
+        if messages.is_empty() {
+            return;
+        }
+        let now = SystemTime::now();
+        for key in keys {
+            if let Some(peer) = self.peers.get(&key).cloned() {
+                let event = Event::Messages(View::Advertised, peer, messages.clone());
+                self.tell(now, |interest| interest.advertised, event);
+            }
+        }
+    }
+
+    /// Selections changed.
+    pub(crate) fn selected(&mut self, changes: &[FibChange], rib: &Rib) {
+        let route = |change: &FibChange| {
+            let best = rib.best_route(&change.prefix);
+            (change.prefix, best.map(|(_, attributes)| attributes))
+        };
+        let routes = changes.iter().map(route).collect();
+        let event = Event::Routes(View::Selected, None, routes);
+        self.tell(SystemTime::now(), |interest| interest.selected, event);
+    }
+
+    fn show(&self, interest: Interest, part: Part, rib: &Rib) -> Vec<Event> {
+        let mut events = Vec::new();
+        match part {
+            Part::Prefixes(prefixes) => {
+                let mut routes: HashMap<(View, NeighborKey), Vec<ShownRoute>> = HashMap::new();
+                let mut selected = Vec::new();
+                for prefix in prefixes {
+                    for path in rib.paths(&prefix) {
+                        let Some(key) = path.peer else { continue };
+                        let views = [
+                            (View::Received, Some(path.received)),
+                            (View::Accepted, path.accepted),
+                        ];
+                        for (view, attributes) in views {
+                            if interest.wants(view) && attributes.is_some() {
+                                routes.entry((view, key)).or_default().push((prefix, attributes));
+                            }
+                        }
+                    }
+                    if let Some((_, best)) = rib.best_route(&prefix).filter(|_| interest.selected) {
+                        selected.push((prefix, Some(best)));
+                    }
+                }
+                let whose = |((view, key), routes)| {
+                    let peer = self.peers.get(&key)?;
+                    Some(Event::Routes(view, Some(Arc::clone(peer)), routes))
+                };
+                events.extend(routes.into_iter().filter_map(whose));
+                if !selected.is_empty() {
+                    events.push(Event::Routes(View::Selected, None, selected));
+                }
+            }
+            Part::Advertised(key, family) => {
+                let peer = self.peers.get(&key).filter(|_| interest.advertised);
+                if let (Some(peer), Some(id)) = (peer, rib.peer(key)) {
+                    let routes = rib.advertised(id, family).into_iter();
+                    let routes = routes.map(|(prefix, attributes)| (prefix, Some(attributes)));
+                    events.push(Event::Routes(
+                        View::Advertised,
+                        Some(Arc::clone(peer)),
+                        routes.collect(),
+                    ));
+                }
+            }
+            Part::End(family) => {
+                for view in [View::Received, View::Accepted, View::Advertised] {
+                    let peers = self.peers.values().filter(|_| interest.wants(view));
+                    let carried = peers.filter(|peer| peer.codec.families.contains(family));
+                    events.extend(carried.map(|peer| Event::EndOfRib(view, Some(Arc::clone(peer)), family)));
+                }
+                if interest.selected {
+                    events.push(Event::EndOfRib(View::Selected, None, family));
+                }
+            }
+        }
+        events
+    }
+
+    fn tell(&mut self, at: SystemTime, wants: impl Fn(Interest) -> bool, event: Event) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let mut full = Vec::new();
+        for (id, subscriber) in &self.subscribers {
+            if wants(subscriber.interest) && !subscriber.send(at, event.clone()) {
+                full.push(*id);
+            }
+        }
+        full.into_iter().for_each(|id| self.cut_off(id));
+    }
+
+    fn cut_off(&mut self, id: u64) {
+        self.subscribers.retain(|(other, _)| *other != id);
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let interests = self.subscribers.iter().map(|(_, subscriber)| subscriber.interest);
+        self.interest = interests.fold(Interest::default(), Interest::union);
+        self.mirror.store(self.interest.received, Ordering::Relaxed);
+    }
+}
+
+fn attributes_of(rib: &Rib, prefix: &Prefix, id: PeerId, view: View) -> Option<Arc<Attributes>> {
+    let path = rib.path_of(prefix, id)?;
+    match view {
+        View::Received => Some(path.received),
+        _ => path.accepted,
+    }
+}
+
+/// What a batch of UPDATEs speaks of.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    prefixes: Vec<Prefix>,
+    ends: Vec<Family>,
+}
+
+impl Touched {
+    pub(crate) fn by(batch: &[Update]) -> Self {
+        let mut touched = Self::default();
+        for update in batch {
+            touched.prefixes.extend(&update.withdrawn);
+            for announcement in &update.announced {
+                touched.prefixes.extend(&announcement.prefixes);
+            }
+            touched.ends.extend(update.end_of_rib);
+        }
+        // What a batch changes twice is shown once, as it is then.
+        touched.prefixes.sort_unstable();
+        touched.prefixes.dedup();
+        touched
+    }
+}
