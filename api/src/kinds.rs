@@ -132,6 +132,8 @@ macro_rules! kinds {
 kinds! {
     BgpConfiguration, "BGPConfiguration", "bgpconfigurations", false,
         ["bgpconfiguration", "bgpconfigurations", "bgpconfig", "bgpconfigs"];
+    BgpFilter, "BGPFilter", "bgpfilters", false,
+        ["bgpfilter", "bgpfilters", "bgpf", "bgpfs", "bf", "bfs"];
     BgpPeer, "BGPPeer", "bgppeers", false, ["bgppeer", "bgppeers", "bgpp", "bgpps", "bp", "bps"];
     BlockAffinity, "BlockAffinity", "blockaffinities", false, [];
     ClusterInformation, "ClusterInformation", "clusterinformations", false,

@@ -527,6 +527,67 @@ fn nodes() {
 #[test]
 fn bgp() {
     check(
+        Kind::BgpFilter,
+        &[
+            ("exportV4: [{action: Accept}]", &[]),
+            (
+                "importV4: [{cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: 16, max: 24}, source: RemotePeers, \
+                 interface: '*.calico', peerType: eBGP, communities: {values: ['65000:1']}, asPathPrefix: [65001, '1.1'], \
+                 priority: 1024, action: Reject}]",
+                &[],
+            ),
+            (
+                "exportV6: [{action: Accept, operations: [{addCommunity: {value: '1:2:3'}}, \
+                 {prependASPath: {prefix: [65000, 65000]}}, {setPriority: {value: 512}}]}]",
+                &[],
+            ),
+            ("exportV4: [{}]", &["spec.exportV4[0].action"]),
+            ("exportV4: [{action: ''}]", &["spec.exportV4[0].action"]),
+            ("exportV4: [{cidr: 10.0.0.0/8, action: Accept}]", &["spec.exportV4[0].cidr"]),
+            ("importV6: [{matchOperator: In, action: Accept}]", &["spec.importV6[0].matchOperator"]),
+            (
+                "exportV4: [{cidr: 10.0.0.1/8, matchOperator: In, action: Accept}, \
+                 {cidr: 'fd00::/8', matchOperator: In, action: Accept}]",
+                &["spec.exportV4[0].cidr", "spec.exportV4[1].cidr"],
+            ),
+            (
+                "importV6: [{cidr: 10.0.0.0/8, matchOperator: NotIn, action: Accept}]",
+                &["spec.importV6[0].cidr"],
+            ),
+            ("exportV4: [{prefixLength: {min: 8}, action: Accept}]", &["spec.exportV4[0].prefixLength"]),
+            (
+                "exportV4: [{cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: -1, max: 33}, action: Accept}]",
+                &["spec.exportV4[0].prefixLength.min", "spec.exportV4[0].prefixLength.max"],
+            ),
+            (
+                "exportV6: [{cidr: 'fd00::/8', matchOperator: In, prefixLength: {max: 128}, action: Accept}]",
+                &[],
+            ),
+            ("exportV4: [{interface: abcdefghijklmnop, action: Accept}]", &["spec.exportV4[0].interface"]),
+            ("exportV4: [{communities: {values: []}, action: Accept}]", &["spec.exportV4[0].communities.values"]),
+            (
+                "exportV4: [{communities: {values: ['1:65536']}, action: Accept}]",
+                &["spec.exportV4[0].communities.values[0]"],
+            ),
+            ("exportV4: [{priority: 0, action: Accept}]", &["spec.exportV4[0].priority"]),
+            (
+                "exportV4: [{action: Reject, operations: [{setPriority: {value: 1}}]}]",
+                &["spec.exportV4[0].operations"],
+            ),
+            (
+                "exportV4: [{action: Accept, operations: [{}, {addCommunity: {value: '1:2'}, setPriority: {value: 1}}, \
+                 {addCommunity: {value: x}}, {prependASPath: {prefix: []}}, {setPriority: {value: 2147483647}}]}]",
+                &[
+                    "spec.exportV4[0].operations[0]",
+                    "spec.exportV4[0].operations[1]",
+                    "spec.exportV4[0].operations[2].addCommunity.value",
+                    "spec.exportV4[0].operations[3].prependASPath.prefix",
+                    "spec.exportV4[0].operations[4].setPriority.value",
+                ],
+            ),
+        ],
+    );
+    check(
         Kind::BgpPeer,
         &[
             ("peerIP: 10.0.0.1, asNumber: 64512", &[]),

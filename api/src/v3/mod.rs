@@ -1,6 +1,7 @@
 //! The resource kinds, one module a kind. Field order is the order in which Calico writes them.
 
 pub mod bgp_configuration;
+pub mod bgp_filter;
 pub mod bgp_peer;
 pub mod cluster_information;
 pub mod host_endpoint;
@@ -15,6 +16,7 @@ pub mod tier;
 pub mod workload_endpoint;
 
 pub use bgp_configuration::{BgpConfiguration, BgpConfigurationSpec};
+pub use bgp_filter::{BgpFilter, BgpFilterSpec};
 pub use bgp_peer::{BgpPeer, BgpPeerSpec};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
 pub use host_endpoint::{HostEndpoint, HostEndpointSpec};

@@ -13,7 +13,7 @@ const COMMUNITIES_MAX: usize = 500;
 /// The most communities of one prefix.
 const PREFIX_COMMUNITIES_MAX: usize = 50;
 /// The largest metric of a route; the one above it stays free.
-const ROUTE_PRIORITY_MAX: i64 = 2_147_483_646;
+pub(super) const ROUTE_PRIORITY_MAX: i64 = 2_147_483_646;
 const LOG_SEVERITIES: [&str; 6] = ["trace", "debug", "info", "warning", "error", "fatal"];
 
 fn log_severity(text: &str) -> Refusal {

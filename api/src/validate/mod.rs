@@ -1,6 +1,7 @@
 //! Checks of resources, each naming the field, its value and the reason.
 
 mod bgp;
+mod bgp_filter;
 mod endpoint;
 mod ip_pool;
 mod names;
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 pub(crate) use bgp::{bgp_configuration, bgp_peer};
+pub(crate) use bgp_filter::bgp_filter;
 pub(crate) use endpoint::{host_endpoint, workload_endpoint};
 pub(crate) use ip_pool::ip_pool;
 pub use names::metadata;

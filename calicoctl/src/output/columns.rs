@@ -87,6 +87,18 @@ static BGP_CONFIGURATION: KindColumns = KindColumns {
         column!(BgpConfiguration, "ASNUMBER", |o| or_dash(o.spec.as_number)),
     ],
 };
+static BGP_FILTER: KindColumns = KindColumns {
+    narrow: BGP_FILTER_HEADINGS,
+    wide: BGP_FILTER_HEADINGS,
+    all: &[
+        NAME,
+        column!(BgpFilter, "NUMEXPORTV4", |o| o.spec.export_v4.len().to_string()),
+        column!(BgpFilter, "NUMIMPORTV4", |o| o.spec.import_v4.len().to_string()),
+        column!(BgpFilter, "NUMEXPORTV6", |o| o.spec.export_v6.len().to_string()),
+        column!(BgpFilter, "NUMIMPORTV6", |o| o.spec.import_v6.len().to_string()),
+    ],
+};
+const BGP_FILTER_HEADINGS: &[&str] = &["NAME", "NUMEXPORTV4", "NUMIMPORTV4", "NUMEXPORTV6", "NUMIMPORTV6"];
 static BGP_PEER: KindColumns = KindColumns {
     narrow: &["NAME", "PEERIP", "NODE", "ASN"],
     wide: &["NAME", "PEERIP", "NODE", "ASN"],
@@ -307,6 +319,7 @@ static NAME_ONLY: KindColumns = KindColumns {
 fn columns_of(kind: Kind) -> &'static KindColumns {
     match kind {
         Kind::BgpConfiguration => &BGP_CONFIGURATION,
+        Kind::BgpFilter => &BGP_FILTER,
         Kind::BgpPeer => &BGP_PEER,
         Kind::ClusterInformation => &CLUSTER_INFORMATION,
         Kind::GlobalNetworkPolicy => &GLOBAL_NETWORK_POLICY,

@@ -20,7 +20,7 @@ macro_rules! with_kind {
 macro_rules! for_kind {
     ($kind:expr, $R:ident => $body:expr) => {
         with_kind!($kind, $R => $body, [
-            BgpConfiguration, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
+            BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
             HostEndpoint, IpamBlock, IpamConfiguration, IpamHandle, IpPool, NetworkPolicy, NetworkSet, Node, Profile,
             Tier, WorkloadEndpoint,
         ])
@@ -38,7 +38,7 @@ macro_rules! for_object {
 macro_rules! with_object {
     ($any:expr, $object:ident => $body:expr) => {
         for_object!($any, $object => $body, [
-            BgpConfiguration, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
+            BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
             HostEndpoint, IpamBlock, IpamConfiguration, IpamHandle, IpPool, NetworkPolicy, NetworkSet, Node, Profile,
             Tier, WorkloadEndpoint,
         ])

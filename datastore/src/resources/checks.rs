@@ -6,7 +6,7 @@ use std::str::FromStr;
 use api::v3::ip_pool::AllowedUse;
 use api::v3::policy::DEFAULT_TIER;
 use api::v3::profile::DEFAULT_ALLOW_PROFILE;
-use api::{GlobalNetworkPolicy, IpPool, Kind, NetworkPolicy, ObjectMeta, Resource, Tier};
+use api::{BgpFilter, BgpPeer, GlobalNetworkPolicy, IpPool, Kind, NetworkPolicy, ObjectMeta, Resource, Tier};
 use ipnet::IpNet;
 
 use super::{ResourceKey, Resources};
@@ -121,6 +121,29 @@ pub(super) async fn before_create<R: Resource>(resources: &Resources, object: &R
         resources.get::<Tier>("", tier).await?;
     }
     Ok(())
+}
+
+/// Checks of a new or changed object that need others.
+pub(super) async fn before_write<R: Resource>(resources: &Resources, object: &R) -> Result<()> {
+    let Some(peer) = as_type::<BgpPeer>(object) else {
+        return Ok(());
+    };
+    let mut missing = Vec::new();
+    for name in &peer.spec.filters {
+        match resources.get::<BgpFilter>("", name).await {
+            Ok(_) => {}
+            Err(Error::DoesNotExist { .. }) => missing.push(name.as_str()),
+            Err(error) => return Err(error),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::field(
+        "BGPPeer.Spec.Filters",
+        missing.join(", "),
+        "BGPFilter(s) not found",
+    ))
 }
 
 async fn new_pool(resources: &Resources, pool: &IpPool) -> Result<()> {

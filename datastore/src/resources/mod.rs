@@ -72,6 +72,7 @@ impl Resources {
         if R::KIND == Kind::Node {
             Box::pin(self.ensure_initialized("", "")).await?;
         }
+        checks::before_write(self, &object).await?;
         checks::before_create(self, &object).await?;
         Ok(self.client.create(ResourceKey::of(&object), &object).await?.value)
     }
@@ -86,6 +87,7 @@ impl Resources {
         checks::may_change(&object, "Update")?;
         let revision = checks::set_for_update(object.metadata())?;
         checks::valid(&object)?;
+        checks::before_write(self, &object).await?;
         let key = ResourceKey::of(&object);
         let mut stored = match self.client.get(&key).await {
             // What cannot be read can still be replaced; there is nothing to keep then.

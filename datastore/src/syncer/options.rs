@@ -52,8 +52,9 @@ const FELIX_KINDS: [Kind; 12] = [
 ];
 
 /// What BGP needs.
-const BGP_KINDS: [Kind; 5] = [
+const BGP_KINDS: [Kind; 6] = [
     Kind::BgpConfiguration,
+    Kind::BgpFilter,
     Kind::BgpPeer,
     Kind::ClusterInformation,
     Kind::IpPool,
