@@ -27,8 +27,8 @@ pub use object::{API_VERSION, NoStatus, Object, Resource, Spec, Status};
 pub use scalar::{AsNumber, Dscp, GoDuration, Port, Protocol, Time};
 pub use selector::Selector;
 pub use v3::{
-    BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy, GlobalNetworkSet,
-    HostEndpoint, IpPool, IpamBlock, IpamConfiguration, IpamHandle, NetworkPolicy, NetworkSet, Node, Profile,
-    Tier, WorkloadEndpoint,
+    BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, ClusterInformation, GlobalNetworkPolicy,
+    GlobalNetworkSet, HostEndpoint, IpPool, IpamBlock, IpamConfiguration, IpamHandle, NetworkPolicy,
+    NetworkSet, Node, Profile, Tier, WorkloadEndpoint,
 };
 pub use validate::FieldError;

@@ -543,8 +543,14 @@ fn bgp() {
             ),
             ("exportV4: [{}]", &["spec.exportV4[0].action"]),
             ("exportV4: [{action: ''}]", &["spec.exportV4[0].action"]),
-            ("exportV4: [{cidr: 10.0.0.0/8, action: Accept}]", &["spec.exportV4[0].cidr"]),
-            ("importV6: [{matchOperator: In, action: Accept}]", &["spec.importV6[0].matchOperator"]),
+            (
+                "exportV4: [{cidr: 10.0.0.0/8, action: Accept}]",
+                &["spec.exportV4[0].cidr"],
+            ),
+            (
+                "importV6: [{matchOperator: In, action: Accept}]",
+                &["spec.importV6[0].matchOperator"],
+            ),
             (
                 "exportV4: [{cidr: 10.0.0.1/8, matchOperator: In, action: Accept}, \
                  {cidr: 'fd00::/8', matchOperator: In, action: Accept}]",
@@ -554,22 +560,37 @@ fn bgp() {
                 "importV6: [{cidr: 10.0.0.0/8, matchOperator: NotIn, action: Accept}]",
                 &["spec.importV6[0].cidr"],
             ),
-            ("exportV4: [{prefixLength: {min: 8}, action: Accept}]", &["spec.exportV4[0].prefixLength"]),
+            (
+                "exportV4: [{prefixLength: {min: 8}, action: Accept}]",
+                &["spec.exportV4[0].prefixLength"],
+            ),
             (
                 "exportV4: [{cidr: 10.0.0.0/8, matchOperator: In, prefixLength: {min: -1, max: 33}, action: Accept}]",
-                &["spec.exportV4[0].prefixLength.min", "spec.exportV4[0].prefixLength.max"],
+                &[
+                    "spec.exportV4[0].prefixLength.min",
+                    "spec.exportV4[0].prefixLength.max",
+                ],
             ),
             (
                 "exportV6: [{cidr: 'fd00::/8', matchOperator: In, prefixLength: {max: 128}, action: Accept}]",
                 &[],
             ),
-            ("exportV4: [{interface: abcdefghijklmnop, action: Accept}]", &["spec.exportV4[0].interface"]),
-            ("exportV4: [{communities: {values: []}, action: Accept}]", &["spec.exportV4[0].communities.values"]),
+            (
+                "exportV4: [{interface: abcdefghijklmnop, action: Accept}]",
+                &["spec.exportV4[0].interface"],
+            ),
+            (
+                "exportV4: [{communities: {values: []}, action: Accept}]",
+                &["spec.exportV4[0].communities.values"],
+            ),
             (
                 "exportV4: [{communities: {values: ['1:65536']}, action: Accept}]",
                 &["spec.exportV4[0].communities.values[0]"],
             ),
-            ("exportV4: [{priority: 0, action: Accept}]", &["spec.exportV4[0].priority"]),
+            (
+                "exportV4: [{priority: 0, action: Accept}]",
+                &["spec.exportV4[0].priority"],
+            ),
             (
                 "exportV4: [{action: Reject, operations: [{setPriority: {value: 1}}]}]",
                 &["spec.exportV4[0].operations"],

@@ -57,7 +57,10 @@ fn rule(checks: &mut Checks<'_>, rule: &FilterRule, bits: i32) {
         if rule.cidr.is_empty() {
             checks.missing("prefixLength", "cidr is required when prefixLength is set");
         }
-        for (field, length) in [("prefixLength.min", lengths.min), ("prefixLength.max", lengths.max)] {
+        for (field, length) in [
+            ("prefixLength.min", lengths.min),
+            ("prefixLength.max", lengths.max),
+        ] {
             if let Some(length) = length.filter(|length| !(0..=bits).contains(length)) {
                 checks.error(field, length, format!("must be 0..{bits}"));
             }
@@ -145,8 +148,6 @@ fn interface_pattern(text: &str) -> super::Refusal {
     if ok {
         Ok(())
     } else {
-        Err(
-            "must be an interface name of at most 15 characters, in which * stands for any text".to_owned(),
-        )
+        Err("must be an interface name of at most 15 characters, in which * stands for any text".to_owned())
     }
 }
