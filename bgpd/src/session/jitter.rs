@@ -1,13 +1,14 @@
 //! Jitter (RFC 4271 section 10): a timer is shortened by up to a quarter.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A sequence that is fixed by its seed (SplitMix64), so that runs can be repeated.
 #[derive(Clone, Debug)]
-pub(super) struct Jitter(u64);
+pub(crate) struct Jitter(u64);
 
 impl Jitter {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -21,7 +22,13 @@ impl Jitter {
 
     /// Between three quarters of the time and all of it.
     pub(super) fn apply(&mut self, time: Duration) -> Duration {
+        self.within(time, 75..=100)
+    }
+
+    /// A part of the time between two numbers of percent.
+    pub(crate) fn within(&mut self, time: Duration, percent: RangeInclusive<u32>) -> Duration {
         let parts = (self.next() % 256) as u32;
-        time * 3 / 4 + time / 4 * parts / 255
+        let (least, most) = percent.into_inner();
+        time / 100 * least + time / 100 * most.saturating_sub(least) / 255 * parts
     }
 }

@@ -8,7 +8,7 @@
 
 mod connection;
 mod event;
-mod jitter;
+pub(crate) mod jitter;
 mod negotiation;
 mod record;
 mod settings;
