@@ -1,7 +1,7 @@
 //! A BGP-4 speaker: library and daemon.
 
-pub mod bmp;
 pub mod bfd;
+pub mod bmp;
 pub mod config;
 pub mod fib;
 mod monitor;

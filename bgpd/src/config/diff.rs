@@ -95,13 +95,16 @@ fn change(old: &Neighbor, new: &Neighbor) -> Option<NeighborChange> {
         import: old.import.clone(),
         export: old.export.clone(),
         restart_time: old.restart_time,
+        bfd: old.bfd.clone(),
         ..new.clone()
     } == *old;
-    let only_restart_time = Neighbor {
+    // The restart time changes with the next session; BFD follows by itself.
+    let same_to_session_and_routes = Neighbor {
         restart_time: old.restart_time,
+        bfd: old.bfd.clone(),
         ..new.clone()
     } == *old;
-    match (same_session, only_restart_time) {
+    match (same_session, same_to_session_and_routes) {
         (_, true) => None,
         (true, false) => Some(NeighborChange::Refresh),
         (false, false) => Some(NeighborChange::Reset),

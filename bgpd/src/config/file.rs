@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::bfd::FileBfd;
 use super::{BGP_PORT, Config, ConfigError, HOLD_TIME_DEFAULT_S, Neighbor, Network};
 use crate::policy::Policy;
 use crate::wire::{Family, Prefix};
@@ -72,6 +73,7 @@ struct FileNeighbor {
     hold_time: Option<u16>,
     keepalive: Option<u16>,
     password: Option<String>,
+    bfd: Option<FileBfd>,
     import: Option<Choice>,
     export: Option<Choice>,
 }
@@ -180,6 +182,7 @@ impl FileNeighbor {
         neighbor.hold_time = Duration::from_secs(self.hold_time.unwrap_or(HOLD_TIME_DEFAULT_S).into());
         neighbor.keepalive = self.keepalive.map(|seconds| Duration::from_secs(seconds.into()));
         neighbor.password.clone_from(&self.password);
+        neighbor.bfd = self.bfd.as_ref().and_then(|bfd| bfd.0.clone());
         for (choice, policy) in [
             (self.import, &mut neighbor.import),
             (self.export, &mut neighbor.export),

@@ -3,6 +3,7 @@
 //! An embedding program fills in a [`Config`] itself; the daemon reads one from a TOML file
 //! ([`load_file`]), which offers fewer settings.
 
+mod bfd;
 mod diff;
 mod file;
 mod validate;
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use bfd::{
+    BFD_INTERVAL_DEFAULT_MS, BFD_INTERVAL_MAX_MS, BFD_INTERVAL_MIN_MS, BFD_MULTIPLIER_DEFAULT, BfdSettings,
+};
 pub use diff::{ConfigDiff, NeighborChange};
 pub use file::{FileError, load_file, parse_file};
 pub use validate::ConfigError;
@@ -138,6 +142,8 @@ pub struct Neighbor {
     pub next_hop: NextHopMode,
     /// How often our own AS may occur in an AS_PATH that it sends.
     pub allow_own_as: u8,
+    /// BFD with it, if there is any.
+    pub bfd: Option<BfdSettings>,
     /// What to take from it.
     pub import: Policy,
     /// What to tell it.
@@ -171,6 +177,7 @@ impl Neighbor {
             restart_time: None,
             next_hop: NextHopMode::Auto,
             allow_own_as: 0,
+            bfd: None,
             import: policy.clone(),
             export: policy,
         }

@@ -52,6 +52,14 @@ impl Config {
                 return Err(neighbor.error("address", "is configured twice with the same port: remove one"));
             }
         }
+        let mut with_bfd = HashSet::new();
+        for neighbor in self.neighbors.iter().filter(|neighbor| neighbor.bfd.is_some()) {
+            if !with_bfd.insert(neighbor.address) {
+                return Err(
+                    neighbor.error("bfd", "another neighbor has the same address and BFD: remove one")
+                );
+            }
+        }
         let mut prefixes = HashSet::new();
         for network in &self.networks {
             let error = |reason: &str| ConfigError::Network {
@@ -140,6 +148,10 @@ impl Neighbor {
             ));
         }
         self.validate_timers()?;
+        if let Some(bfd) = &self.bfd {
+            bfd.check(self, config)
+                .map_err(|(field, reason)| self.error(field, reason))?;
+        }
         match &self.password {
             Some(password) if password.is_empty() => Err(self.error(
                 "password",

@@ -100,6 +100,8 @@ pub enum Event {
     WriteStalled(ConnectionId),
     /// The neighbour takes something in again.
     WriteResumed(ConnectionId),
+    /// BFD says that the path to the neighbour has failed (RFC 5882 section 4).
+    PathFailed,
     /// This speaker's own restart is complete: no R bit from now on.
     RestartComplete,
 }

@@ -203,6 +203,7 @@ impl Session {
             }),
             Event::WriteStalled(id) => self.with(id, |connection| connection.stall(now)),
             Event::WriteResumed(id) => self.with(id, |connection| connection.send_hold_at = None),
+            Event::PathFailed => self.path_failed(now, out),
             Event::RestartComplete => self.settings.restarting = false,
         }
     }
@@ -344,6 +345,20 @@ impl Session {
         {
             self.down(id, DownReason::Stopped(reason), now, out);
             self.drop_connection(id, reason.notification(), out);
+        }
+    }
+
+    /// RFC 9384 section 3: ends what runs over the path. No routes are kept, because packets would not
+    /// arrive; what was kept before, for a neighbour whose control plane restarts, stays (RFC 5882
+    /// section 4.3.2).
+    fn path_failed(&mut self, now: Timestamp, out: &mut Vec<Action>) {
+        for id in self
+            .connections
+            .iter()
+            .map(|connection| connection.id)
+            .collect::<Vec<_>>()
+        {
+            self.fail(id, Notification::new(CEASE, cease::BFD_DOWN), now, out);
         }
     }
 

@@ -3,6 +3,7 @@
 //! Sessions run in a runtime of their own, and the RIB in a thread of its own, so that keepalives
 //! wait neither for the embedding program nor for routes.
 
+mod bfd;
 mod connection;
 mod interface;
 mod kernel;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{EnterGuard, Runtime};
 use tokio::sync::{Mutex, broadcast, oneshot, watch};
 
+use crate::bfd::{Bfd, Counters};
 use crate::config::{Config, ConfigDiff, ConfigError, NeighborKey, Network};
 use crate::fib::{Fib, FibError, FibSettings, FibStatus};
 use crate::rib::{PathView, Rib};
@@ -40,6 +42,9 @@ const SESSION_THREADS: usize = 2;
 const PEER_EVENTS_MAX: usize = 1024;
 /// How long a stop may take before what is left is cut off.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long neighbours may take to show that they know that BFD ends on purpose.
+const BFD_STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How a speaker is started.
 #[derive(Clone, Debug, Default)]
@@ -122,8 +127,10 @@ impl Speaker {
         };
         let (rib, rib_thread) = rib_task::spawn(start).map_err(SpeakerError::Threads)?;
         let (peer_events, _) = broadcast::channel(PEER_EVENTS_MAX);
+        let bfd = Bfd::start().map_err(SpeakerError::Threads)?;
         let shared = Shared {
             rib: rib.clone(),
+            bfd: bfd.clone(),
             peer_events: peer_events.clone(),
             restart_complete: restart_complete.clone(),
             numbers: Arc::new(AtomicU64::new(1)),
@@ -137,6 +144,7 @@ impl Speaker {
         let inner = Inner {
             running: Mutex::new(Some(running)),
             rib,
+            bfd,
             peer_events,
             restart_complete,
             fib: fib_status,
@@ -168,6 +176,7 @@ struct Inner {
     /// None once stopped.
     running: Mutex<Option<Running>>,
     rib: RibSender,
+    bfd: Bfd,
     peer_events: broadcast::Sender<PeerEvent>,
     restart_complete: watch::Receiver<bool>,
     /// Owned by the RIB's thread.
@@ -275,6 +284,11 @@ impl SpeakerHandle {
         self.inner.fib.upgrade().map(|fib| fib.status())
     }
 
+    /// What BFD has done since the start, over all neighbours.
+    pub fn bfd_counters(&self) -> Counters {
+        self.inner.bfd.counters()
+    }
+
     /// State changes of sessions from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<PeerEvent> {
         self.inner.peer_events.subscribe()
@@ -328,6 +342,9 @@ impl SpeakerHandle {
             StopMode::Restart => StopReason::Restart,
             StopMode::Shutdown => StopReason::Shutdown,
         };
+        // First of all, so that neighbours do not take the end for a failure of the path.
+        let bfd = self.inner.bfd.clone();
+        let _ = tokio::task::spawn_blocking(move || bfd.stop(BFD_STOP_TIME_MAX)).await;
         // A neighbour that takes nothing in does not hold up the end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, running.stop(reason)).await;
         self.inner.rib.control(RibControl::Stop);

@@ -12,11 +12,13 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::bfd::{BfdPlan, NeighborBfd};
 use super::connection::{Connection, FromConnection, Go, Malformed};
 use super::interface::Surroundings;
 use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
+use crate::bfd::Bfd;
 use crate::config::NeighborKey;
 use crate::monitor::MonitoredPeer;
 use crate::session::{
@@ -31,6 +33,10 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 pub(super) enum Command {
     /// It has connected.
     Accepted(TcpStream),
+    /// Have this BFD with it, or none.
+    Bfd(Option<BfdPlan>),
+    /// BFD says that the path to it has failed.
+    PathFailed,
     /// End.
     Stop(StopReason),
 }
@@ -39,6 +45,7 @@ pub(super) enum Command {
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) rib: RibSender,
+    pub(super) bfd: Bfd,
     pub(super) peer_events: broadcast::Sender<PeerEvent>,
     /// True once our own restart is complete.
     pub(super) restart_complete: watch::Receiver<bool>,
@@ -80,6 +87,7 @@ pub(super) struct NeighborTask {
     local: LocalSide,
     socket: SocketSettings,
     shared: Shared,
+    bfd: NeighborBfd,
     status: Arc<Mutex<SessionStatus>>,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedReceiver<FromConnection>,
@@ -99,14 +107,16 @@ impl NeighborTask {
         key: NeighborKey,
         settings: Settings,
         socket: SocketSettings,
+        bfd: Option<BfdPlan>,
         shared: Shared,
         seed: u64,
     ) -> NeighborHandle {
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
         let status = Arc::new(Mutex::new(SessionStatus::new(&settings)));
-        let task = Self {
+        let mut task = Self {
             key,
+            bfd: NeighborBfd::new(shared.bfd.clone(), commands.downgrade()),
             local: LocalSide {
                 asn: settings.local_as,
                 router_id: settings.router_id,
@@ -124,6 +134,7 @@ impl NeighborTask {
             closing: Vec::new(),
             established: None,
         };
+        task.follow_bfd(bfd);
         NeighborHandle {
             commands,
             status,
@@ -150,6 +161,8 @@ impl NeighborTask {
                 () = sleep_until(deadline) => self.handle(Event::Timer),
                 command = self.commands.recv() => match command {
                     Some(Command::Accepted(stream)) => self.accepted(stream),
+                    Some(Command::Bfd(plan)) => self.follow_bfd(plan),
+                    Some(Command::PathFailed) => self.handle(Event::PathFailed),
                     Some(Command::Stop(reason)) => return self.stop(reason).await,
                     None => return self.stop(StopReason::Shutdown).await,
                 },
@@ -176,6 +189,12 @@ impl NeighborTask {
                 }
             }
         }
+    }
+
+    fn follow_bfd(&mut self, plan: Option<BfdPlan>) {
+        self.bfd.follow(plan);
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.bfd = self.bfd.status();
     }
 
     async fn stop(mut self, reason: StopReason) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError};
 
+use super::bfd::BfdPlan;
 use super::listener::{Directory, Expected, Listener};
 use super::neighbor::{Command, NeighborHandle, NeighborTask, Shared};
 use super::rib_task::RibControl;
@@ -70,6 +71,14 @@ impl Running {
         for key in &reset {
             self.stop_neighbor(*key, StopReason::ConfigurationChange);
         }
+        let stays =
+            |neighbor: &&Neighbor| !diff.added.contains(&neighbor.key()) && !reset.contains(&neighbor.key());
+        let bfd_plans: Vec<_> = config
+            .neighbors
+            .iter()
+            .filter(stays)
+            .map(|neighbor| (neighbor.key(), BfdPlan::new(neighbor, &config)))
+            .collect();
         // What waits for a restart keeps its old value until then.
         self.config = Config {
             fib: self.config.fib,
@@ -88,6 +97,11 @@ impl Running {
         {
             let handle = self.start_neighbor(neighbor);
             self.neighbors.insert(neighbor.key(), handle);
+        }
+        for (key, plan) in bfd_plans {
+            if let Some(neighbor) = self.neighbors.get(&key) {
+                let _ = neighbor.commands.send(Command::Bfd(plan));
+            }
         }
         self.publish_directory();
         Ok(diff)
@@ -133,6 +147,7 @@ impl Running {
             neighbor.key(),
             settings,
             socket,
+            BfdPlan::new(neighbor, &self.config),
             self.shared.clone(),
             rand::random(),
         )
@@ -176,6 +191,10 @@ impl Running {
                 prefixes_advertised: 0,
                 flaps: status.flaps,
                 remote_id: status.remote_id,
+                bfd: status
+                    .bfd
+                    .as_ref()
+                    .map(|bfd| bfd.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             })
         };
         self.config.neighbors.iter().filter_map(peer).collect()

@@ -1,9 +1,10 @@
 //! What the speaker tells about itself.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use crate::bfd;
 use crate::config::NeighborKey;
 use crate::rib::PathStatus;
 use crate::session::{Settings, State};
@@ -19,6 +20,7 @@ pub(super) struct SessionStatus {
     pub(super) last_error: Option<String>,
     pub(super) flaps: u64,
     pub(super) remote_id: Option<Ipv4Addr>,
+    pub(super) bfd: Option<Arc<Mutex<bfd::Status>>>,
 }
 
 impl SessionStatus {
@@ -31,6 +33,7 @@ impl SessionStatus {
             last_error: None,
             flaps: 0,
             remote_id: None,
+            bfd: None,
         }
     }
 }
@@ -62,6 +65,8 @@ pub struct PeerStatus {
     pub flaps: u64,
     /// Its BGP identifier, while the session is established.
     pub remote_id: Option<Ipv4Addr>,
+    /// BFD with it, if there is any.
+    pub bfd: Option<bfd::Status>,
 }
 
 impl PeerStatus {

@@ -85,6 +85,8 @@ pub mod cease {
     pub const CONFIGURATION_CHANGE: u8 = 6;
     /// The other connection to the same neighbour stays (RFC 4271 section 6.8).
     pub const COLLISION: u8 = 7;
+    /// RFC 9384: BFD says that the path has failed.
+    pub const BFD_DOWN: u8 = 10;
 }
 
 /// Longest data that we keep or send, in bytes.
@@ -172,7 +174,7 @@ impl Notification {
             (CEASE, cease::COLLISION) => "connection collision resolution",
             (CEASE, 8) => "out of resources",
             (CEASE, 9) => "hard reset",
-            (CEASE, 10) => "BFD down",
+            (CEASE, cease::BFD_DOWN) => "BFD down",
             (CEASE, _) => "cease",
             (ROUTE_REFRESH, _) => "ROUTE-REFRESH message error",
             (SEND_HOLD_TIMER, _) => "send hold timer expired",
