@@ -11,6 +11,7 @@ fuzz_target!(|data: &[u8]| {
         extended_message: flags & 2 != 0,
         external: flags & 4 != 0,
         families: Family::ALL.into_iter().collect(),
+        ..Codec::default()
     };
     while let Ok(Some(length)) = frame(bytes, codec) {
         assert!(length > 0 && length <= bytes.len());

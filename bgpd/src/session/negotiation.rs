@@ -66,6 +66,8 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             extended_message: theirs.capabilities.extended_message,
             families,
             external: settings.is_external(),
+            extended_message_offered: true,
+            ..Codec::default()
         },
         hold_time,
         keepalive: settings.keepalive.map_or(third, |keepalive| keepalive.min(third)),

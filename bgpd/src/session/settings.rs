@@ -77,7 +77,7 @@ impl Settings {
                         FamilySet::EMPTY
                     },
                 }),
-                unknown: Vec::new(),
+                ..Capabilities::default()
             },
         }
     }

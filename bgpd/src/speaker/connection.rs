@@ -15,7 +15,7 @@ use super::rib_task::{Gone, RibControl, RibSender, SessionId};
 use super::write_queue::{PeerOut, PieceQueue, write_queue};
 use crate::config::NeighborKey;
 use crate::session::{ConnectionId, Event, Received};
-use crate::wire::{self, Codec, Message, Notification, Update};
+use crate::wire::{self, Codec, Message, Notification, RefreshKind, Update};
 
 /// Room for what one read takes in, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -271,12 +271,14 @@ impl Reader {
                 self.active(Received::Keepalive);
                 return Ok(());
             }
-            (Message::RouteRefresh(family), Some(session)) => {
-                if let Some(family) = family.filter(|family| self.codec.families.contains(*family)) {
+            (Message::RouteRefresh(refresh), Some(session)) => {
+                if let Some(refresh) = refresh.filter(|refresh| {
+                    refresh.kind == RefreshKind::Request && self.codec.families.contains(refresh.family)
+                }) {
                     self.rib.control(RibControl::Refresh {
                         key: self.key,
                         session,
-                        family,
+                        family: refresh.family,
                     });
                 }
                 self.active(Received::RouteRefresh);

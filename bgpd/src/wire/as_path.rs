@@ -116,20 +116,23 @@ impl AsPath {
 
     /// Puts an AS in front (RFC 4271 section 5.1.2), `count` times.
     pub fn prepend(&mut self, asn: u32, count: usize) {
-        for _ in 0..count {
-            match self.segments.first_mut() {
-                Some(first) if first.kind == SegmentKind::Sequence && first.ases.len() < SEGMENT_AS_MAX => {
-                    first.ases.insert(0, asn);
-                }
-                _ => self.segments.insert(
-                    0,
-                    Segment {
-                        kind: SegmentKind::Sequence,
-                        ases: vec![asn],
-                    },
-                ),
-            }
+        let mut left = count;
+        if let Some(first) = self.segments.first_mut()
+            && first.kind == SegmentKind::Sequence
+        {
+            let fits = left.min(SEGMENT_AS_MAX.saturating_sub(first.ases.len()));
+            first.ases.splice(0..0, std::iter::repeat_n(asn, fits));
+            left -= fits;
         }
+        let more = Self::sequence(std::iter::repeat_n(asn, left));
+        // The nearest segment is the one that may not be full.
+        self.segments.splice(0..0, more.segments.into_iter().rev());
+    }
+
+    /// Whether there are AS_SET or AS_CONFED_SET segments, which RFC 9774 has deprecated.
+    pub fn has_sets(&self) -> bool {
+        let sets = |segment: &Segment| matches!(segment.kind, SegmentKind::Set | SegmentKind::ConfedSet);
+        self.segments.iter().any(sets)
     }
 
     /// Whether any AS needs four octets.

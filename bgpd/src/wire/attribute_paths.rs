@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::reader::Reader;
 use super::{AS_TRANS, Aggregator, AsPath, Attributes, Codec, SEGMENT_AS_MAX, Segment, SegmentKind};
 
-/// Reads segments. AS 0 is malformed (RFC 7607), and so are confederation segments, because we
-/// are in no confederation (RFC 5065 section 5).
+/// Reads segments; each is none, empty or of an unknown kind only if the path is malformed. AS 0 is malformed
+/// (RFC 7607 section 2).
 fn read_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
     let mut reader = Reader::new(value);
     let mut path = AsPath::default();
@@ -24,13 +24,16 @@ fn read_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
                 .map(|asn| u16::from_be_bytes(asn).into())
                 .collect()
         };
-        let confederation = matches!(kind, SegmentKind::ConfedSequence | SegmentKind::ConfedSet);
-        if confederation || ases.is_empty() || ases.contains(&0) {
+        if ases.is_empty() || ases.contains(&0) {
             return None;
         }
         path.segments.push(Segment { kind, ases });
     }
     Some(path)
+}
+
+const fn is_confederation(segment: &Segment) -> bool {
+    matches!(segment.kind, SegmentKind::ConfedSequence | SegmentKind::ConfedSet)
 }
 
 fn write_path(path: &AsPath, four_octet_as: bool, out: &mut Vec<u8>) {
@@ -49,7 +52,13 @@ fn write_path(path: &AsPath, four_octet_as: bool, out: &mut Vec<u8>) {
 }
 
 pub(super) fn read_as_path(draft: &mut Draft, value: &[u8], codec: Codec) -> Option<()> {
-    draft.as_path = Some(read_path(value, codec.four_octet_as)?);
+    let path = read_path(value, codec.four_octet_as)?;
+    // We are in no confederation (RFC 5065 section 5).
+    if path.segments.iter().any(is_confederation) {
+        return None;
+    }
+    draft.forbidden_set |= !codec.as_sets && path.has_sets();
+    draft.as_path = Some(path);
     Some(())
 }
 
@@ -60,9 +69,14 @@ pub(super) fn write_as_path(attributes: &Attributes, codec: Codec, out: &mut Vec
 
 /// RFC 6793 section 6: a neighbour that speaks four octets must not send it; it is dropped.
 pub(super) fn read_as4_path(draft: &mut Draft, value: &[u8], codec: Codec) -> Option<()> {
-    if !codec.four_octet_as {
-        draft.as4_path = Some(read_path(value, true)?);
+    if codec.four_octet_as {
+        return Some(());
     }
+    let mut path = read_path(value, true)?;
+    // Confederation segments alone are dropped.
+    path.segments.retain(|segment| !is_confederation(segment));
+    draft.forbidden_set |= !codec.as_sets && path.has_sets();
+    draft.as4_path = Some(path);
     Some(())
 }
 

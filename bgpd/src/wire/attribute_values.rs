@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use super::attribute_table::IPV6_EXTENDED;
 use super::draft::Draft;
 use super::{Attributes, Codec, Community, ExtendedCommunity, LargeCommunity, Origin};
 
@@ -127,4 +128,30 @@ pub(super) fn write_large(attributes: &Attributes, _: Codec, out: &mut Vec<u8>) 
         }
     }
     !attributes.large_communities.is_empty()
+}
+
+/// RFC 9234 section 5.
+pub(super) fn read_otc(draft: &mut Draft, value: &[u8], _: Codec) -> Option<()> {
+    draft.otc = Some(read_u32(value)?);
+    Some(())
+}
+
+pub(super) fn write_otc(attributes: &Attributes, _: Codec, out: &mut Vec<u8>) -> bool {
+    out.extend(attributes.otc.iter().flat_map(|asn| asn.to_be_bytes()));
+    attributes.otc.is_some()
+}
+
+/// Octets of one IPv6-address-specific extended community (RFC 5701 section 2).
+const IPV6_EXTENDED_BYTES: usize = 20;
+
+/// RFC 7606 section 7.15. They are passed on as they are.
+pub(super) fn read_ipv6_extended(draft: &mut Draft, value: &[u8], _: Codec) -> Option<()> {
+    let whole = !value.is_empty() && value.len().is_multiple_of(IPV6_EXTENDED_BYTES);
+    whole.then(|| draft.keep(IPV6_EXTENDED, value))
+}
+
+/// An attribute that must not be passed on, and that we make nothing of: AIGP (RFC 7311 section 3), which
+/// is dropped here whatever it says.
+pub(super) fn read_nothing(_: &mut Draft, _: &[u8], _: Codec) -> Option<()> {
+    Some(())
 }

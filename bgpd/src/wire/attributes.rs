@@ -57,7 +57,7 @@ pub enum NextHop {
     V4(Ipv4Addr),
     /// RFC 2545 section 3.
     V6 {
-        /// The global address, or a link-local one where a peer sends nothing else.
+        /// The global address, or the link-local one again where there is no global one.
         global: Ipv6Addr,
         /// The link-local address, where the peer shares a link with us.
         link_local: Option<Ipv6Addr>,
@@ -65,7 +65,7 @@ pub enum NextHop {
 }
 
 impl NextHop {
-    /// The global address.
+    /// The IPv4 address, or the global IPv6 address where there is one; else the link-local one.
     pub const fn address(self) -> IpAddr {
         match self {
             Self::V4(address) => IpAddr::V4(address),
@@ -81,6 +81,24 @@ impl NextHop {
                 global: Ipv6Addr::UNSPECIFIED,
                 link_local: None,
             },
+        }
+    }
+
+    /// A next hop with no address but a link-local one (unnumbered links).
+    pub const fn link_local(address: Ipv6Addr) -> Self {
+        Self::V6 {
+            global: address,
+            link_local: Some(address),
+        }
+    }
+
+    /// The link-local address: what makes a next hop on the link of the session.
+    pub fn link_local_address(self) -> Option<Ipv6Addr> {
+        match self {
+            Self::V4(_) => None,
+            Self::V6 { global, link_local } => {
+                link_local.or_else(|| global.is_unicast_link_local().then_some(global))
+            }
         }
     }
 
@@ -119,13 +137,17 @@ impl Community {
     pub const NO_ADVERTISE: Self = Self(0xffff_ff02);
     /// Not beyond this member AS.
     pub const NO_EXPORT_SUBCONFED: Self = Self(0xffff_ff03);
+    /// RFC 3765: not to bilateral peers.
+    pub const NO_PEER: Self = Self(0xffff_ff04);
     /// RFC 8326: prefer any other path.
     pub const GRACEFUL_SHUTDOWN: Self = Self(0xffff_0000);
-    /// RFC 9494: kept long after its peer was lost; prefer any other path.
+    /// RFC 7611: take it although it is our own route.
+    pub const ACCEPT_OWN: Self = Self(0xffff_0001);
+    /// RFC 9494: kept past the restart time of who announced it.
     pub const LLGR_STALE: Self = Self(0xffff_0006);
-    /// RFC 9494: not to be kept long after its peer was lost.
+    /// RFC 9494: not to be kept past the restart time.
     pub const NO_LLGR: Self = Self(0xffff_0007);
-    /// RFC 7999: discard what goes there.
+    /// RFC 7999: drop what goes there.
     pub const BLACKHOLE: Self = Self(0xffff_029a);
 
     /// `high:low`.
@@ -176,10 +198,36 @@ pub struct Aggregator {
     pub router_id: Ipv4Addr,
 }
 
-/// An optional transitive attribute that we pass on without knowing it.
+/// The attributes that came with the partial bit: a speaker on the way did not know them, and
+/// nobody may take the bit off again (RFC 4271 section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PartialSet(u8);
+
+impl PartialSet {
+    /// Type codes that may be in the set: the optional transitive attributes that we know.
+    const CODES: [u8; 5] = [7, 8, 16, 32, 35];
+
+    fn bit(code: u8) -> u8 {
+        let place = Self::CODES.iter().position(|other| *other == code);
+        place.map_or(0, |place| 1 << place)
+    }
+
+    /// Adds an attribute by its type code. Those that are not optional transitive are passed over.
+    pub fn insert(&mut self, code: u8) {
+        self.0 |= Self::bit(code);
+    }
+
+    /// Whether the attribute of this type code is in the set.
+    pub fn contains(self, code: u8) -> bool {
+        self.0 & Self::bit(code) != 0
+    }
+}
+
+/// An optional transitive attribute that we pass on as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnknownAttribute {
-    /// The flag octet as received, with the partial bit set and the extended-length bit clear.
+    /// The flag octet as received without the extended-length bit; the partial bit is set if we do not
+    /// know the attribute.
     pub flags: u8,
     /// The type code.
     pub code: u8,
@@ -214,7 +262,13 @@ pub struct Attributes {
     pub extended_communities: Vec<ExtendedCommunity>,
     /// LARGE_COMMUNITY.
     pub large_communities: Vec<LargeCommunity>,
-    /// Optional transitive attributes that we do not know, by type code.
+    /// ONLY_TO_CUSTOMER (RFC 9234): the AS that said so first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otc: Option<u32>,
+    /// Which of the attributes above came with the partial bit.
+    #[serde(default)]
+    pub partial: PartialSet,
+    /// Optional transitive attributes that we pass on without reading them, by type code.
     pub unknown: Vec<UnknownAttribute>,
     /// No path attribute, and never on the wire: a preference of this speaker alone, the higher the better.
     pub weight: Option<u32>,
@@ -236,6 +290,8 @@ impl Attributes {
             cluster_list: Vec::new(),
             extended_communities: Vec::new(),
             large_communities: Vec::new(),
+            otc: None,
+            partial: PartialSet::default(),
             unknown: Vec::new(),
             weight: None,
         }

@@ -2,15 +2,17 @@
 
 use std::net::Ipv4Addr;
 
+use super::attribute_table::{OPTIONAL, PARTIAL, TRANSITIVE};
+use super::nlri::Routes;
 use super::{
     AS_TRANS, Aggregator, AsPath, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Origin,
-    Prefix, SEGMENT_AS_MAX, Segment, SegmentKind, UnknownAttribute,
+    PartialSet, SEGMENT_AS_MAX, Segment, SegmentKind, UnknownAttribute,
 };
 
 /// MP_REACH_NLRI as read. Without a next hop, the one sent was no address of a host.
 pub(super) struct Reach {
     pub(super) next_hop: Option<NextHop>,
-    pub(super) prefixes: Vec<Prefix>,
+    pub(super) routes: Routes,
 }
 
 /// What has been read of a message's attributes.
@@ -19,6 +21,8 @@ pub(super) struct Draft {
     pub(super) origin: Option<Origin>,
     pub(super) as_path: Option<AsPath>,
     pub(super) as4_path: Option<AsPath>,
+    /// AS_PATH or AS4_PATH has a set that the session does not allow.
+    pub(super) forbidden_set: bool,
     pub(super) next_hop: Option<NextHop>,
     pub(super) med: Option<u32>,
     pub(super) local_pref: Option<u32>,
@@ -30,14 +34,33 @@ pub(super) struct Draft {
     pub(super) cluster_list: Vec<Ipv4Addr>,
     pub(super) extended_communities: Vec<ExtendedCommunity>,
     pub(super) large_communities: Vec<LargeCommunity>,
+    pub(super) otc: Option<u32>,
+    pub(super) partial: PartialSet,
     pub(super) unknown: Vec<UnknownAttribute>,
     pub(super) reach: Option<Reach>,
     /// There was an MP_REACH_NLRI of a family that the session does not carry.
     pub(super) other_reach: bool,
-    pub(super) unreach: Option<(Family, Vec<Prefix>)>,
+    pub(super) unreach: Option<(Family, Routes)>,
 }
 
 impl Draft {
+    /// Keeps an optional transitive attribute as it is.
+    pub(super) fn keep(&mut self, code: u8, value: &[u8]) {
+        self.unknown.push(UnknownAttribute {
+            flags: OPTIONAL | TRANSITIVE,
+            code,
+            value: value.into(),
+        });
+    }
+
+    /// Notes the partial bit of an attribute that has just been read.
+    pub(super) fn mark_partial(&mut self, code: u8) {
+        match self.unknown.last_mut() {
+            Some(last) if last.code == code => last.flags |= PARTIAL,
+            _ => self.partial.insert(code),
+        }
+    }
+
     /// RFC 6793 section 4.2.3: puts the four-octet ASes where AS_PATH and AGGREGATOR have AS_TRANS.
     pub(super) fn merge_four_octet_ases(&mut self) {
         let as4_aggregator = self.as4_aggregator.take();

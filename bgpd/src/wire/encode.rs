@@ -1,14 +1,23 @@
 //! Writes UPDATE messages, as many as the routes need.
 
-use super::attribute_table::{EXTENDED_LENGTH, MP_REACH, MP_UNREACH, OPTIONAL, ROWS, Scope};
-use super::message::{HEADER_BYTES, MessageType, finish_message, start_message};
-use super::nlri::{encode_prefix, prefix_bytes};
-use super::{Attributes, Codec, Family, NextHop, Prefix};
+use std::net::Ipv6Addr;
 
+use super::attribute_reach::write_v6_next_hop;
+use super::attribute_table::{
+    EXTENDED_LENGTH, MP_REACH, MP_UNREACH, OPTIONAL, PARTIAL, ROWS, Scope, TRANSITIVE,
+};
+use super::message::{HEADER_BYTES, MessageType, finish_message, start_message};
+use super::nlri::{Nlri, PATH_ID_BYTES, PREFIX_MAX_BYTES, encode_routes};
+use super::{Attributes, Codec, Family, NextHop, UnknownAttribute};
+
+/// Flags, type code and length of an attribute with a length of one octet.
+const HEADER_OF_ATTRIBUTE_BYTES: usize = 3;
 /// Flags, type code and length of an attribute with extended length.
 const EXTENDED_HEADER_BYTES: usize = 4;
 /// The two length fields of UPDATE.
 const LENGTHS_BYTES: usize = 4;
+/// Room that the attributes of most routes fit into.
+const TYPICAL_ATTRIBUTES_BYTES: usize = 256;
 /// AFI and SAFI.
 const FAMILY_BYTES: usize = 3;
 
@@ -26,88 +35,102 @@ pub enum EncodeError {
     /// An IPv6 route cannot have an IPv4 next hop.
     #[error("an IPv6 route cannot be sent with the IPv4 next hop of its attributes")]
     NextHopFamily,
+    /// The neighbour did not offer RFC 8950.
+    #[error(
+        "an IPv4 route cannot be sent with an IPv6 next hop: the neighbour did not offer extended next hops"
+    )]
+    ExtendedNextHop,
+    /// RFC 9774 section 3.
+    #[error("routes with an AS_SET in their AS_PATH are not sent")]
+    AsSet,
 }
 
-/// Writes announcements of prefixes of one family with common attributes.
-pub fn encode_announcement(
+/// Writes announcements of prefixes of one family with common attributes. On an error, nothing is written.
+pub fn encode_announcement<'a>(
     attributes: &Attributes,
-    prefixes: &[Prefix],
+    routes: impl Into<Nlri<'a>>,
     codec: Codec,
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
-    let Some(first) = prefixes.first() else {
+    let mut nlri: Nlri<'_> = routes.into();
+    let Some(family) = nlri.prefixes.first().map(Family::of) else {
         return Ok(());
     };
-    let family = Family::of(first);
-    let common = encode_attributes(attributes, codec);
-    let room = |fixed: usize| {
-        let taken = HEADER_BYTES + LENGTHS_BYTES + common.len() + fixed;
-        let room = codec.message_max_bytes().saturating_sub(taken);
-        let too_long = EncodeError::TooLong {
-            attribute_bytes: common.len() + fixed,
-            message_max_bytes: codec.message_max_bytes(),
-        };
-        if room < super::nlri::PREFIX_MAX_BYTES {
-            Err(too_long)
-        } else {
-            Ok(room)
-        }
-    };
-    match (family, attributes.next_hop) {
-        (Family::Ipv4Unicast, NextHop::V4(_)) => {
-            for chunk in Chunks::new(prefixes, room(0)?) {
-                message(out, |out| {
-                    out.extend([0, 0]);
-                    out.extend(length16(common.len()));
-                    out.extend(&common);
-                    chunk.iter().for_each(|prefix| encode_prefix(prefix, out));
-                });
-            }
-        }
+    if !codec.as_sets && attributes.as_path.has_sets() {
+        return Err(EncodeError::AsSet);
+    }
+    let reach = match (family, attributes.next_hop) {
+        (Family::Ipv4Unicast, NextHop::V4(_)) => None,
         (Family::Ipv6Unicast, NextHop::V4(_)) => return Err(EncodeError::NextHopFamily),
-        (family, NextHop::V6 { global, link_local }) => {
-            let mut head = family_octets(family).to_vec();
-            head.push(if link_local.is_some() { 32 } else { 16 });
-            head.extend(global.octets());
-            head.extend(link_local.iter().flat_map(std::net::Ipv6Addr::octets));
-            head.push(0);
-            for chunk in Chunks::new(prefixes, room(EXTENDED_HEADER_BYTES + head.len())?) {
-                message(out, |out| {
-                    let value = head.len() + chunk.iter().map(prefix_bytes).sum::<usize>();
-                    out.extend([0, 0]);
-                    out.extend(length16(EXTENDED_HEADER_BYTES + value + common.len()));
-                    // RFC 7606 section 5.1: first, so that a fault further on leaves it readable.
-                    out.extend([OPTIONAL | EXTENDED_LENGTH, MP_REACH]);
-                    out.extend(length16(value));
-                    out.extend(&head);
-                    chunk.iter().for_each(|prefix| encode_prefix(prefix, out));
-                    out.extend(&common);
-                });
-            }
+        (Family::Ipv4Unicast, NextHop::V6 { .. }) if !codec.extended_next_hop.contains(family) => {
+            return Err(EncodeError::ExtendedNextHop);
         }
+        (family, NextHop::V6 { global, link_local }) => Some(reach_head(family, global, link_local)),
+    };
+    let with_path_ids = codec.add_path_send.contains(family);
+    let common = encode_attributes(attributes, codec);
+    let head = reach.as_deref().unwrap_or_default();
+    let attribute_bytes = common.len() + head.len();
+    let taken = HEADER_BYTES + LENGTHS_BYTES + attribute_bytes;
+    let room = codec.message_max_bytes().saturating_sub(taken);
+    if room < PATH_ID_BYTES + PREFIX_MAX_BYTES {
+        return Err(EncodeError::TooLong {
+            attribute_bytes,
+            message_max_bytes: codec.message_max_bytes(),
+        });
+    }
+    while !nlri.prefixes.is_empty() {
+        message(out, |out| {
+            out.extend([0; LENGTHS_BYTES]);
+            let start = out.len();
+            let count = if reach.is_some() {
+                // RFC 7606 section 5.1: first, so that a fault further on leaves it readable.
+                out.extend(head);
+                let count = encode_routes(nlri, with_path_ids, room, out);
+                patch_length(start + EXTENDED_HEADER_BYTES, out);
+                out.extend(&common);
+                patch_length(start, out);
+                count
+            } else {
+                out.extend(&common);
+                patch_length(start, out);
+                encode_routes(nlri, with_path_ids, room, out)
+            };
+            // There is room for any prefix, so this ends.
+            nlri = nlri.skip(count.max(1));
+        });
     }
     Ok(())
 }
 
 /// Writes withdrawals of prefixes of one family.
-pub fn encode_withdrawal(prefixes: &[Prefix], codec: Codec, out: &mut Vec<u8>) {
-    let Some(first) = prefixes.first() else { return };
-    match Family::of(first) {
-        Family::Ipv4Unicast => {
-            for chunk in Chunks::new(prefixes, codec.message_max_bytes() - HEADER_BYTES - LENGTHS_BYTES) {
-                message(out, |out| {
-                    out.extend(length16(chunk.iter().map(prefix_bytes).sum()));
-                    chunk.iter().for_each(|prefix| encode_prefix(prefix, out));
-                    out.extend([0, 0]);
-                });
-            }
-        }
-        family => {
-            let taken = HEADER_BYTES + LENGTHS_BYTES + EXTENDED_HEADER_BYTES + FAMILY_BYTES;
-            for chunk in Chunks::new(prefixes, codec.message_max_bytes() - taken) {
-                message(out, |out| encode_unreach(family, chunk, out));
-            }
-        }
+pub fn encode_withdrawal<'a>(routes: impl Into<Nlri<'a>>, codec: Codec, out: &mut Vec<u8>) {
+    let mut nlri: Nlri<'_> = routes.into();
+    let Some(family) = nlri.prefixes.first().map(Family::of) else {
+        return;
+    };
+    let with_path_ids = codec.add_path_send.contains(family);
+    let taken = match family {
+        Family::Ipv4Unicast => HEADER_BYTES + LENGTHS_BYTES,
+        Family::Ipv6Unicast => HEADER_BYTES + LENGTHS_BYTES + EXTENDED_HEADER_BYTES + FAMILY_BYTES,
+    };
+    let room = codec.message_max_bytes() - taken;
+    while !nlri.prefixes.is_empty() {
+        message(out, |out| {
+            let write = |out: &mut Vec<u8>| encode_routes(nlri, with_path_ids, room, out);
+            let count = match family {
+                Family::Ipv4Unicast => {
+                    out.extend([0; 2]);
+                    let start = out.len();
+                    let count = write(out);
+                    patch_length(start, out);
+                    out.extend([0; 2]);
+                    count
+                }
+                family => encode_unreach(family, out, write),
+            };
+            nlri = nlri.skip(count.max(1));
+        });
     }
 }
 
@@ -115,50 +138,94 @@ pub fn encode_withdrawal(prefixes: &[Prefix], codec: Codec, out: &mut Vec<u8>) {
 pub fn encode_end_of_rib(family: Family, out: &mut Vec<u8>) {
     message(out, |out| match family {
         Family::Ipv4Unicast => out.extend([0; 4]),
-        family => encode_unreach(family, &[], out),
+        family => encode_unreach(family, out, |_| ()),
     });
 }
 
-fn encode_unreach(family: Family, prefixes: &[Prefix], out: &mut Vec<u8>) {
-    let value = FAMILY_BYTES + prefixes.iter().map(prefix_bytes).sum::<usize>();
-    out.extend([0, 0]);
-    out.extend(length16(EXTENDED_HEADER_BYTES + value));
-    out.extend([OPTIONAL | EXTENDED_LENGTH, MP_UNREACH]);
-    out.extend(length16(value));
+fn encode_unreach<T>(family: Family, out: &mut Vec<u8>, routes: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    out.extend([0; LENGTHS_BYTES]);
+    let start = out.len();
+    out.extend([OPTIONAL | EXTENDED_LENGTH, MP_UNREACH, 0, 0]);
     out.extend(family_octets(family));
-    prefixes.iter().for_each(|prefix| encode_prefix(prefix, out));
+    let written = routes(out);
+    patch_length(start + EXTENDED_HEADER_BYTES, out);
+    patch_length(start, out);
+    written
+}
+
+/// MP_REACH_NLRI up to its routes, with a length that is put in later.
+fn reach_head(family: Family, global: Ipv6Addr, link_local: Option<Ipv6Addr>) -> Vec<u8> {
+    let mut head = vec![OPTIONAL | EXTENDED_LENGTH, MP_REACH, 0, 0];
+    head.extend(family_octets(family));
+    write_v6_next_hop(global, link_local, &mut head);
+    // Reserved.
+    head.push(0);
+    head
 }
 
 /// Every attribute but MP_REACH_NLRI, by type code.
 fn encode_attributes(attributes: &Attributes, codec: Codec) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut value = Vec::new();
+    let mut out = Vec::with_capacity(TYPICAL_ATTRIBUTES_BYTES);
     let mut unknown = attributes.unknown.iter().peekable();
     for row in &ROWS {
         while let Some(attribute) = unknown.next_if(|attribute| attribute.code < row.code) {
-            put_attribute(attribute.flags, attribute.code, &attribute.value, &mut out);
+            put_unknown(attribute, &mut out);
         }
-        value.clear();
-        let hidden = row.scope == Scope::Internal && codec.external;
-        if !hidden && (row.encode)(attributes, codec, &mut value) {
-            put_attribute(row.flags, row.code, &value, &mut out);
+        if row.scope == Scope::Internal && codec.external {
+            continue;
         }
+        let start = out.len();
+        out.extend([row.flags, row.code, 0]);
+        if !(row.encode)(attributes, codec, &mut out) {
+            out.truncate(start);
+            continue;
+        }
+        if row.flags & TRANSITIVE != 0 && attributes.partial.contains(row.code) {
+            set_flag(start, PARTIAL, &mut out);
+        }
+        finish_attribute(start, &mut out);
     }
     for attribute in unknown {
-        put_attribute(attribute.flags, attribute.code, &attribute.value, &mut out);
+        put_unknown(attribute, &mut out);
     }
     out
 }
 
-fn put_attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
-    match u8::try_from(value.len()) {
-        Ok(length) => out.extend([flags & !EXTENDED_LENGTH, code, length]),
-        Err(_) => {
-            out.extend([flags | EXTENDED_LENGTH, code]);
-            out.extend(length16(value.len()));
-        }
+fn put_unknown(attribute: &UnknownAttribute, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend([attribute.flags & !EXTENDED_LENGTH, attribute.code, 0]);
+    out.extend(&attribute.value);
+    finish_attribute(start, out);
+}
+
+/// Puts the length into an attribute that was begun at `start` with a length of one octet.
+fn finish_attribute(start: usize, out: &mut Vec<u8>) {
+    let length = out.len() - start - HEADER_OF_ATTRIBUTE_BYTES;
+    let [high, low] = length16(length);
+    let octet = if length <= usize::from(u8::MAX) {
+        low
+    } else {
+        set_flag(start, EXTENDED_LENGTH, out);
+        out.insert(start + HEADER_OF_ATTRIBUTE_BYTES, low);
+        high
+    };
+    if let Some(field) = out.get_mut(start + HEADER_OF_ATTRIBUTE_BYTES - 1) {
+        *field = octet;
     }
-    out.extend(value);
+}
+
+fn set_flag(start: usize, flag: u8, out: &mut [u8]) {
+    if let Some(flags) = out.get_mut(start) {
+        *flags |= flag;
+    }
+}
+
+/// Puts the number of octets from `start` on into the two octets in front of it.
+fn patch_length(start: usize, out: &mut [u8]) {
+    let length = length16(out.len() - start);
+    if let Some(field) = out.get_mut(start - 2..start) {
+        field.copy_from_slice(&length);
+    }
 }
 
 fn family_octets(family: Family) -> [u8; FAMILY_BYTES] {
@@ -175,36 +242,4 @@ fn message(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = start_message(MessageType::Update, out);
     body(out);
     finish_message(start, out);
-}
-
-/// Cuts prefixes into runs that fit into `room` octets, which is enough for any one prefix.
-struct Chunks<'a> {
-    rest: &'a [Prefix],
-    room: usize,
-}
-
-impl<'a> Chunks<'a> {
-    const fn new(rest: &'a [Prefix], room: usize) -> Self {
-        Self { rest, room }
-    }
-}
-
-impl<'a> Iterator for Chunks<'a> {
-    type Item = &'a [Prefix];
-
-    fn next(&mut self) -> Option<&'a [Prefix]> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let mut left = self.room;
-        let fits = |prefix: &&Prefix| {
-            let fits = left.checked_sub(prefix_bytes(prefix));
-            left = fits.unwrap_or(left);
-            fits.is_some()
-        };
-        let count = self.rest.iter().take_while(fits).count().max(1);
-        let (chunk, rest) = self.rest.split_at_checked(count)?;
-        self.rest = rest;
-        Some(chunk)
-    }
 }

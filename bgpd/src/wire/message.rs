@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::notification::{self, Notification};
-use super::{Codec, Family, Open, Update};
+use super::{Codec, Family, Open, RefreshKind, RouteRefresh, Update};
 
 /// Marker, length and type.
 pub const HEADER_BYTES: usize = 19;
@@ -56,10 +56,10 @@ impl MessageType {
     fn length_range(self, codec: Codec) -> std::ops::RangeInclusive<usize> {
         match self {
             Self::Open => 29..=MESSAGE_MAX_BYTES,
-            Self::Update => 23..=codec.message_max_bytes(),
-            Self::Notification => 21..=codec.message_max_bytes(),
+            Self::Update => 23..=codec.received_max_bytes(),
+            Self::Notification => 21..=codec.received_max_bytes(),
             Self::Keepalive => HEADER_BYTES..=HEADER_BYTES,
-            Self::RouteRefresh => HEADER_BYTES..=codec.message_max_bytes(),
+            Self::RouteRefresh => HEADER_BYTES..=codec.received_max_bytes(),
         }
     }
 }
@@ -75,8 +75,9 @@ pub enum Message {
     Notification(Notification),
     /// Keeps the session.
     Keepalive,
-    /// Asks for all routes again. `None` if we do not carry the family.
-    RouteRefresh(Option<Family>),
+    /// Asks for all routes again, or frames them (RFC 7313). `None` is one to pass over: of a family that
+    /// we do not carry, or of an unknown subtype.
+    RouteRefresh(Option<RouteRefresh>),
 }
 
 /// Looks for a whole message at the front of `buffer`: its length, or `None` if more is to come.
@@ -97,7 +98,7 @@ pub fn frame(buffer: &[u8], codec: Codec) -> Result<Option<usize>, Notification>
         return Ok(None);
     };
     let length = usize::from(u16::from_be_bytes([*high, *low]));
-    if !(HEADER_BYTES..=codec.message_max_bytes()).contains(&length) {
+    if !(HEADER_BYTES..=codec.received_max_bytes()).contains(&length) {
         return Err(error(notification::header::BAD_LENGTH, &[*high, *low]));
     }
     let Some(kind) = MessageType::from_code(*kind) else {
@@ -111,10 +112,7 @@ pub fn frame(buffer: &[u8], codec: Codec) -> Result<Option<usize>, Notification>
 
 /// Reads one message that [`frame`] has measured.
 pub fn decode(message: &[u8], codec: Codec) -> Result<Message, Notification> {
-    let bad_length = || {
-        let length = u16::try_from(message.len()).unwrap_or(u16::MAX).to_be_bytes();
-        Notification::with_data(notification::HEADER, notification::header::BAD_LENGTH, &length)
-    };
+    let bad_length = || bad_length(message.len());
     let (header, body) = message.split_at_checked(HEADER_BYTES).ok_or_else(bad_length)?;
     let kind = header.last().copied().unwrap_or_default();
     match MessageType::from_code(kind) {
@@ -125,21 +123,21 @@ pub fn decode(message: &[u8], codec: Codec) -> Result<Message, Notification> {
             .ok_or_else(bad_length),
         Some(MessageType::Keepalive) if body.is_empty() => Ok(Message::Keepalive),
         Some(MessageType::Keepalive) => Err(bad_length()),
-        Some(MessageType::RouteRefresh) => match body {
-            // The third octet is the message subtype of RFC 7313, which we do not offer.
-            [afi_high, afi_low, _, safi] => {
-                let afi = u16::from_be_bytes([*afi_high, *afi_low]);
-                Ok(Message::RouteRefresh(Family::from_wire(afi, *safi)))
-            }
-            // RFC 7313 section 5.
-            _ => Err(Notification::with_data(notification::ROUTE_REFRESH, 1, message)),
-        },
+        Some(MessageType::RouteRefresh) => {
+            RouteRefresh::decode(body, message, codec).map(Message::RouteRefresh)
+        }
         None => Err(Notification::with_data(
             notification::HEADER,
             notification::header::BAD_TYPE,
             &[kind],
         )),
     }
+}
+
+/// RFC 4271 section 6.1.
+pub(super) fn bad_length(length: usize) -> Notification {
+    let length = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+    Notification::with_data(notification::HEADER, notification::header::BAD_LENGTH, &length)
 }
 
 pub(super) fn start_message(kind: MessageType, out: &mut Vec<u8>) -> usize {
@@ -179,10 +177,9 @@ pub fn encode_keepalive() -> Vec<u8> {
     encode(MessageType::Keepalive, |_| {})
 }
 
-/// Writes ROUTE-REFRESH.
-pub fn encode_route_refresh(family: Family) -> Vec<u8> {
+/// Writes ROUTE-REFRESH. To a neighbour without RFC 7313, only [`RefreshKind::Request`] may be sent.
+pub fn encode_route_refresh(family: Family, kind: RefreshKind) -> Vec<u8> {
     encode(MessageType::RouteRefresh, |out| {
-        out.extend(family.afi().to_be_bytes());
-        out.extend([0, family.safi()]);
+        RouteRefresh { kind, family }.encode(out);
     })
 }

@@ -13,6 +13,7 @@ mod attribute_table;
 mod attribute_values;
 mod attributes;
 mod capability;
+mod capability_values;
 mod codec;
 mod draft;
 mod encode;
@@ -22,13 +23,17 @@ mod nlri;
 pub mod notification;
 mod open;
 mod reader;
+mod route_refresh;
 mod update;
 
 pub use as_path::{AS_TRANS, AsPath, SEGMENT_AS_MAX, Segment, SegmentKind};
 pub use attributes::{
-    Aggregator, Attributes, Community, ExtendedCommunity, LargeCommunity, NextHop, Origin, UnknownAttribute,
+    Aggregator, Attributes, Community, ExtendedCommunity, LargeCommunity, NextHop, Origin, PartialSet,
+    UnknownAttribute,
 };
-pub use capability::{Capabilities, GracefulRestart};
+pub use capability::{
+    AddPath, Capabilities, GracefulRestart, LongLivedFamily, Role, STALE_TIME_MAX_S, UnknownCapability,
+};
 pub use codec::Codec;
 pub use encode::{EncodeError, encode_announcement, encode_end_of_rib, encode_withdrawal};
 pub use family::{Family, FamilySet, Prefix};
@@ -36,6 +41,8 @@ pub use message::{
     HEADER_BYTES, MESSAGE_MAX_BYTES, MESSAGE_MAX_EXTENDED_BYTES, Message, MessageType, decode,
     encode_keepalive, encode_notification, encode_open, encode_route_refresh, frame,
 };
+pub use nlri::Nlri;
 pub use notification::Notification;
 pub use open::{Open, VERSION};
-pub use update::{Announcement, AttributeFault, Update};
+pub use route_refresh::{RefreshKind, RouteRefresh};
+pub use update::{Announcement, AttributeFault, FAULTS_MAX, Update};

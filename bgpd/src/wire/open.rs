@@ -50,6 +50,10 @@ impl Open {
         let router_id = reader.array::<4>().map(Ipv4Addr::from).ok_or_else(malformed)?;
         let capabilities = decode_parameters(&mut reader)?;
         let asn = capabilities.four_octet_as.unwrap_or(asn.into());
+        if asn == 0 {
+            // RFC 7607 section 2.
+            return Err(error(notification::open::BAD_PEER_AS));
+        }
         Ok(Self {
             asn,
             hold_time_s,
@@ -72,9 +76,10 @@ impl Open {
                 out.extend([length + 2, PARAMETER_CAPABILITIES, length]);
                 out.extend(capabilities);
             }
-            // The capabilities that we know never need it; the format is written all the same.
+            // RFC 9072 section 2.
             _ => {
-                let length = capabilities.len() as u16;
+                // What exceeds an OPEN of 4096 octets is refused by the neighbour; our own offers never do.
+                let length = u16::try_from(capabilities.len()).unwrap_or(u16::MAX - 3);
                 out.extend([EXTENDED, EXTENDED]);
                 out.extend((length + 3).to_be_bytes());
                 out.push(PARAMETER_CAPABILITIES);
@@ -112,7 +117,7 @@ fn decode_parameters(reader: &mut Reader<'_>) -> Result<Capabilities, Notificati
         if kind != PARAMETER_CAPABILITIES {
             return Err(error(notification::open::UNSUPPORTED_PARAMETER));
         }
-        capabilities.decode(value).ok_or_else(malformed)?;
+        capabilities.decode(value)?;
     }
     Ok(capabilities)
 }

@@ -27,6 +27,13 @@ impl<'a> Reader<'a> {
         Some(*front)
     }
 
+    /// `count` octets in front of zeros.
+    pub(super) fn padded<const N: usize>(&mut self, count: usize) -> Option<[u8; N]> {
+        let mut octets = [0; N];
+        octets.get_mut(..count)?.copy_from_slice(self.take(count)?);
+        Some(octets)
+    }
+
     pub(super) fn u8(&mut self) -> Option<u8> {
         self.array().map(|[byte]| byte)
     }

@@ -7,21 +7,26 @@ use super::attribute_table::{
     TRANSITIVE, row,
 };
 use super::draft::{Draft, Reach};
-use super::nlri::decode_prefixes;
+use super::nlri::Routes;
 use super::notification::{self, Notification};
 use super::reader::Reader;
-use super::{Attributes, Codec, Family, NextHop, Prefix, UnknownAttribute};
+use super::{Attributes, Codec, Family, Prefix};
 
 /// What an UPDATE says about routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
     /// Routes that are gone, those of a message that had to be treated as a withdrawal among them.
     pub withdrawn: Vec<Prefix>,
+    /// Path identifiers of `withdrawn`, in the same order (RFC 7911); empty if no route of the message has one.
+    /// Where only one of two families has them, they are 0 for the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn_path_ids: Vec<u32>,
     /// Routes that are new or changed: at most one announcement a family.
     pub announced: Vec<Announcement>,
     /// The family whose initial routes are complete (RFC 4724 section 2).
     pub end_of_rib: Option<Family>,
-    /// Attributes that were wrong, and what came of it.
+    /// Attributes that were wrong, and what came of it: the first [`FAULTS_MAX`] of them, and one that withdrew
+    /// the routes if any did.
     pub faults: Vec<AttributeFault>,
 }
 
@@ -32,6 +37,9 @@ pub struct Announcement {
     pub attributes: Attributes,
     /// The prefixes, of one family, never empty.
     pub prefixes: Vec<Prefix>,
+    /// Their path identifiers, in the same order (RFC 7911); empty if the family has none on this session.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub path_ids: Vec<u32>,
 }
 
 /// What was wrong with an attribute.
@@ -62,9 +70,10 @@ impl Update {
                 ..Self::default()
             });
         }
-        let read = |bytes| decode_prefixes(Family::Ipv4Unicast, bytes).ok_or_else(invalid);
+        let with_path_ids = codec.add_path_receive.contains(Family::Ipv4Unicast);
+        let read = |bytes| Routes::decode(Family::Ipv4Unicast, bytes, with_path_ids).ok_or_else(invalid);
         let (mut withdrawn, mut nlri) = (read(withdrawn)?, read(nlri)?);
-        let reachable = !nlri.is_empty();
+        let reachable = !nlri.prefixes.is_empty();
         if !carried {
             withdrawn.clear();
             nlri.clear();
@@ -74,6 +83,9 @@ impl Update {
     }
 }
 
+/// Most faults that are told of one message.
+pub const FAULTS_MAX: usize = 16;
+
 /// The pass over a message's attributes.
 #[derive(Default)]
 struct Walk {
@@ -82,6 +94,8 @@ struct Walk {
     seen: [u128; 2],
     /// Attributes other than MP_UNREACH_NLRI.
     attributes: bool,
+    /// A fault makes the routes count as withdrawn.
+    withdraw: bool,
     faults: Vec<AttributeFault>,
 }
 
@@ -93,7 +107,7 @@ impl Walk {
             let whole = reader.rest();
             let Some((flags, code, value)) = split(&mut reader) else {
                 // RFC 7606 section 4: what follows cannot be told apart, but where the NLRI start is known.
-                walk.fault(0, "the attributes' lengths do not add up".to_owned(), true);
+                walk.fault(0, true, || "the attributes' lengths do not add up".to_owned());
                 break;
             };
             let length = whole.len() - reader.rest().len();
@@ -103,12 +117,26 @@ impl Walk {
         Ok(walk)
     }
 
-    fn fault(&mut self, code: u8, reason: String, withdrawn: bool) {
-        self.faults.push(AttributeFault {
+    /// `reason` is asked for as long as there is room for it: a message may have thousands of faults.
+    fn fault(&mut self, code: u8, withdrawn: bool, reason: impl FnOnce() -> String) {
+        let first_withdrawal = withdrawn && !self.withdraw;
+        self.withdraw |= withdrawn;
+        let fault = |reason| AttributeFault {
             code,
             reason,
             withdrawn,
-        });
+        };
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault(reason()));
+        } else if let Some(last) = self.faults.last_mut().filter(|_| first_withdrawal) {
+            *last = fault(reason());
+        }
+    }
+
+    const fn seen(&self, code: u8) -> bool {
+        let [low, high] = self.seen;
+        let word = if code < 128 { low } else { high };
+        word >> (code % 128) & 1 != 0
     }
 
     fn first_of(&mut self, code: u8) -> bool {
@@ -135,7 +163,7 @@ impl Walk {
             if matches!(code, MP_REACH | MP_UNREACH) {
                 return Err(reset(notification::update::MALFORMED_ATTRIBUTES));
             }
-            self.fault(code, "occurs twice".to_owned(), false);
+            self.fault(code, false, || "occurs twice".to_owned());
             return Ok(());
         }
         let Some(row) = row(code) else {
@@ -145,17 +173,25 @@ impl Walk {
             // RFC 7606 sections 7.5, 7.9, 7.10.
             return Ok(());
         }
-        let decoded = (row.decode)(&mut self.draft, value, codec);
         if flags & (OPTIONAL | TRANSITIVE) != row.flags {
-            // RFC 7606 section 3 (c). The value has been read for the routes that it may hold.
-            self.fault(code, format!("{} has flags {flags:#04x}", row.name), true);
+            // RFC 7606 section 3 (c).
+            let withdraw = row.on_flags != ErrorClass::Discard;
+            self.fault(code, withdraw, || format!("{} has flags {flags:#04x}", row.name));
+            // The value may hold routes, and those are to be withdrawn.
+            if !matches!(code, MP_REACH | MP_UNREACH) {
+                return Ok(());
+            }
         }
-        match (decoded, row.on_error) {
-            (Some(()), _) => {}
+        match ((row.decode)(&mut self.draft, value, codec), row.on_error) {
+            (Some(()), _) => {
+                if flags & PARTIAL != 0 {
+                    self.draft.mark_partial(code);
+                }
+            }
             (None, ErrorClass::Reset) => return Err(reset(notification::update::OPTIONAL_ATTRIBUTE)),
             (None, class) => {
-                let reason = format!("{} is malformed: {}", row.name, hex(value));
-                self.fault(code, reason, class == ErrorClass::TreatAsWithdraw);
+                let reason = || format!("{} is malformed: {}", row.name, hex(value));
+                self.fault(code, class == ErrorClass::Withdraw, reason);
             }
         }
         Ok(())
@@ -171,11 +207,10 @@ impl Walk {
     ) -> Result<(), Notification> {
         match (flags & OPTIONAL != 0, flags & TRANSITIVE != 0) {
             (false, _) => return Err(reset(notification::update::UNRECOGNIZED_WELL_KNOWN)),
-            (true, true) => self.draft.unknown.push(UnknownAttribute {
-                flags: OPTIONAL | TRANSITIVE | PARTIAL,
-                code,
-                value: value.into(),
-            }),
+            (true, true) => {
+                self.draft.keep(code, value);
+                self.draft.mark_partial(code);
+            }
             (true, false) => {}
         }
         Ok(())
@@ -183,84 +218,80 @@ impl Walk {
 
     fn finish(
         mut self,
-        withdrawn: Vec<Prefix>,
-        nlri: Vec<Prefix>,
+        mut withdrawn: Routes,
+        nlri: Routes,
         reachable: bool,
     ) -> Result<Update, Notification> {
-        let mut update = Update {
-            withdrawn,
-            ..Update::default()
-        };
+        let mut update = Update::default();
         let reach = self.draft.reach.take();
-        if let Some((family, prefixes)) = self.draft.unreach.take() {
-            let nothing_else = !self.attributes && update.withdrawn.is_empty() && nlri.is_empty();
-            update.end_of_rib = (prefixes.is_empty() && nothing_else).then_some(family);
-            update.withdrawn.extend(prefixes);
+        if let Some((family, routes)) = self.draft.unreach.take() {
+            let empty = |routes: &Routes| routes.prefixes.is_empty();
+            let nothing_else = !self.attributes && empty(&withdrawn) && empty(&nlri);
+            update.end_of_rib = (empty(&routes) && nothing_else).then_some(family);
+            withdrawn.append(routes);
         }
         let reachable = reachable || reach.is_some() || self.draft.other_reach;
         if reachable {
-            self.check_mandatory(!nlri.is_empty(), reach.as_ref());
+            self.check_mandatory(!nlri.prefixes.is_empty(), reach.as_ref());
         }
-        if self.faults.iter().any(|fault| fault.withdrawn) {
+        if self.draft.forbidden_set {
+            // RFC 9774 section 3.
+            self.fault(AS_PATH, true, || "AS_PATH has an AS_SET".to_owned());
+        }
+        if self.withdraw {
             if !reachable {
                 // RFC 7606 section 5.2: the routes may have been lost with the fault.
                 let subcode = notification::update::MALFORMED_ATTRIBUTES;
                 return Err(Notification::new(notification::UPDATE, subcode));
             }
-            update.withdrawn.extend(nlri);
-            update
-                .withdrawn
-                .extend(reach.into_iter().flat_map(|reach| reach.prefixes));
+            withdrawn.append(nlri);
+            withdrawn.append(reach.map(|reach| reach.routes).unwrap_or_default());
         } else if reachable {
             self.draft.merge_four_octet_ases();
             self.draft.unknown.sort_by_key(|attribute| attribute.code);
             update.announced = self.draft.announcements(nlri, reach);
         }
+        update.withdrawn = withdrawn.prefixes;
+        update.withdrawn_path_ids = withdrawn.path_ids;
         update.faults = self.faults;
         Ok(update)
     }
 
     /// RFC 7606 section 3 (d). LOCAL_PREF is not asked for: without one a route has the default.
     fn check_mandatory(&mut self, nlri: bool, reach: Option<&Reach>) {
-        let faulty = |walk: &Self, code| walk.faults.iter().any(|fault| fault.code == code);
-        let missing = [
-            (ORIGIN, "ORIGIN is missing", self.draft.origin.is_none()),
-            (AS_PATH, "AS_PATH is missing", self.draft.as_path.is_none()),
-            (
-                NEXT_HOP,
-                "NEXT_HOP is missing",
-                nlri && self.draft.next_hop.is_none(),
-            ),
-            (
-                MP_REACH,
-                "MP_REACH_NLRI names no host as next hop",
-                reach.is_some_and(|reach| reach.next_hop.is_none()),
-            ),
-        ];
-        for (code, reason, missing) in missing {
-            if missing && !faulty(self, code) {
-                self.fault(code, reason.to_owned(), true);
+        for (code, reason, wanted) in [
+            (ORIGIN, "ORIGIN is missing", true),
+            (AS_PATH, "AS_PATH is missing", true),
+            (NEXT_HOP, "NEXT_HOP is missing", nlri),
+        ] {
+            if wanted && !self.seen(code) {
+                self.fault(code, true, || reason.to_owned());
             }
+        }
+        if reach.is_some_and(|reach| reach.next_hop.is_none()) {
+            self.fault(MP_REACH, true, || {
+                "MP_REACH_NLRI names no host as next hop".to_owned()
+            });
         }
     }
 }
 
 impl Draft {
-    fn announcements(self, nlri: Vec<Prefix>, reach: Option<Reach>) -> Vec<Announcement> {
+    fn announcements(self, nlri: Routes, reach: Option<Reach>) -> Vec<Announcement> {
         let classic = self.next_hop.map(|next_hop| (next_hop, nlri));
-        let multiprotocol = reach.and_then(|reach| Some((reach.next_hop?, reach.prefixes)));
-        let parts: Vec<(NextHop, Vec<Prefix>)> = [classic, multiprotocol]
+        let multiprotocol = reach.and_then(|reach| Some((reach.next_hop?, reach.routes)));
+        let mut parts = [classic, multiprotocol]
             .into_iter()
             .flatten()
-            .filter(|(_, prefixes)| !prefixes.is_empty())
-            .collect();
-        let Some((first, _)) = parts.first() else {
+            .filter(|(_, routes)| !routes.prefixes.is_empty());
+        let Some((next_hop, routes)) = parts.next() else {
             return Vec::new();
         };
-        let common = Attributes {
+        let second = parts.next();
+        let attributes = Attributes {
             origin: self.origin.unwrap_or_default(),
             as_path: self.as_path.unwrap_or_default(),
-            next_hop: *first,
+            next_hop,
             med: self.med,
             local_pref: self.local_pref,
             atomic_aggregate: self.atomic_aggregate,
@@ -270,17 +301,26 @@ impl Draft {
             cluster_list: self.cluster_list,
             extended_communities: self.extended_communities,
             large_communities: self.large_communities,
+            otc: self.otc,
+            partial: self.partial,
             unknown: self.unknown,
             weight: None,
         };
-        let announce = |(next_hop, prefixes)| Announcement {
-            attributes: Attributes {
-                next_hop,
-                ..common.clone()
-            },
-            prefixes,
+        let announce = |attributes, routes: Routes| Announcement {
+            attributes,
+            prefixes: routes.prefixes,
+            path_ids: routes.path_ids,
         };
-        parts.into_iter().map(announce).collect()
+        match second {
+            None => vec![announce(attributes, routes)],
+            Some((next_hop, more)) => {
+                let other = Attributes {
+                    next_hop,
+                    ..attributes.clone()
+                };
+                vec![announce(attributes, routes), announce(other, more)]
+            }
+        }
     }
 }
 

@@ -29,7 +29,7 @@ impl RawPeer {
             four_octet_as: true,
             extended_message: false,
             families,
-            external: false,
+            ..Codec::default()
         };
         let mut peer = Self { stream, codec };
         let capabilities = Capabilities {

@@ -16,9 +16,11 @@ use bgpd::wire::{Codec, Family, Message, Prefix, Update, decode, frame};
 fn codec() -> Codec {
     Codec {
         four_octet_as: true,
-        extended_message: false,
         families: Family::ALL.into_iter().collect(),
         external: true,
+        extended_next_hop: [Family::Ipv4Unicast].into_iter().collect(),
+        as_sets: true,
+        ..Codec::default()
     }
 }
 

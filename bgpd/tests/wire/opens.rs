@@ -1,7 +1,9 @@
 //! OPEN and the other small messages.
 
+use bgpd::wire::notification::{CEASE, COMMUNICATION_MAX_BYTES, cease};
 use bgpd::wire::{
-    Capabilities, Codec, Family, GracefulRestart, HEADER_BYTES, Message, Notification, Open, decode,
+    AddPath, Capabilities, Codec, Family, FamilySet, GracefulRestart, HEADER_BYTES, LongLivedFamily, Message,
+    Notification, Open, RefreshKind, Role, RouteRefresh, STALE_TIME_MAX_S, UnknownCapability, decode,
     encode_keepalive, encode_notification, encode_open, encode_route_refresh, frame,
 };
 use proptest::prelude::*;
@@ -24,7 +26,7 @@ fn open() -> Open {
                 families: both,
                 preserved: [Family::Ipv6Unicast].into_iter().collect(),
             }),
-            unknown: Vec::new(),
+            ..Capabilities::default()
         },
     }
 }
@@ -133,7 +135,12 @@ fn odd_capabilities_do_no_harm() {
     assert_eq!(
         capabilities,
         Capabilities {
-            unknown: vec![200],
+            unknown: [(1, &[0, 1, 0][..]), (65, &[0, 1]), (2, &[9]), (200, &[7])]
+                .map(|(code, value)| UnknownCapability {
+                    code,
+                    value: value.into()
+                })
+                .into(),
             ..Capabilities::default()
         }
     );
@@ -182,24 +189,6 @@ fn small_messages_read_as_they_were_written() {
     let read = |octets: &[u8]| decode(octets, Codec::default());
     assert_eq!(read(&encode_keepalive()), Ok(Message::Keepalive));
     assert_eq!(encode_keepalive().len(), HEADER_BYTES);
-    for family in Family::ALL {
-        assert_eq!(
-            read(&encode_route_refresh(family)),
-            Ok(Message::RouteRefresh(Some(family)))
-        );
-    }
-    let mut foreign = encode_route_refresh(Family::Ipv4Unicast);
-    foreign[22] = 128;
-    assert_eq!(read(&foreign), Ok(Message::RouteRefresh(None)));
-    foreign.push(0);
-    let mut whole = foreign.clone();
-    whole[17] = 24;
-    let error = Notification {
-        code: 7,
-        subcode: 1,
-        data: whole.clone(),
-    };
-    assert_eq!(read(&whole), Err(error), "RFC 7313 section 5");
     let shutdown = Notification {
         code: 6,
         subcode: 2,
@@ -218,6 +207,217 @@ fn small_messages_read_as_they_were_written() {
     );
 }
 
+#[test]
+fn route_refresh_has_a_subtype_where_both_ends_know_it() {
+    let plain = Codec::default();
+    let enhanced = Codec {
+        enhanced_route_refresh: true,
+        ..plain
+    };
+    for family in Family::ALL {
+        for kind in [RefreshKind::Request, RefreshKind::Begin, RefreshKind::End] {
+            let octets = encode_route_refresh(family, kind);
+            let read = |kind| Ok(Message::RouteRefresh(Some(RouteRefresh { kind, family })));
+            assert_eq!(decode(&octets, enhanced), read(kind));
+            // Without RFC 7313 the octet is reserved.
+            assert_eq!(decode(&octets, plain), read(RefreshKind::Request));
+        }
+    }
+    let body = |body: &[u8]| {
+        let mut octets = vec![0xff; 16];
+        octets.extend([0, 19 + body.len() as u8, 5]);
+        octets.extend(body);
+        octets
+    };
+    let error = |code, subcode, data: &[u8]| Err(Notification::with_data(code, subcode, data));
+    let passed_over = Ok(Message::RouteRefresh(None));
+    assert_eq!(
+        decode(&body(&[0, 1, 0, 128]), enhanced),
+        passed_over,
+        "another family"
+    );
+    assert_eq!(
+        decode(&body(&[0, 1, 3, 1]), enhanced),
+        passed_over,
+        "another subtype"
+    );
+    assert_eq!(
+        decode(&body(&[0, 1, 3, 1, 0]), enhanced),
+        passed_over,
+        "of any length"
+    );
+    let begin = body(&[0, 1, 1, 1, 0]);
+    assert_eq!(
+        decode(&begin, enhanced),
+        error(7, 1, &begin),
+        "RFC 7313 section 5"
+    );
+    assert_eq!(decode(&begin, plain), error(1, 2, &[0, 24]));
+    assert_eq!(decode(&body(&[0, 1, 0, 1, 0]), enhanced), error(1, 2, &[0, 24]));
+    assert_eq!(decode(&body(&[0, 1]), enhanced), error(1, 2, &[0, 21]));
+}
+
+/// RFC 9234 section 4.2.
+#[test]
+fn several_roles_must_be_one() {
+    let roles = |roles: &[u8]| {
+        let mut parameters = vec![2 + 3 * roles.len() as u8, 2, 3 * roles.len() as u8];
+        roles.iter().for_each(|role| parameters.extend([9, 1, *role]));
+        decode_open(&with_parameters(&parameters)).map(|open| open.capabilities.role)
+    };
+    assert_eq!(roles(&[3]), Ok(Some(Role::Customer)));
+    assert_eq!(roles(&[3, 3]), Ok(Some(Role::Customer)));
+    assert_eq!(roles(&[9]), Ok(Some(Role::Unassigned(9))));
+    assert_eq!(roles(&[3, 0]), Err(Notification::new(2, 11)));
+    let all = [0, 1, 2, 3, 4, 9].map(Role::from_code);
+    let pairs: Vec<(u8, u8)> = all
+        .iter()
+        .flat_map(|one| all.iter().map(move |other| (*one, *other)))
+        .filter(|(one, other)| one.corresponds(*other))
+        .map(|(one, other)| (one.code(), other.code()))
+        .collect();
+    assert_eq!(pairs, [(0, 3), (1, 2), (2, 1), (3, 0), (4, 4)]);
+}
+
+/// RFC 7911 section 4, RFC 8950 section 4, RFC 9494 section 3: tuples of families that we do not carry, and values
+/// that mean nothing, are passed over; the last tuple of a family counts.
+#[test]
+fn tuples_of_capabilities_are_read_one_by_one() {
+    let of = |code: u8, value: &[u8]| {
+        let mut parameters = vec![
+            4 + value.len() as u8,
+            2,
+            2 + value.len() as u8,
+            code,
+            value.len() as u8,
+        ];
+        parameters.extend(value);
+        decode_open(&with_parameters(&parameters)).unwrap().capabilities
+    };
+    let (v4, v6) = (Family::Ipv4Unicast, Family::Ipv6Unicast);
+    let set = |families: &[Family]| families.iter().copied().collect::<FamilySet>();
+    let add_path = of(
+        69,
+        &[0, 1, 1, 3, 0, 2, 1, 2, 0, 1, 128, 3, 0, 1, 1, 1, 0, 2, 1, 4],
+    )
+    .add_path;
+    assert_eq!((add_path.receive, add_path.send), (set(&[v4]), set(&[v6])));
+    let next_hops = of(5, &[0, 1, 0, 1, 0, 2, 0, 1, 0, 128, 0, 2, 0, 2, 0, 1, 0, 1]).extended_next_hop;
+    assert_eq!(next_hops, set(&[v4]));
+    let stale = of(
+        71,
+        &[0, 1, 1, 0x80, 0, 1, 0, 0, 1, 4, 0, 0, 0, 1, 0, 1, 1, 0, 1, 0, 0],
+    )
+    .long_lived;
+    let last = LongLivedFamily {
+        family: v4,
+        preserved: false,
+        stale_time_s: 65536,
+    };
+    assert_eq!(stale, [last]);
+    for (code, value) in [
+        (69, &[0, 1, 1][..]),
+        (5, &[0, 1, 0, 1, 0]),
+        (71, &[0, 1, 1, 0, 0, 0]),
+        (70, &[0]),
+    ] {
+        let unknown = UnknownCapability {
+            code,
+            value: value.into(),
+        };
+        let expected = Capabilities {
+            unknown: vec![unknown],
+            ..Capabilities::default()
+        };
+        assert_eq!(of(code, value), expected, "cut off: as if not offered");
+    }
+}
+
+/// RFC 9072: written when 255 octets are not enough.
+#[test]
+fn long_offers_are_written_extended() {
+    let capability = |code| UnknownCapability {
+        code,
+        value: vec![code; 60].into(),
+    };
+    let mut open = open();
+    open.capabilities.unknown = (200..204).map(capability).collect();
+    let octets = encode_open(&open);
+    assert_eq!(octets[28..30], [255, 255]);
+    assert_eq!(decode_open(&octets), Ok(open.clone()));
+    open.capabilities.unknown = (200..240).map(capability).collect();
+    let octets = encode_open(&open);
+    assert!(octets.len() > 2400);
+    assert_eq!(decode_open(&octets), Ok(open));
+}
+
+/// RFC 7607 section 2.
+#[test]
+fn as_0_is_no_neighbor() {
+    let mut zero = with_parameters(&[0]);
+    zero[20..22].fill(0);
+    assert_eq!(decode_open(&zero), Err(Notification::new(2, 2)));
+    let four_octets = with_parameters(&[8, 2, 6, 65, 4, 0, 0, 0, 0]);
+    assert_eq!(decode_open(&four_octets), Err(Notification::new(2, 2)));
+}
+
+/// RFC 9003 section 2 and RFC 8538 section 3.1.
+#[test]
+fn notifications_carry_texts_and_reasons() {
+    let text = "\u{00e9}".repeat(200);
+    let shutdown = Notification::with_communication(cease::ADMIN_SHUTDOWN, &text);
+    assert_eq!(
+        shutdown.data.len(),
+        COMMUNICATION_MAX_BYTES,
+        "254 octets of text and their length"
+    );
+    assert_eq!(
+        shutdown.shutdown_communication(),
+        Some("\u{00e9}".repeat(127).as_str())
+    );
+    let reset = shutdown.hard_reset();
+    assert!(reset.is_hard_reset() && !shutdown.is_hard_reset());
+    assert_eq!(reset.hard_reset_reason(), Some(shutdown.clone()));
+    assert_eq!(reset.shutdown_communication(), shutdown.shutdown_communication());
+    let night = Notification::with_communication(cease::ADMIN_RESET, "night").hard_reset();
+    assert_eq!(
+        night.to_string(),
+        "hard reset (6/9): administrative reset (6/4): \"night\""
+    );
+    assert_eq!(
+        Notification::with_communication(cease::ADMIN_RESET, "").shutdown_communication(),
+        None
+    );
+    for data in [&[2, 0xc3, 0x28][..], &[9, b'x'], &[]] {
+        let wrong = Notification::with_data(CEASE, cease::ADMIN_SHUTDOWN, data);
+        assert_eq!(wrong.shutdown_communication(), None, "{wrong}");
+    }
+    assert_eq!(
+        Notification::new(CEASE, cease::HARD_RESET).hard_reset_reason(),
+        None
+    );
+    let limit = Notification::max_prefixes(Family::Ipv6Unicast, 1000);
+    assert_eq!(limit.data, [0, 2, 1, 0, 0, 3, 0xe8]);
+    assert_eq!(
+        Notification::new(CEASE, cease::BFD_DOWN).to_string(),
+        "BFD down (6/10)"
+    );
+}
+
+/// RFC 8654 section 4: the offer binds who sends, not who takes.
+#[test]
+fn an_offer_to_take_long_messages_is_kept_alone() {
+    let mut long = vec![0xff; 16];
+    long.extend([16, 1, 2]);
+    let offered = Codec {
+        extended_message_offered: true,
+        ..Codec::default()
+    };
+    assert_eq!(frame(&long, offered), Ok(None));
+    assert_eq!(offered.message_max_bytes(), 4096);
+    assert!(frame(&long, Codec::default()).is_err());
+}
+
 proptest! {
     #[test]
     fn every_open_reads_as_it_was_written(
@@ -226,10 +426,16 @@ proptest! {
         id in any::<[u8; 4]>(),
         families in prop::sample::subsequence(Family::ALL.to_vec(), 0..=2),
         (route_refresh, extended_message, restarted, notification) in any::<(bool, bool, bool, bool)>(),
+        (enhanced_route_refresh, extended_next_hop, preserved) in any::<(bool, bool, bool)>(),
+        (receive, send) in any::<(bool, bool)>(),
         restart_time_s in 0u16..4096,
+        stale_time_s in 0..=STALE_TIME_MAX_S,
         has_restart in any::<bool>(),
+        role in prop::option::of(any::<u8>()),
+        unknown in prop::collection::vec((100u8.., prop::collection::vec(any::<u8>(), 0..100)), 0..6),
     ) {
-        let families = families.into_iter().collect();
+        let families: FamilySet = families.into_iter().collect();
+        let when = |offered| if offered { families } else { FamilySet::EMPTY };
         let restart = GracefulRestart { restarted, notification, restart_time_s, families, preserved: families };
         let open = Open {
             asn,
@@ -241,7 +447,18 @@ proptest! {
                 extended_message,
                 four_octet_as: Some(asn),
                 graceful_restart: has_restart.then_some(restart),
-                unknown: Vec::new(),
+                enhanced_route_refresh,
+                extended_next_hop: extended_next_hop.then_some(Family::Ipv4Unicast).into_iter().collect(),
+                role: role.map(Role::from_code),
+                long_lived: families
+                    .iter()
+                    .map(|family| LongLivedFamily { family, preserved, stale_time_s })
+                    .collect(),
+                add_path: AddPath { receive: when(receive), send: when(send) },
+                unknown: unknown
+                    .into_iter()
+                    .map(|(code, value)| UnknownCapability { code, value: value.into() })
+                    .collect(),
             },
         };
         prop_assert_eq!(decode_open(&encode_open(&open)), Ok(open));
@@ -254,7 +471,7 @@ proptest! {
         (four_octet_as, extended_message, external) in any::<(bool, bool, bool)>(),
     ) {
         let families = Family::ALL.into_iter().collect();
-        let codec = Codec { four_octet_as, extended_message, external, families };
+        let codec = Codec { four_octet_as, extended_message, external, families, ..Codec::default() };
         let _ = frame(&octets, codec);
         let _ = decode(&octets, codec);
         let mut message = vec![0xff; 16];

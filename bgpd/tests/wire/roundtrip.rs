@@ -247,6 +247,7 @@ prop_compose! {
         clusters in vec(any::<[u8; 4]>(), 0..4),
         extended in vec(any::<[u8; 8]>(), 0..4),
         large in vec(any::<(u32, u32, u32)>(), 0..4),
+        otc in any::<Option<u32>>(),
         unknown in vec(any_unknown(), 0..3),
     ) -> Attributes {
         let mut unknown: Vec<UnknownAttribute> = unknown;
@@ -268,6 +269,8 @@ prop_compose! {
                 .into_iter()
                 .map(|(global, local1, local2)| LargeCommunity { global, local1, local2 })
                 .collect(),
+            otc,
+            partial: Default::default(),
             unknown,
         }
     }
