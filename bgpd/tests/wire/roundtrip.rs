@@ -272,6 +272,7 @@ prop_compose! {
             otc,
             partial: Default::default(),
             unknown,
+            weight: None,
         }
     }
 }
