@@ -46,7 +46,11 @@ impl GroupKey {
 
     /// The route as the export policy sees it; nothing if it is not for this group. `source` is the peer
     /// that it came from, nothing for our own.
-    fn prepare(&self, source: Option<&PeerSettings>, attributes: &Attributes) -> Option<Attributes> {
+    pub(super) fn prepare(
+        &self,
+        source: Option<&PeerSettings>,
+        attributes: &Attributes,
+    ) -> Option<Attributes> {
         let withheld: &[Community] = if self.ebgp {
             &[
                 Community::NO_ADVERTISE,
@@ -78,7 +82,7 @@ impl GroupKey {
     }
 
     /// A prepared route as the export policy sees it.
-    fn route<'a>(
+    pub(super) fn route<'a>(
         &self,
         source: Option<&PeerSettings>,
         attributes: &'a Attributes,

@@ -259,7 +259,7 @@ Last error:        -
         assert_eq!(json[0]["prefixesAccepted"], 2);
         assert_eq!(json[0]["session"]["holdTimeSeconds"], 90);
         let yaml = render(&[peer()], Format::Yaml).unwrap();
-        assert!(yaml.starts_with("- address: 10.0.0.1\n"), "{yaml}");
+        assert!(yaml.starts_with("- address: \"10.0.0.1\"\n"), "{yaml}");
     }
 
     #[test]

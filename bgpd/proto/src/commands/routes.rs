@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(
             render(&[best.clone(), own], View::Best, Format::Ps).unwrap(),
             "\
-   PREFIX       NEXT-HOP  FROM       AS-PATH      LOCAL-PREF  MED  REASON
+\x20  PREFIX       NEXT-HOP  FROM       AS-PATH      LOCAL-PREF  MED  REASON
 >  10.1.0.0/24  10.0.0.1  10.0.0.1   65001 65002  100         -    best: the only usable path
    10.2.0.0/24  10.0.0.1  this host  -            -           -    not usable: rejected by the import policy
 "
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(
             render(&[best], View::Advertised, Format::Wide).unwrap(),
             "\
-   PREFIX       NEXT-HOP  TO        AS-PATH      LOCAL-PREF  MED  ORIGIN  COMMUNITIES
+\x20  PREFIX       NEXT-HOP  TO        AS-PATH      LOCAL-PREF  MED  ORIGIN  COMMUNITIES
 >  10.1.0.0/24  10.0.0.1  10.0.0.1  65001 65002  100         -    igp     65001:1 65001:1:2
 "
         );

@@ -5,7 +5,6 @@ use jiff::tz::TimeZone;
 use tonic::transport::Channel;
 
 use super::output::{Format, line, or_none, print};
-use super::routes::from;
 use super::{CommandError, WatchOptions};
 use crate::v1::bgp_client::BgpClient;
 use crate::v1::event::What;
@@ -42,12 +41,7 @@ fn render(event: &Event, format: Format, zone: &TimeZone) -> Result<String, Comm
         Some(What::Route(route)) => {
             let text = match &route.best {
                 None => "gone".to_owned(),
-                Some(best) => format!(
-                    "via {} from {} path {}",
-                    best.next_hop,
-                    from(best),
-                    or_none(&best.as_path)
-                ),
+                Some(best) => format!("via {} path {}", best.next_hop, or_none(&best.as_path)),
             };
             ("route", route.prefix.clone(), text)
         }
@@ -95,7 +89,7 @@ mod tests {
         };
         assert_eq!(
             ps(&route(Some(best))),
-            "2023-11-14 22:13:20.250  route  10.1.0.0/24           via 10.0.0.1 from 10.0.0.1 path -\n"
+            "2023-11-14 22:13:20.250  route  10.1.0.0/24           via 10.0.0.1 path -\n"
         );
         assert_eq!(
             ps(&route(None)),
