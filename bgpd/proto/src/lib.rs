@@ -1,7 +1,4 @@
-//! The gRPC contract of the BGP speaker, and the commands that speak it: `bgpd` and `calicoctl bgp` share them.
-
-pub mod client;
-pub mod commands;
+//! The gRPC contract of the BGP speaker.
 
 /// Version 1 of the contract.
 pub mod v1 {

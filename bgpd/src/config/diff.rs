@@ -87,10 +87,6 @@ fn networks_differ(old: &Config, new: &Config) -> bool {
 
 /// Compares two neighbours with the same key.
 fn change(old: &Neighbor, new: &Neighbor) -> Option<NeighborChange> {
-    let old = &Neighbor {
-        description: new.description.clone(),
-        ..old.clone()
-    };
     if old == new {
         return None;
     }
@@ -98,6 +94,7 @@ fn change(old: &Neighbor, new: &Neighbor) -> Option<NeighborChange> {
     let same_session = Neighbor {
         import: old.import.clone(),
         export: old.export.clone(),
+        routing: old.routing.clone(),
         restart_time: old.restart_time,
         bfd: old.bfd.clone(),
         ..new.clone()

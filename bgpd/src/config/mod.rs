@@ -6,6 +6,7 @@
 mod bfd;
 mod diff;
 mod file;
+mod routing;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,6 +20,7 @@ pub use bfd::{
 };
 pub use diff::{ConfigDiff, NeighborChange};
 pub use file::{FileError, load_file, parse_file};
+pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
 pub use validate::ConfigError;
 
 use crate::policy::Policy;
@@ -108,8 +110,6 @@ pub enum NextHopMode {
 /// One neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbor {
-    /// What to call it besides its address.
-    pub description: String,
     /// Its address.
     pub address: IpAddr,
     /// The port that we connect to. What comes in is matched by address alone.
@@ -146,6 +146,8 @@ pub struct Neighbor {
     pub allow_own_as: u8,
     /// BFD with it, if there is any.
     pub bfd: Option<BfdSettings>,
+    /// What is done with its routes beside policies.
+    pub routing: Routing,
     /// What to take from it.
     pub import: Policy,
     /// What to tell it.
@@ -162,7 +164,6 @@ impl Neighbor {
             Policy::Reject
         };
         Self {
-            description: String::new(),
             address,
             port: BGP_PORT,
             remote_as,
@@ -181,6 +182,7 @@ impl Neighbor {
             next_hop: NextHopMode::Auto,
             allow_own_as: 0,
             bfd: None,
+            routing: Routing::default(),
             import: policy.clone(),
             export: policy,
         }

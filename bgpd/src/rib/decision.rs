@@ -1,6 +1,11 @@
 //! The decision process (RFC 4271 section 9.1.2.2, RFC 4456 section 9), by elimination: each step drops
 //! the candidates that are worse than the best of those left. So the outcome does not depend on
-//! the order in which paths came, even with MULTI_EXIT_DISC, which compares only within an AS.
+//! the order in which paths came, even with MULTI_EXIT_DISC, which compares only within an AS
+//! ("deterministic MED", always on).
+//!
+//! The step of RFC 5004, which keeps the older of two external paths, is left out on purpose: with it, what is
+//! selected would depend on history, and two speakers with the same paths could differ. The lower router id
+//! decides, as in RFC 4271.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -12,7 +17,7 @@ use super::intern::AttrId;
 use super::table::Path;
 use super::{Ineligible, PeerId, Rib, RibSettings};
 use crate::config::NeighborKey;
-use crate::wire::{Attributes, Prefix};
+use crate::wire::{Attributes, Community, Prefix};
 
 /// LOCAL_PREF of a route that has none.
 pub const LOCAL_PREF_DEFAULT: u32 = 100;
@@ -22,6 +27,10 @@ pub const LOCAL_PREF_DEFAULT: u32 = 100;
 pub enum Step {
     /// Our own prefix before a learned one.
     LocalOrigin,
+    /// Not kept long after its peer was lost (RFC 9494 section 4.3: such a path is the last resort).
+    NotLongLivedStale,
+    /// The higher weight, which is this speaker's alone.
+    Weight,
     /// The higher LOCAL_PREF.
     LocalPref,
     /// The shorter AS_PATH.
@@ -46,6 +55,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LocalOrigin => "local origin",
+            Self::NotLongLivedStale => "no LLGR_STALE",
+            Self::Weight => "higher weight",
             Self::LocalPref => "higher LOCAL_PREF",
             Self::AsPathLength => "shorter AS_PATH",
             Self::Origin => "lower ORIGIN",
@@ -60,8 +71,10 @@ impl fmt::Display for Step {
 }
 
 /// Paths that no such step tells apart are used together.
-const EQUALITY: [Step; 7] = [
+const EQUALITY: [Step; 9] = [
     Step::LocalOrigin,
+    Step::NotLongLivedStale,
+    Step::Weight,
     Step::LocalPref,
     Step::AsPathLength,
     Step::Origin,
@@ -82,6 +95,7 @@ pub(super) struct Candidate {
     pub(super) key: NeighborKey,
     pub(super) router_id: Ipv4Addr,
     pub(super) ebgp: bool,
+    pub(super) weight: u32,
     pub(super) metric: u32,
 }
 
@@ -91,14 +105,18 @@ impl Candidate {
     }
 
     /// What a step compares; the lower is the better.
-    fn rank(&self, step: Step) -> u64 {
+    fn rank(&self, settings: &RibSettings, step: Step) -> u64 {
         let attributes = &self.attributes;
         match step {
             Step::LocalOrigin => (!self.is_local()).into(),
+            Step::NotLongLivedStale => attributes.has_community(Community::LLGR_STALE).into(),
+            Step::Weight => (u32::MAX - self.weight).into(),
             Step::LocalPref => (u32::MAX - attributes.local_pref.unwrap_or(LOCAL_PREF_DEFAULT)).into(),
             Step::AsPathLength => attributes.as_path.hop_count() as u64,
             Step::Origin => attributes.origin.code().into(),
-            // RFC 4271 section 9.1.2.2 c: a route without it counts as having the lowest value.
+            // RFC 4271 section 9.1.2.2 c: a route without it counts as having the lowest value, unless that
+            // is set otherwise.
+            Step::Med if settings.missing_med_worst => attributes.med.unwrap_or(u32::MAX).into(),
             Step::Med => attributes.med.unwrap_or(0).into(),
             Step::External => (!self.ebgp).into(),
             Step::NextHopMetric => self.metric.into(),
@@ -132,11 +150,7 @@ pub(super) fn rank(settings: &RibSettings, candidates: &[Candidate]) -> Ranking 
         if alive.len() < 2 {
             break;
         }
-        let worse: SmallVec<[usize; 4]> = alive
-            .iter()
-            .copied()
-            .filter(|at| is_worse(settings, candidates, &alive, *at, step))
-            .collect();
+        let worse = worse_at(settings, candidates, &alive, step);
         if !worse.is_empty() {
             ranking.decided_by = Some(step);
             alive.retain(|at| !worse.contains(at));
@@ -146,8 +160,8 @@ pub(super) fn rank(settings: &RibSettings, candidates: &[Candidate]) -> Ranking 
     let order = |at: &usize| {
         candidates.get(*at).map(|c| {
             (
-                c.rank(Step::RouterId),
-                c.rank(Step::ClusterListLength),
+                c.rank(settings, Step::RouterId),
+                c.rank(settings, Step::ClusterListLength),
                 c.key,
                 c.peer,
             )
@@ -159,42 +173,84 @@ pub(super) fn rank(settings: &RibSettings, candidates: &[Candidate]) -> Ranking 
     };
     ranking.multipath.push(best);
     if let Some(nearest) = rivals.first() {
-        ranking.decided_by = Some(tie_break(candidates, best, *nearest));
+        ranking.decided_by = Some(tie_break(settings, candidates, best, *nearest));
     }
+    let has_room = |ranking: &Ranking| ranking.multipath.len() < settings.multipath_max.max(1);
+    let is_equal = |at: usize| settings.multipath_relax || same_path(candidates, best, at);
     for at in rivals {
-        let is_equal = settings.multipath_relax || same_path(candidates, best, *at);
-        if is_equal && ranking.multipath.len() < settings.multipath_max.max(1) {
+        if is_equal(*at) && has_room(&ranking) {
             ranking.multipath.push(*at);
         } else {
-            ranking.lost.push((*at, tie_break(candidates, best, *at)));
+            let step = tie_break(settings, candidates, best, *at);
+            ranking.lost.push((*at, step));
+        }
+    }
+    if settings.multipath_eibgp {
+        let mut internal: SmallVec<[usize; 4]> = nearest_internal(settings, candidates, &ranking);
+        internal.sort_by_key(order);
+        for at in internal {
+            if is_equal(at) && has_room(&ranking) {
+                ranking.multipath.push(at);
+                ranking.lost.retain(|(lost, _)| *lost != at);
+            }
         }
     }
     ranking
 }
 
-fn is_worse(settings: &RibSettings, all: &[Candidate], alive: &[usize], at: usize, step: Step) -> bool {
-    let Some(one) = all.get(at) else { return false };
-    let mine = one.rank(step);
-    let comparable = |other: &&Candidate| {
-        step != Step::Med
-            || settings.always_compare_med
-            || other.attributes.as_path.neighbor_as() == one.attributes.as_path.neighbor_as()
-    };
-    alive
+/// Of those alive, the ones that are worse at this step than another one.
+fn worse_at(
+    settings: &RibSettings,
+    candidates: &[Candidate],
+    alive: &[usize],
+    step: Step,
+) -> SmallVec<[usize; 4]> {
+    let ranked: SmallVec<[(usize, &Candidate, u64); 4]> = alive
         .iter()
-        .filter_map(|other| all.get(*other))
-        .filter(comparable)
-        .any(|other| other.rank(step) < mine)
+        .filter_map(|at| Some((*at, candidates.get(*at)?)))
+        .map(|(at, candidate)| (at, candidate, candidate.rank(settings, step)))
+        .collect();
+    let worse =
+        |(at, rank): (usize, u64), least: Option<u64>| least.filter(|least| rank > *least).map(|_| at);
+    if step == Step::Med && !settings.always_compare_med {
+        let neighbor_as = |candidate: &Candidate| candidate.attributes.as_path.neighbor_as();
+        let least_of = |asn| {
+            let rivals = ranked.iter().filter(|(_, rival, _)| neighbor_as(rival) == asn);
+            rivals.map(|(_, _, rank)| *rank).min()
+        };
+        let ranks = ranked.iter();
+        return ranks
+            .filter_map(|(at, candidate, rank)| worse((*at, *rank), least_of(neighbor_as(candidate))))
+            .collect();
+    }
+    let least = ranked.iter().map(|(_, _, rank)| *rank).min();
+    let ranks = ranked.iter();
+    ranks
+        .filter_map(|(at, _, rank)| worse((*at, *rank), least))
+        .collect()
 }
 
-fn tie_break(candidates: &[Candidate], best: usize, other: usize) -> Step {
+/// Paths within our AS that lost to external ones for no other reason, if their next hop is the nearest of
+/// such paths.
+fn nearest_internal(
+    settings: &RibSettings,
+    candidates: &[Candidate],
+    ranking: &Ranking,
+) -> SmallVec<[usize; 4]> {
+    let lost = ranking.lost.iter().filter(|(_, step)| *step == Step::External);
+    let internal: SmallVec<[usize; 4]> = lost.map(|(at, _)| *at).collect();
+    let farther = worse_at(settings, candidates, &internal, Step::NextHopMetric);
+    internal.into_iter().filter(|at| !farther.contains(at)).collect()
+}
+
+fn tie_break(settings: &RibSettings, candidates: &[Candidate], best: usize, other: usize) -> Step {
     let (Some(best), Some(other)) = (candidates.get(best), candidates.get(other)) else {
         return Step::PeerAddress;
     };
     let [.., last] = TIE_BREAKS;
     TIE_BREAKS
         .into_iter()
-        .find(|step| best.rank(*step) != other.rank(*step))
+        .find(|step| best.rank(settings, *step) != other.rank(settings, *step))
         .unwrap_or(last)
 }
 
@@ -235,6 +291,7 @@ impl Rib {
                 key,
                 router_id,
                 ebgp: false,
+                weight: 0,
                 metric: 0,
             });
         };
@@ -243,6 +300,7 @@ impl Rib {
             .metric(attributes.next_hop.address())
             .ok_or(Ineligible::NextHopUnreachable)?;
         let (key, router_id) = (peer.settings.key, peer.settings.router_id);
+        let weight = attributes.weight.or(peer.settings.routing.import.weight);
         Ok(Candidate {
             peer: path.peer,
             id,
@@ -250,6 +308,7 @@ impl Rib {
             key,
             router_id,
             ebgp: peer.is_ebgp(),
+            weight: weight.unwrap_or(0),
             metric,
         })
     }

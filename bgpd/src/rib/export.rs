@@ -1,17 +1,18 @@
 //! What a route becomes on its way to an update group (RFC 4271 sections 5.1 and 9.1.3, RFC 4456).
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::decision::LOCAL_PREF_DEFAULT;
-use super::groups::Out;
+use super::groups::{Out, is_withheld};
 use super::intern::AttrId;
 use super::{PeerId, PeerSettings, Rib};
-use crate::config::NextHopMode;
-use crate::policy::{Decision, PeerType, Policy, Route, Source};
-use crate::wire::{Attributes, Community, Family, NextHop, Prefix};
+use crate::config::{ExportOptions, NextHopMode, PrivateAs};
+use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source, Verdict};
+use crate::wire::{Attributes, Community, Family, NextHop, Prefix, Role};
 
 /// What peers must have in common to be told the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,38 +20,95 @@ pub(super) struct GroupKey {
     pub(super) family: Family,
     ebgp: bool,
     local_as: u32,
+    global_as: u32,
     client: bool,
     cluster_id: Ipv4Addr,
     next_hop: NextHopMode,
     self_next_hop: Option<NextHop>,
     shared_subnet: Option<Prefix>,
+    role: Option<Role>,
+    options: ExportOptions,
+    drain: bool,
+    /// The AS that is replaced by ours in AS_PATHs.
+    overridden_as: Option<u32>,
+    summarized: Arc<[Prefix]>,
     export: Policy,
     encoding: u64,
 }
 
+/// Why a route is not told to a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// One of its communities holds it back (RFC 1997).
+    Community(Community),
+    /// It comes from within our AS and neither end is a client of ours (RFC 4456 section 6).
+    NotReflected,
+    /// ONLY_TO_CUSTOMER keeps it from this peer (RFC 9234 section 5).
+    OnlyToCustomer,
+    /// It lies inside an aggregate that is told instead.
+    Summarized(Prefix),
+    /// We have no address that could be its next hop there.
+    NoNextHop,
+    /// The export policy.
+    Policy(Explanation),
+    /// The peer sent it itself, or is its next hop (RFC 4271 section 5.1.3).
+    ItsOwn,
+}
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Community(community) => write!(f, "its community {community} holds it back"),
+            Self::NotReflected => f.write_str("it comes from within our AS, and neither end is a client"),
+            Self::OnlyToCustomer => f.write_str("ONLY_TO_CUSTOMER keeps it from this neighbor"),
+            Self::Summarized(prefix) => write!(f, "it is part of the aggregate {prefix}"),
+            Self::NoNextHop => f.write_str("we have no address that could be its next hop there"),
+            Self::Policy(explanation) => write!(f, "export policy: {explanation}"),
+            Self::ItsOwn => f.write_str("the neighbor sent it, or is its next hop"),
+        }
+    }
+}
+
 impl GroupKey {
     pub(super) fn of(peer: &PeerSettings, family: Family) -> Self {
+        let options = &peer.routing.export;
         Self {
             family,
             ebgp: peer.is_ebgp(),
             local_as: peer.local_as,
+            global_as: if options.prepend_global_as {
+                peer.global_as
+            } else {
+                peer.local_as
+            },
             client: peer.route_reflector_client,
             cluster_id: peer.cluster_id,
             next_hop: peer.next_hop,
             self_next_hop: peer.self_next_hop(family),
             shared_subnet: peer.shared_subnet,
+            role: peer.role,
+            options: options.clone(),
+            drain: peer.routing.drain,
+            overridden_as: options.as_override.then_some(peer.remote_as),
+            summarized: Arc::clone(&peer.summarized),
             export: peer.export.clone(),
             encoding: peer.encoding,
         }
     }
 
-    /// The route as the export policy sees it; nothing if it is not for this group. `source` is the peer
+    /// Whether a prefix is left out because an aggregate stands for it.
+    fn summary_of(&self, prefix: &Prefix) -> Option<Prefix> {
+        let stands_for = |aggregate: &&Prefix| **aggregate != *prefix && aggregate.contains(prefix);
+        self.summarized.iter().find(stands_for).copied()
+    }
+
+    /// The route as the export policy sees it, or why it is not for this group. `source` is the peer
     /// that it came from, nothing for our own.
-    pub(super) fn prepare(
+    fn prepare(
         &self,
         source: Option<&PeerSettings>,
         attributes: &Attributes,
-    ) -> Option<Attributes> {
+    ) -> Result<Attributes, Withheld> {
         let withheld: &[Community] = if self.ebgp {
             &[
                 Community::NO_ADVERTISE,
@@ -60,15 +118,18 @@ impl GroupKey {
         } else {
             &[Community::NO_ADVERTISE]
         };
-        if withheld
-            .iter()
-            .any(|community| attributes.has_community(*community))
-        {
-            return None;
+        let held_back_by = |community: &&Community| attributes.has_community(**community);
+        if let Some(community) = withheld.iter().find(held_back_by) {
+            return Err(Withheld::Community(*community));
         }
         let mut route = attributes.clone();
+        route.weight = None;
         if let Some(source) = source.filter(|source| !source.is_ebgp() && !self.ebgp) {
             self.reflect(source, &mut route)?;
+        }
+        if self.ebgp {
+            self.only_to_customers(&mut route)?;
+            self.rewrite_path(&mut route);
         }
         if self.ebgp && source.is_some() {
             // RFC 4271 section 5.1.4: not to be passed on to other ASes.
@@ -76,13 +137,13 @@ impl GroupKey {
         }
         route.local_pref.get_or_insert(LOCAL_PREF_DEFAULT);
         if !self.keeps_next_hop(route.next_hop) {
-            route.next_hop = self.self_next_hop?;
+            route.next_hop = self.self_next_hop.ok_or(Withheld::NoNextHop)?;
         }
-        Some(route)
+        Ok(route)
     }
 
-    /// A prepared route as the export policy sees it.
-    pub(super) fn route<'a>(
+    /// A prepared route as the export policy sees it. `unchanged_next_hop` is its next hop before that.
+    fn route<'a>(
         &self,
         source: Option<&PeerSettings>,
         attributes: &'a Attributes,
@@ -90,6 +151,7 @@ impl GroupKey {
     ) -> Route<'a> {
         Route {
             source: match source {
+                None if attributes.aggregator.is_some() => Source::Aggregate,
                 None => Source::Network,
                 Some(peer) if peer.is_ebgp() => Source::Ebgp,
                 Some(_) => Source::Ibgp,
@@ -104,17 +166,51 @@ impl GroupKey {
     }
 
     /// RFC 4456 section 6 and 8: a client's route to all, another's route to clients.
-    fn reflect(&self, source: &PeerSettings, route: &mut Attributes) -> Option<()> {
-        let cluster = if source.route_reflector_client {
-            source.cluster_id
-        } else if self.client {
-            self.cluster_id
-        } else {
-            return None;
+    fn reflect(&self, source: &PeerSettings, route: &mut Attributes) -> Result<(), Withheld> {
+        let cluster = match (source.route_reflector_client, self.client) {
+            (true, true) if !self.options.client_to_client => return Err(Withheld::NotReflected),
+            (true, _) => source.cluster_id,
+            (false, true) => self.cluster_id,
+            (false, false) => return Err(Withheld::NotReflected),
         };
         route.originator_id.get_or_insert(source.router_id);
         route.cluster_list.insert(0, cluster);
-        Some(())
+        Ok(())
+    }
+
+    /// RFC 9234 section 5, egress.
+    fn only_to_customers(&self, route: &mut Attributes) -> Result<(), Withheld> {
+        match (self.role, route.otc) {
+            (Some(Role::Customer | Role::RouteServerClient | Role::Peer), Some(_)) => {
+                Err(Withheld::OnlyToCustomer)
+            }
+            (Some(Role::Provider | Role::RouteServer | Role::Peer), None) => {
+                route.otc = Some(self.local_as);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Other ASes' numbers that are not to be seen there, before ours is put in front.
+    fn rewrite_path(&self, route: &mut Attributes) {
+        let private = self.options.private_as;
+        if private == PrivateAs::Keep && self.overridden_as.is_none() {
+            return;
+        }
+        for segment in &mut route.as_path.segments {
+            if private == PrivateAs::Remove {
+                segment.ases.retain(|asn| !is_private(*asn));
+            }
+            for asn in &mut segment.ases {
+                let replaced = private == PrivateAs::Replace && is_private(*asn);
+                if replaced || self.overridden_as == Some(*asn) {
+                    *asn = self.local_as;
+                }
+            }
+        }
+        // RFC 4271 section 4.3: no segment is empty.
+        route.as_path.segments.retain(|segment| !segment.ases.is_empty());
     }
 
     fn keeps_next_hop(&self, next_hop: NextHop) -> bool {
@@ -133,13 +229,56 @@ impl GroupKey {
 
     /// What the policy does not see: our AS, and what does not leave it.
     fn finish(&self, route: &mut Attributes) {
+        route.weight = None;
+        if self.drain && !route.has_community(Community::GRACEFUL_SHUTDOWN) {
+            route.communities.push(Community::GRACEFUL_SHUTDOWN);
+        }
         if self.ebgp {
+            if self.global_as != self.local_as {
+                route.as_path.prepend(self.global_as, 1);
+            }
             route.as_path.prepend(self.local_as, 1);
             route.local_pref = None;
             route.originator_id = None;
             route.cluster_list.clear();
+        } else if self.drain {
+            route.local_pref = Some(0);
+        }
+        let options = &self.options;
+        if !options.communities {
+            route.communities.clear();
+        }
+        if !options.extended_communities {
+            route.extended_communities.clear();
+        }
+        if !options.large_communities {
+            route.large_communities.clear();
         }
     }
+
+    /// Why a route is, or is not, told to this group.
+    fn explain(
+        &self,
+        source: Option<&PeerSettings>,
+        prefix: &Prefix,
+        attributes: &Attributes,
+    ) -> Result<Explanation, Withheld> {
+        if let Some(summary) = self.summary_of(prefix) {
+            return Err(Withheld::Summarized(summary));
+        }
+        let route = self.prepare(source, attributes)?;
+        let seen = self.route(source, &route, attributes.next_hop);
+        let explanation = self.export.explain(prefix, &seen);
+        match explanation.verdict {
+            Verdict::Accept => Ok(explanation),
+            Verdict::Reject => Err(Withheld::Policy(explanation)),
+        }
+    }
+}
+
+/// For private use (RFC 6996 section 5).
+const fn is_private(asn: u32) -> bool {
+    matches!(asn, 64_512..=65_534 | 4_200_000_000..=4_294_967_294)
 }
 
 /// Routes of one source and attribute set are prepared once for many prefixes.
@@ -161,6 +300,9 @@ impl Rib {
     /// What a group is told of a prefix. What it gives holds a reference.
     pub(super) fn export(&mut self, key: &GroupKey, prefix: &Prefix, cache: &mut ExportCache) -> Option<Out> {
         let best = *self.tables.entry(prefix)?.chosen.first()?;
+        if key.summary_of(prefix).is_some() {
+            return None;
+        }
         let Self {
             attributes, peers, ..
         } = self;
@@ -169,7 +311,7 @@ impl Rib {
             .entry((best.attributes, best.peer))
             .or_insert_with(|| {
                 let source = peers.get(&best.peer).map(|peer| &peer.settings);
-                let route = key.prepare(source, attributes.get(best.attributes))?;
+                let route = key.prepare(source, attributes.get(best.attributes)).ok()?;
                 let mut finished = route.clone();
                 key.finish(&mut finished);
                 Some(Prepared {
@@ -196,6 +338,32 @@ impl Rib {
             attributes,
             source: best.peer,
         })
+    }
+
+    /// Why a peer that is up is, or is not, told the best path of a prefix; nothing if there is none, or the
+    /// peer is not told routes of this family.
+    pub fn explain_export(&self, id: PeerId, prefix: Prefix) -> Option<Result<Explanation, Withheld>> {
+        let prefix = prefix.trunc();
+        let best = *self.tables.entry(&prefix)?.chosen.first()?;
+        let (peer, group) = self.place_of(id, Family::of(&prefix))?;
+        let source = self.peers.get(&best.peer).map(|peer| &peer.settings);
+        let attributes = self.attributes.get(best.attributes);
+        let explained = group.key.explain(source, &prefix, attributes);
+        let next_hop = group
+            .out
+            .get(&prefix)
+            .map(|out| self.attributes.get(out.attributes).next_hop.address());
+        let member = (id, peer.settings.key.address);
+        let own = next_hop.map_or(best.peer == id, |next_hop| {
+            is_withheld(member, best.peer, next_hop)
+        });
+        Some(explained.and_then(|explanation| {
+            if own {
+                Err(Withheld::ItsOwn)
+            } else {
+                Ok(explanation)
+            }
+        }))
     }
 
     pub(super) fn drop_cache(&mut self, cache: ExportCache) {

@@ -35,7 +35,6 @@
 //! ```
 
 mod decision;
-mod explain;
 mod export;
 mod groups;
 mod import;
@@ -57,7 +56,7 @@ use crate::policy::Policy;
 use crate::wire::{Attributes, Family, FamilySet, NextHop, Prefix};
 
 pub use decision::{LOCAL_PREF_DEFAULT, Step};
-pub use explain::{NotTold, ToldView};
+pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
 pub use next_hops::{NextHopInterest, NextHopState};
@@ -65,6 +64,7 @@ pub use peers::PeerSettings;
 pub use record::PathRecord;
 pub use view::{Counters, PathStatus, PathView, Totals};
 
+use export::GroupKey;
 use groups::Groups;
 use intern::{AttrId, Interner};
 use next_hops::NextHops;
@@ -94,8 +94,12 @@ pub struct RibSettings {
     pub multipath_max: usize,
     /// Equal paths need AS_PATHs of equal length only; false: equal in content.
     pub multipath_relax: bool,
+    /// Use paths within our AS together with an equal best path from another AS.
+    pub multipath_eibgp: bool,
     /// Compare MULTI_EXIT_DISC between paths from different ASes too.
     pub always_compare_med: bool,
+    /// A path without MULTI_EXIT_DISC counts as having the highest.
+    pub missing_med_worst: bool,
     /// Next hops are used before they are known to be reachable: where routes are not installed.
     pub assume_reachable: bool,
 }
@@ -108,7 +112,9 @@ impl RibSettings {
             router_id,
             multipath_max: MULTIPATH_MAX_DEFAULT,
             multipath_relax: true,
+            multipath_eibgp: false,
             always_compare_med: false,
+            missing_med_worst: false,
             assume_reachable: true,
         }
     }
@@ -335,6 +341,40 @@ impl Rib {
         }
     }
 
+    /// Other settings for a peer that is up; its routes in both directions are judged again as far as they
+    /// depend on what changed. What the session negotiated must be the same.
+    pub fn reconfigure(&mut self, id: PeerId, settings: PeerSettings) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if peer.settings == settings {
+            return;
+        }
+        let before = std::mem::replace(&mut peer.settings, settings.clone());
+        let differs = |family: &Family| GroupKey::of(&before, *family) != GroupKey::of(&settings, *family);
+        let regroup = Family::ALL.iter().any(differs);
+        if before.for_import() != settings.for_import() {
+            self.judge_peer_again(id);
+        }
+        if regroup {
+            self.regroup(id);
+        }
+        let reflects = |settings: &PeerSettings| (settings.route_reflector_client, settings.cluster_id);
+        if reflects(&before) != reflects(&settings) {
+            // Whom its routes are reflected to depends on it as well.
+            for family in Family::ALL {
+                for prefix in self.tables.prefixes_where(family, |path| path.peer == id) {
+                    self.groups.note(family, prefix);
+                }
+            }
+        }
+    }
+
+    /// The settings of a peer.
+    pub fn settings_of(&self, id: PeerId) -> Option<&PeerSettings> {
+        self.peers.get(&id).map(|peer| &peer.settings)
+    }
+
     /// What is known of next hops now. One call for many is much cheaper than many calls.
     pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (IpAddr, NextHopState)>) {
         let changed = self.next_hops.set(states);
@@ -400,10 +440,7 @@ impl Rib {
         use crate::policy::Decision;
         let attributes = self.attributes.get(received);
         let decision = match self.peers.get(&id) {
-            Some(peer) => {
-                let route = import::route(&peer.settings, attributes);
-                peer.settings.import.decide(prefix, &route)
-            }
+            Some(peer) => import::decide(&peer.settings, prefix, attributes),
             None => Decision::Unchanged, // our own
         };
         match decision {

@@ -1,11 +1,12 @@
 //! What the RIB knows of a session.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::groups::Membership;
-use crate::config::{NeighborKey, NextHopMode};
+use crate::config::{ExportOptions, NeighborKey, NextHopMode, Routing};
 use crate::policy::Policy;
-use crate::wire::{Family, FamilySet, NextHop, Prefix};
+use crate::wire::{Family, FamilySet, NextHop, Prefix, Role};
 
 /// An established session, as far as routes go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub struct PeerSettings {
     pub remote_as: u32,
     /// Our AS on this session.
     pub local_as: u32,
+    /// Our global AS.
+    pub global_as: u32,
+    /// What we are on this session (RFC 9234); without it, ONLY_TO_CUSTOMER is passed on as it is.
+    pub role: Option<Role>,
     /// Its BGP identifier.
     pub router_id: Ipv4Addr,
     /// Our address on this session: no next hop may be this.
@@ -36,6 +41,10 @@ pub struct PeerSettings {
     pub shared_subnet: Option<Prefix>,
     /// How often our AS may occur in its AS_PATHs.
     pub allow_own_as: u8,
+    /// What is done with its routes beside policies.
+    pub routing: Routing,
+    /// Aggregates that are told instead of what lies inside them.
+    pub summarized: Arc<[Prefix]>,
     /// What to take from it.
     pub import: Policy,
     /// What to tell it.
@@ -59,6 +68,8 @@ impl PeerSettings {
             key,
             remote_as,
             local_as,
+            global_as: local_as,
+            role: None,
             router_id: Ipv4Addr::UNSPECIFIED,
             local_address: NextHop::unspecified(family).address(),
             families: [family].into_iter().collect(),
@@ -68,6 +79,8 @@ impl PeerSettings {
             self_next_hop: [None, None],
             shared_subnet: None,
             allow_own_as: 0,
+            routing: Routing::default(),
+            summarized: Arc::new([]),
             import: policy.clone(),
             export: policy,
             encoding: 0,
@@ -77,6 +90,20 @@ impl PeerSettings {
     /// Whether the peer is in another AS than we are on this session.
     pub fn is_ebgp(&self) -> bool {
         self.remote_as != self.local_as
+    }
+
+    /// What the import step depends on: all but what is for export alone.
+    pub(super) fn for_import(&self) -> Self {
+        Self {
+            export: Policy::Accept,
+            next_hop: NextHopMode::Auto,
+            routing: Routing {
+                export: ExportOptions::default(),
+                ..self.routing.clone()
+            },
+            summarized: Arc::new([]),
+            ..self.clone()
+        }
     }
 
     pub(super) fn self_next_hop(&self, family: Family) -> Option<NextHop> {

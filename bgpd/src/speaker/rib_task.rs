@@ -81,10 +81,6 @@ pub(super) enum RibControl {
         session: SessionId,
         family: Family,
     },
-    /// Send a neighbour everything again.
-    SendAgain {
-        key: NeighborKey,
-    },
     /// The writer has room again.
     Room {
         key: NeighborKey,
@@ -312,7 +308,6 @@ impl RibTask {
                     self.rib.refresh(peer.id, family);
                 }
             }
-            RibControl::SendAgain { key } => self.send_again(key),
             RibControl::Room { key } => self.room(key),
             RibControl::Query(query) => query(&self.rib),
             RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
@@ -402,6 +397,10 @@ impl RibTask {
             self_next_hop: surroundings.next_hops,
             shared_subnet: surroundings.shared_subnet,
             allow_own_as: neighbor.allow_own_as,
+            global_as: self.config.local_as,
+            role: None,
+            routing: neighbor.routing,
+            summarized: Arc::new([]),
             import: neighbor.import,
             export: neighbor.export,
             encoding: encoding.finish(),
@@ -509,14 +508,6 @@ impl RibTask {
                 if !goes_on {
                     self.rib.pause(*id);
                 }
-            }
-        }
-    }
-
-    fn send_again(&mut self, key: NeighborKey) {
-        if let Some(peer) = self.peers.get(&key) {
-            for family in peer.codec.families.iter() {
-                self.rib.refresh(peer.id, family);
             }
         }
     }

@@ -76,7 +76,6 @@ impl Bgpd {
             view: view.to_owned(),
             peer: peer.to_owned(),
             prefix: String::new(),
-            ..ListRoutesRequest::default()
         };
         let answer = self.runtime.block_on(client.list_routes(request));
         answer

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use bgpd::config::{NeighborKey, Network, NextHopMode};
+use bgpd::config::{NeighborKey, Network, NextHopMode, PrivateAs};
 use bgpd::policy::{Decision, PeerType, Policy, Route, Source};
 use bgpd::rib::{NextHopState, PeerSettings, RibSettings};
-use bgpd::wire::{Attributes, Community, Family, NextHop, Prefix};
+use bgpd::wire::{AsPath, Attributes, Community, Family, NextHop, Prefix, Role};
 
 #[derive(Clone)]
 pub(crate) struct Oracle {
@@ -68,10 +68,21 @@ impl Oracle {
         let mut paths: Vec<Path> = self.usable(prefix);
         let local_pref = |p: &Path| p.attributes.local_pref.unwrap_or(100);
         keep_least(&mut paths, |p| p.session.is_some());
+        keep_least(&mut paths, |p| p.attributes.has_community(Community::LLGR_STALE));
+        let weight = |p: &Path| {
+            let of_peer = p.session.and_then(|s| s.routing.import.weight);
+            p.attributes.weight.or(of_peer).unwrap_or(0)
+        };
+        keep_least(&mut paths, |p| std::cmp::Reverse(weight(p)));
         keep_least(&mut paths, |p| std::cmp::Reverse(local_pref(p)));
         keep_least(&mut paths, |p| p.attributes.as_path.hop_count());
         keep_least(&mut paths, |p| p.attributes.origin);
-        let med = |p: &Path| p.attributes.med.unwrap_or(0);
+        let missing_med = if self.settings.missing_med_worst {
+            u32::MAX
+        } else {
+            0
+        };
+        let med = |p: &Path| p.attributes.med.unwrap_or(missing_med);
         let everything = paths.clone();
         let always = self.settings.always_compare_med;
         paths.retain(|p| {
@@ -80,9 +91,13 @@ impl Oracle {
             });
             rivals.map(med).min() == Some(med(p))
         });
-        keep_least(&mut paths, |p| {
-            p.session.is_some_and(|s| s.remote_as == s.local_as)
-        });
+        let internal = |p: &Path| p.session.is_some_and(|s| s.remote_as == s.local_as);
+        let mut beside: Vec<Path> = Vec::new();
+        if self.settings.multipath_eibgp && !paths.iter().all(internal) {
+            beside = paths.iter().filter(|p| internal(p)).cloned().collect();
+            keep_least(&mut beside, |p| p.metric);
+        }
+        keep_least(&mut paths, internal);
         keep_least(&mut paths, |p| p.metric);
         let router_id = |p: &Path| {
             p.attributes
@@ -90,13 +105,19 @@ impl Oracle {
                 .or(p.session.map(|s| s.router_id))
                 .unwrap_or(self.settings.router_id)
         };
-        paths.sort_by_key(|p| {
-            (
-                router_id(p),
-                p.attributes.cluster_list.len(),
-                p.session.map(|s| s.key),
-            )
-        });
+        for paths in [&mut paths, &mut beside] {
+            paths.sort_by_key(|p| {
+                (
+                    router_id(p),
+                    p.attributes.cluster_list.len(),
+                    p.session.map(|s| s.key),
+                )
+            });
+        }
+        // Our own path is alone.
+        if paths.first().is_some_and(|best| best.session.is_some()) {
+            paths.append(&mut beside);
+        }
         if !self.settings.multipath_relax
             && let Some(best) = paths.first().cloned()
         {
@@ -142,11 +163,20 @@ impl Oracle {
             {
                 continue;
             }
-            let attributes = match s.import.decide(prefix, &seen(s, Some(s), &attributes)) {
+            let ebgp = s.remote_as != s.local_as;
+            let shut_down = s.routing.import.honor_graceful_shutdown
+                && attributes.has_community(Community::GRACEFUL_SHUTDOWN);
+            if ebgp && !enter(s, &mut attributes) {
+                continue;
+            }
+            let mut attributes = match s.import.decide(prefix, &seen(s, Some(s), &attributes)) {
                 Decision::Reject => continue,
                 Decision::Unchanged => attributes,
                 Decision::Changed(changed) => *changed,
             };
+            if ebgp && (shut_down || s.routing.drain) {
+                attributes.local_pref = Some(0);
+            }
             let metric = match self.next_hops.get(&attributes.next_hop.address()) {
                 Some(NextHopState::Reachable { metric }) => *metric,
                 Some(NextHopState::Unreachable) => continue,
@@ -161,6 +191,36 @@ impl Oracle {
         }
         paths
     }
+}
+
+/// What a route from another AS becomes before the import policy; false if it may not come from there.
+fn enter(from: &PeerSettings, route: &mut Attributes) -> bool {
+    let options = &from.routing.import;
+    let first = route.as_path.ases().next();
+    if options.enforce_first_as && first != Some(from.remote_as) {
+        return false;
+    }
+    let blackhole = route.has_community(Community::BLACKHOLE);
+    if blackhole && !options.accept_blackhole {
+        return false;
+    }
+    match (from.role, route.otc) {
+        (Some(Role::Provider | Role::RouteServer), Some(_)) => return false,
+        (Some(Role::Peer), Some(asn)) if asn != from.remote_as => return false,
+        (Some(Role::Customer | Role::RouteServerClient | Role::Peer), None) => {
+            route.otc = Some(from.remote_as)
+        }
+        _ => {}
+    }
+    let confined = route.has_community(Community::NO_EXPORT) || route.has_community(Community::NO_ADVERTISE);
+    if blackhole && !confined {
+        route.communities.push(Community::NO_EXPORT);
+    }
+    if options.prepend_local_as && from.local_as != from.global_as {
+        route.as_path.prepend(from.local_as, 1);
+    }
+    route.local_pref = options.local_pref;
+    true
 }
 
 fn keep_least<T: Ord>(paths: &mut Vec<Path>, key: impl Fn(&Path) -> T) {
@@ -202,17 +262,48 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
     {
         return None;
     }
+    let summarized = |net: &Prefix| net != prefix && net.contains(prefix);
+    if to.summarized.iter().any(summarized) {
+        return None;
+    }
+    route.weight = None;
+    let options = &to.routing.export;
     if let Some(from) = path.session
         && !ebgp
         && from.remote_as == from.local_as
     {
         let cluster = match (from.route_reflector_client, to.route_reflector_client) {
+            (true, true) if !options.client_to_client => return None,
             (true, _) => from.cluster_id,
             (false, true) => to.cluster_id,
             (false, false) => return None,
         };
         route.originator_id = route.originator_id.or(Some(from.router_id));
         route.cluster_list.insert(0, cluster);
+    }
+    if ebgp {
+        let lateral = matches!(
+            to.role,
+            Some(Role::Peer | Role::Customer | Role::RouteServerClient)
+        );
+        if lateral && route.otc.is_some() {
+            return None;
+        }
+        if matches!(to.role, Some(Role::Peer | Role::Provider | Role::RouteServer)) {
+            route.otc = route.otc.or(Some(to.local_as));
+        }
+        let private = |asn: u32| (64512..65535).contains(&asn);
+        let path: Vec<u32> = route
+            .as_path
+            .ases()
+            .filter(|asn| options.private_as != PrivateAs::Remove || !private(*asn))
+            .map(|asn| match asn {
+                asn if options.as_override && asn == to.remote_as => to.local_as,
+                asn if options.private_as == PrivateAs::Replace && private(asn) => to.local_as,
+                asn => asn,
+            })
+            .collect();
+        route.as_path = AsPath::sequence(path);
     }
     if ebgp && path.session.is_some() {
         route.med = None;
@@ -240,11 +331,30 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
         Decision::Unchanged => route,
         Decision::Changed(changed) => *changed,
     };
+    route.weight = None;
+    if to.routing.drain {
+        if !route.has_community(Community::GRACEFUL_SHUTDOWN) {
+            route.communities.push(Community::GRACEFUL_SHUTDOWN);
+        }
+        route.local_pref = Some(0);
+    }
     if ebgp {
+        if options.prepend_global_as && to.global_as != to.local_as {
+            route.as_path.prepend(to.global_as, 1);
+        }
         route.as_path.prepend(to.local_as, 1);
         route.local_pref = None;
         route.originator_id = None;
         route.cluster_list = Vec::new();
+    }
+    if !options.communities {
+        route.communities.clear();
+    }
+    if !options.extended_communities {
+        route.extended_communities.clear();
+    }
+    if !options.large_communities {
+        route.large_communities.clear();
     }
     (route.next_hop.address() != to.key.address).then_some(route)
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgpd::config::{NeighborKey, Network, NextHopMode};
+use bgpd::config::{ExportOptions, ImportOptions, NeighborKey, Network, NextHopMode, PrivateAs, Routing};
 use bgpd::policy::{Changes, Number, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{NextHopInterest, NextHopState, PeerId, PeerSettings, Rib, RibSettings, Totals};
-use bgpd::wire::{AsPath, Attributes, Community, Family, FamilySet, NextHop, Origin, Prefix};
+use bgpd::wire::{AsPath, Attributes, Community, Family, FamilySet, NextHop, Origin, Prefix, Role};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -33,7 +33,7 @@ enum Op {
     Originate(usize, Option<u32>, Vec<Community>),
     Retract(usize),
     NextHop(IpAddr, NextHopState),
-    Policies(usize, usize, usize),
+    Policies(usize, usize, usize, usize),
     Pause(usize),
     Resume(usize),
     Refresh(usize),
@@ -109,6 +109,73 @@ fn policy(at: usize) -> Policy {
     }
 }
 
+/// What else a session may be set to.
+const ROUTINGS: usize = 7;
+
+fn with_routing(mut settings: PeerSettings, at: usize) -> PeerSettings {
+    let import = ImportOptions::default();
+    let export = ExportOptions::default();
+    let (import, export) = match at {
+        1 => {
+            let import = ImportOptions {
+                weight: Some(5),
+                local_pref: Some(120),
+                accept_blackhole: true,
+                ..import
+            };
+            let export = ExportOptions {
+                as_override: true,
+                communities: false,
+                ..export
+            };
+            (import, export)
+        }
+        2 => {
+            let import = ImportOptions {
+                enforce_first_as: true,
+                honor_graceful_shutdown: false,
+                ..import
+            };
+            let export = ExportOptions {
+                private_as: PrivateAs::Remove,
+                client_to_client: false,
+                ..export
+            };
+            (import, export)
+        }
+        3 => {
+            let import = ImportOptions {
+                prepend_local_as: true,
+                ..import
+            };
+            let export = ExportOptions {
+                prepend_global_as: true,
+                private_as: PrivateAs::Replace,
+                ..export
+            };
+            (import, export)
+        }
+        _ => (import, export),
+    };
+    settings.global_as = if at == 3 { 64999 } else { LOCAL_AS };
+    settings.routing = Routing {
+        import,
+        export,
+        drain: at == 4,
+    };
+    settings.role = [
+        None,
+        Some(Role::Provider),
+        None,
+        None,
+        None,
+        Some(Role::Peer),
+        Some(Role::Customer),
+    ][at];
+    settings.summarized = if at == 5 { [prefix(2)].into() } else { [].into() };
+    settings
+}
+
 fn next_hop() -> impl Strategy<Value = IpAddr> {
     let known = [
         "10.0.0.1",
@@ -139,6 +206,9 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         vec![Community::NO_ADVERTISE],
         vec![Community::NO_EXPORT_SUBCONFED],
         vec![Community::new(1, 1)],
+        vec![Community::GRACEFUL_SHUTDOWN],
+        vec![Community::BLACKHOLE],
+        vec![Community::LLGR_STALE],
     ]);
     let id = |last: u8| Ipv4Addr::new(192, 0, 2, last);
     let originator = prop::option::weighted(0.2, select(vec![id(1), id(9), id(99)]));
@@ -153,7 +223,10 @@ fn attributes() -> impl Strategy<Value = Attributes> {
     (
         path,
         few(&[0, 10, 20]),
-        few(&[100, 200]),
+        (
+            few(&[100, 200]),
+            prop::option::weighted(0.2, select(vec![65001u32, 65009])),
+        ),
         communities,
         next_hop(),
         originator,
@@ -161,11 +234,12 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         origin,
     )
         .prop_map(
-            |(path, med, local_pref, communities, next_hop, originator_id, cluster_list, origin)| {
+            |(path, med, (local_pref, otc), communities, next_hop, originator_id, cluster_list, origin)| {
                 Attributes {
                     as_path: AsPath::sequence(path),
                     med,
                     local_pref,
+                    otc,
                     communities,
                     originator_id,
                     cluster_list,
@@ -193,7 +267,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(n, pref, communities)| Op::Originate(n, pref, communities)),
         1 => (0..PREFIXES.len()).prop_map(Op::Retract),
         3 => (next_hop(), state).prop_map(|(address, state)| Op::NextHop(address, state)),
-        2 => (peers.clone(), 0..4usize, 0..4usize).prop_map(|(p, i, e)| Op::Policies(p, i, e)),
+        2 => (peers.clone(), 0..4usize, 0..4usize, 0..ROUTINGS).prop_map(|(p, i, e, r)| Op::Policies(p, i, e, r)),
         1 => peers.clone().prop_map(Op::Pause),
         1 => peers.clone().prop_map(Op::Resume),
         1 => peers.prop_map(Op::Refresh),
@@ -208,7 +282,7 @@ struct Pair {
     oracle: Oracle,
     listener: Listener,
     ids: BTreeMap<usize, PeerId>,
-    policies: BTreeMap<usize, (usize, usize)>,
+    policies: BTreeMap<usize, (usize, usize, usize)>,
 }
 
 impl Pair {
@@ -284,13 +358,13 @@ impl Pair {
                 self.oracle.next_hops.insert(*address, *state);
                 self.rib.set_next_hops([(*address, *state)]);
             }
-            Op::Policies(at, import, export) => {
-                self.policies.insert(*at, (*import, *export));
+            Op::Policies(at, import, export, routing) => {
+                self.policies.insert(*at, (*import, *export, *routing));
+                let settings = self.settings(*at);
                 let Some(id) = self.ids.get(at) else { return };
-                self.rib.set_policies(*id, policy(*import), policy(*export));
+                self.rib.reconfigure(*id, settings.clone());
                 if let Some(session) = self.session(*at) {
-                    session.settings.import = policy(*import);
-                    session.settings.export = policy(*export);
+                    session.settings = settings;
                 }
             }
             Op::Pause(at) => self.ids.get(at).into_iter().for_each(|id| self.rib.pause(*id)),
@@ -313,15 +387,22 @@ impl Pair {
         self.tell_next_hops();
     }
 
+    /// A peer as it is configured now.
+    fn settings(&self, at: usize) -> PeerSettings {
+        let mut settings = peer(at);
+        if let Some((import, export, routing)) = self.policies.get(&at) {
+            settings.import = policy(*import);
+            settings.export = policy(*export);
+            settings = with_routing(settings, *routing);
+        }
+        settings
+    }
+
     fn up(&mut self, at: usize) {
         if self.ids.contains_key(&at) {
             return;
         }
-        let mut settings = peer(at);
-        if let Some((import, export)) = self.policies.get(&at) {
-            settings.import = policy(*import);
-            settings.export = policy(*export);
-        }
+        let settings = self.settings(at);
         let id = self.rib.peer_up(settings.clone());
         // A new session starts with an empty table at the other end.
         self.listener.forget(id);
@@ -415,14 +496,15 @@ impl Pair {
 }
 
 fn settings() -> impl Strategy<Value = RibSettings> {
-    (any::<bool>(), 1..4usize, any::<bool>(), any::<bool>()).prop_map(|(reachable, max, relax, med)| {
-        RibSettings {
-            assume_reachable: reachable,
-            multipath_max: max,
-            multipath_relax: relax,
-            always_compare_med: med,
-            ..RibSettings::new(LOCAL_AS, Ipv4Addr::new(192, 0, 2, 1))
-        }
+    let flags = any::<[bool; 5]>();
+    (1..4usize, flags).prop_map(|(max, [reachable, relax, med, missing, eibgp])| RibSettings {
+        assume_reachable: reachable,
+        multipath_max: max,
+        multipath_relax: relax,
+        multipath_eibgp: eibgp,
+        always_compare_med: med,
+        missing_med_worst: missing,
+        ..RibSettings::new(LOCAL_AS, Ipv4Addr::new(192, 0, 2, 1))
     })
 }
 
