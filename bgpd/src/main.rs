@@ -8,19 +8,39 @@ use anyhow::Context;
 use bgpd::config::{Config, load_file};
 use bgpd::rpc;
 use bgpd::speaker::{Speaker, SpeakerHandle, StartOptions, StopMode};
-use clap::{Parser, ValueEnum};
+use bgpd_proto::commands::{self, CommandError};
+use clap::{Args, Parser, ValueEnum};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// A BGP-4 speaker.
+/// Where a daemon is asked when nobody says.
+const API_DEFAULT: &str = "/run/margay/bgpd.sock";
+
+/// A BGP-4 speaker, and questions to one that runs.
 ///
-/// SIGHUP reads the configuration again; SIGTERM and SIGINT end the daemon.
+/// With --config: the daemon. SIGHUP reads the configuration again; SIGTERM and SIGINT end it.
+/// With a command: asks the daemon whose socket --api names.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Arguments {
+    #[command(flatten)]
+    daemon: DaemonArguments,
+    /// With a command: the daemon's socket, `api` in its configuration.
+    #[arg(long, env = "BGPD_API", global = true, default_value = API_DEFAULT, value_name = "SOCKET")]
+    api: PathBuf,
+    #[command(subcommand)]
+    command: Option<commands::Command>,
+}
+
+#[derive(Debug, Args)]
+struct DaemonArguments {
     /// The configuration file.
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    config: Option<PathBuf>,
     /// Check the configuration and exit.
     #[arg(long)]
     check: bool,
@@ -55,7 +75,13 @@ impl From<Stop> for StopMode {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let Arguments { daemon, api, command } = Arguments::parse();
+    let result = match (&command, &daemon.config) {
+        (Some(command), _) => ask(&api, command).await,
+        (None, Some(config)) => run(&daemon, config).await,
+        (None, None) => Err(anyhow::anyhow!("--config or a command is needed: see --help")),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bgpd: {error:#}");
@@ -64,12 +90,22 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let config = load_file(&arguments.config)?;
+/// Asks a daemon that runs.
+async fn ask(api: &Path, command: &commands::Command) -> anyhow::Result<()> {
+    let channel = bgpd_proto::client::connect(api).await?;
+    match commands::run(command, channel).await {
+        // `| head` has seen enough.
+        Err(CommandError::Closed) => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+async fn run(arguments: &DaemonArguments, file: &Path) -> anyhow::Result<()> {
+    let config = load_file(file)?;
     if arguments.check {
         println!(
             "{}: good, {} neighbors and {} networks",
-            arguments.config.display(),
+            file.display(),
             config.neighbors.len(),
             config.networks.len()
         );
@@ -82,10 +118,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_ansi(colours)
         .with_writer(std::io::stderr)
         .init();
-    serve(&arguments, config).await
+    serve(arguments, file, config).await
 }
 
-async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
+async fn serve(arguments: &DaemonArguments, file: &Path, config: Config) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let api = config.api.clone();
@@ -96,14 +132,7 @@ async fn serve(arguments: &Arguments, config: Config) -> anyhow::Result<()> {
     let speaker = Speaker::start(config, options)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = api.map(|path| tokio::spawn(serve_api(path, speaker.clone(), stopped)));
-    wait(
-        &arguments.config,
-        &speaker,
-        &mut hangup,
-        &mut terminate,
-        &mut interrupt,
-    )
-    .await;
+    wait(file, &speaker, &mut hangup, &mut terminate, &mut interrupt).await;
     drop(stop);
     if let Some(service) = service {
         service.await?;

@@ -1,4 +1,7 @@
-//! The gRPC contract of the BGP speaker.
+//! The gRPC contract of the BGP speaker, and the commands that speak it: `bgpd` and `calicoctl bgp` share them.
+
+pub mod client;
+pub mod commands;
 
 /// Version 1 of the contract.
 pub mod v1 {

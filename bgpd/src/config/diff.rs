@@ -87,6 +87,10 @@ fn networks_differ(old: &Config, new: &Config) -> bool {
 
 /// Compares two neighbours with the same key.
 fn change(old: &Neighbor, new: &Neighbor) -> Option<NeighborChange> {
+    let old = &Neighbor {
+        description: new.description.clone(),
+        ..old.clone()
+    };
     if old == new {
         return None;
     }

@@ -60,6 +60,8 @@ struct Global {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FileNeighbor {
+    #[serde(default)]
+    description: String,
     address: IpAddr,
     port: Option<u16>,
     r#as: u32,
@@ -171,6 +173,7 @@ impl File {
 impl FileNeighbor {
     fn neighbor(&self, global: &Global) -> Neighbor {
         let mut neighbor = Neighbor::new(self.address, self.r#as, global.r#as);
+        neighbor.description.clone_from(&self.description);
         neighbor.port = self.port.unwrap_or(BGP_PORT);
         neighbor.source = self.source;
         neighbor.ttl = self.ttl;

@@ -110,6 +110,8 @@ pub enum NextHopMode {
 /// One neighbour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbor {
+    /// What to call it besides its address.
+    pub description: String,
     /// Its address.
     pub address: IpAddr,
     /// The port that we connect to. What comes in is matched by address alone.
@@ -164,6 +166,7 @@ impl Neighbor {
             Policy::Reject
         };
         Self {
+            description: String::new(),
             address,
             port: BGP_PORT,
             remote_as,

@@ -35,6 +35,7 @@
 //! ```
 
 mod decision;
+mod explain;
 mod export;
 mod groups;
 mod import;
@@ -56,6 +57,7 @@ use crate::policy::Policy;
 use crate::wire::{Attributes, Family, FamilySet, NextHop, Prefix};
 
 pub use decision::{LOCAL_PREF_DEFAULT, Step};
+pub use explain::{NotTold, ToldView};
 pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;

@@ -9,6 +9,7 @@ mod interface;
 mod kernel;
 mod listener;
 mod neighbor;
+mod operate;
 mod restart;
 mod rib_task;
 mod running;
@@ -32,6 +33,7 @@ use crate::rib::{PathView, Rib};
 use crate::session::StopReason;
 use crate::wire::Family;
 use neighbor::Shared;
+pub use operate::{RouteChange, RouteChanges, RouteExplanation, SoftReset, WeakSpeaker};
 use rib_task::{RibControl, RibSender, RibStart};
 use running::Running;
 pub use status::{PeerEvent, PeerStatus, RouteStatus, RouteView};
@@ -97,6 +99,15 @@ pub enum SpeakerError {
     /// The operating system gives no thread or runtime.
     #[error("cannot start the speaker's threads: {0}")]
     Threads(std::io::Error),
+    /// No such neighbour is configured.
+    #[error("peer {0} is not configured")]
+    UnknownNeighbor(NeighborKey),
+    /// A neighbour's session would have to be established.
+    #[error("peer {0} has no established session")]
+    NotEstablished(NeighborKey),
+    /// It does not answer ROUTE-REFRESH (RFC 2918).
+    #[error("peer {0} cannot be asked to send its routes again: it has not offered route refresh")]
+    NoRouteRefresh(NeighborKey),
     /// [`SpeakerHandle::stop`] was called.
     #[error("the speaker was stopped; start a new one")]
     Stopped,
@@ -234,13 +245,14 @@ impl SpeakerHandle {
         let running = running.as_mut().ok_or(SpeakerError::Stopped)?;
         let config = Config {
             networks,
-            ..running.config.clone()
+            ..running.given.clone()
         };
         config.validate()?;
         self.inner
             .rib
             .control(RibControl::Networks(config.networks.clone()));
-        running.config = config;
+        running.config.networks.clone_from(&config.networks);
+        running.given = config;
         Ok(())
     }
 
@@ -315,7 +327,7 @@ impl SpeakerHandle {
         let running = self.inner.running.lock().await;
         running
             .as_ref()
-            .map(|running| running.config.clone())
+            .map(|running| running.given.clone())
             .ok_or(SpeakerError::Stopped)
     }
 
@@ -367,14 +379,23 @@ impl SpeakerHandle {
     }
 }
 
-fn list(rib: &Rib, view: RouteView, family: Family) -> Vec<RouteStatus> {
-    let status = |path: PathView| RouteStatus {
+/// A path, and what the import policy said to it.
+fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
+    let import = path
+        .peer
+        .and_then(|key| rib.import_explanation(&path.prefix, key));
+    RouteStatus {
         prefix: path.prefix,
         neighbor: path.peer,
         attributes: path.attributes,
         stale: path.stale,
         status: Some(path.status),
-    };
+        import,
+    }
+}
+
+fn list(rib: &Rib, view: RouteView, family: Family) -> Vec<RouteStatus> {
+    let status = |path: PathView| route_status(rib, path);
     match view {
         RouteView::Best => rib.best(family).into_iter().map(status).collect(),
         RouteView::Received(key) => {
@@ -394,6 +415,7 @@ fn list(rib: &Rib, view: RouteView, family: Family) -> Vec<RouteStatus> {
                 attributes,
                 stale: false,
                 status: None,
+                import: None,
             };
             routes.map(status).collect()
         }

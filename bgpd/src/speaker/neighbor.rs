@@ -37,6 +37,8 @@ pub(super) enum Command {
     Bfd(Option<BfdPlan>),
     /// BFD says that the path to it has failed.
     PathFailed,
+    /// Ask it to send its routes again (RFC 2918).
+    AskAgain,
     /// End.
     Stop(StopReason),
 }
@@ -99,6 +101,8 @@ pub(super) struct NeighborTask {
     closing: Vec<JoinHandle<()>>,
     /// The established session, as the RIB knows it.
     established: Option<SessionId>,
+    /// Its connection.
+    established_on: Option<ConnectionId>,
 }
 
 impl NeighborTask {
@@ -133,6 +137,7 @@ impl NeighborTask {
             opens: HashMap::new(),
             closing: Vec::new(),
             established: None,
+            established_on: None,
         };
         task.follow_bfd(bfd);
         NeighborHandle {
@@ -163,6 +168,7 @@ impl NeighborTask {
                     Some(Command::Accepted(stream)) => self.accepted(stream),
                     Some(Command::Bfd(plan)) => self.follow_bfd(plan),
                     Some(Command::PathFailed) => self.handle(Event::PathFailed),
+                    Some(Command::AskAgain) => self.ask_again(),
                     Some(Command::Stop(reason)) => return self.stop(reason).await,
                     None => return self.stop(StopReason::Shutdown).await,
                 },
@@ -316,6 +322,7 @@ impl NeighborTask {
                     since: SystemTime::now(),
                 });
                 self.established = Some(session);
+                self.established_on = Some(id);
                 self.shared.rib.control(RibControl::PeerUp(Box::new(PeerUp {
                     key: self.key,
                     session,
@@ -339,6 +346,19 @@ impl NeighborTask {
                         reason,
                     });
                 }
+            }
+        }
+    }
+
+    fn ask_again(&self) {
+        let connection = self.established_on.and_then(|id| self.connections.get(&id));
+        let negotiated = self
+            .session
+            .negotiated()
+            .filter(|negotiated| negotiated.route_refresh);
+        if let (Some(connection), Some(negotiated)) = (connection, negotiated) {
+            for family in negotiated.codec.families.iter() {
+                connection.send(wire::encode_route_refresh(family, wire::RefreshKind::Request));
             }
         }
     }
@@ -371,6 +391,11 @@ impl NeighborTask {
         status.state = after;
         status.since = SystemTime::now();
         status.remote_id = self.session.negotiated().map(|negotiated| negotiated.remote_id);
+        status.negotiated = self.session.negotiated().cloned();
+        let connection = self.established_on.and_then(|id| self.connections.get(&id));
+        status.local_address = connection
+            .filter(|_| after == State::Established)
+            .map(|connection| connection.local.ip().to_canonical());
         if after == State::Established {
             tracing::info!(neighbor = %self.key, "session established");
         } else {

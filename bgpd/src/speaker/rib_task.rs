@@ -81,6 +81,10 @@ pub(super) enum RibControl {
         session: SessionId,
         family: Family,
     },
+    /// Send a neighbour everything again.
+    SendAgain {
+        key: NeighborKey,
+    },
     /// The writer has room again.
     Room {
         key: NeighborKey,
@@ -308,6 +312,7 @@ impl RibTask {
                     self.rib.refresh(peer.id, family);
                 }
             }
+            RibControl::SendAgain { key } => self.send_again(key),
             RibControl::Room { key } => self.room(key),
             RibControl::Query(query) => query(&self.rib),
             RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
@@ -508,6 +513,14 @@ impl RibTask {
                 if !goes_on {
                     self.rib.pause(*id);
                 }
+            }
+        }
+    }
+
+    fn send_again(&mut self, key: NeighborKey) {
+        if let Some(peer) = self.peers.get(&key) {
+            for family in peer.codec.families.iter() {
+                self.rib.refresh(peer.id, family);
             }
         }
     }

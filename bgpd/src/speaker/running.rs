@@ -11,11 +11,17 @@ use super::rib_task::RibControl;
 use super::socket::SocketSettings;
 use super::{PeerStatus, SpeakerError, StartOptions};
 use crate::config::{Config, ConfigDiff, Neighbor, NeighborChange, NeighborKey};
+use crate::policy::{Changes, Match, Number, Policy, Rule, RuleAction, Verdict};
 use crate::session::{Settings, StopReason};
+use crate::wire::Community;
 
 /// What there is while the speaker runs.
 pub(super) struct Running {
+    /// What is in force.
     pub(super) config: Config,
+    /// The same as it was given, without what draining adds.
+    pub(super) given: Config,
+    draining: bool,
     options: StartOptions,
     neighbors: HashMap<NeighborKey, NeighborHandle>,
     /// By the address asked for.
@@ -27,12 +33,15 @@ pub(super) struct Running {
 impl Running {
     /// Nothing yet: what stays as it is of `config`, without neighbours and listeners.
     pub(super) fn new(config: &Config, options: StartOptions, shared: Shared) -> Self {
+        let config = Config {
+            neighbors: Vec::new(),
+            listen: Vec::new(),
+            ..config.clone()
+        };
         Self {
-            config: Config {
-                neighbors: Vec::new(),
-                listen: Vec::new(),
-                ..config.clone()
-            },
+            given: config.clone(),
+            config,
+            draining: false,
             options,
             neighbors: HashMap::new(),
             listeners: HashMap::new(),
@@ -43,6 +52,8 @@ impl Running {
 
     /// Goes over to another configuration. If a listener cannot be opened, nothing has changed.
     pub(super) fn apply(&mut self, config: Config) -> Result<ConfigDiff, SpeakerError> {
+        let given = config.clone();
+        let config = if self.draining { drained(config) } else { config };
         let diff = ConfigDiff::between(&self.config, &config);
         if !diff.is_empty() {
             tracing::info!(?diff, "configuration");
@@ -80,11 +91,13 @@ impl Running {
             .map(|neighbor| (neighbor.key(), BfdPlan::new(neighbor, &config)))
             .collect();
         // What waits for a restart keeps its old value until then.
-        self.config = Config {
-            fib: self.config.fib,
-            api: self.config.api.clone(),
-            ..config
-        };
+        for (kept, new) in [(&mut self.given, given), (&mut self.config, config)] {
+            *kept = Config {
+                fib: kept.fib,
+                api: kept.api.clone(),
+                ..new
+            };
+        }
         self.shared
             .rib
             .control(RibControl::Configure(Arc::new(self.config.clone())));
@@ -153,6 +166,41 @@ impl Running {
         )
     }
 
+    /// Whether traffic is being moved away (RFC 8326).
+    pub(super) const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Begins or ends that.
+    pub(super) fn set_draining(&mut self, draining: bool) -> Result<(), SpeakerError> {
+        self.draining = draining;
+        self.apply(self.given.clone()).map(drop)
+    }
+
+    /// Ends a neighbour's session and starts it again. False if there is no such neighbour.
+    pub(super) fn reset(&mut self, key: NeighborKey) -> bool {
+        let Some(neighbor) = self
+            .config
+            .neighbors
+            .iter()
+            .find(|neighbor| neighbor.key() == key)
+        else {
+            return false;
+        };
+        let neighbor = neighbor.clone();
+        self.stop_neighbor(key, StopReason::Reset);
+        let handle = self.start_neighbor(&neighbor);
+        self.neighbors.insert(key, handle);
+        self.publish_directory();
+        true
+    }
+
+    /// Asks a neighbour to send its routes again. False if there is no such neighbour.
+    pub(super) fn ask_again(&self, key: NeighborKey) -> bool {
+        let neighbor = self.neighbors.get(&key);
+        neighbor.is_some_and(|neighbor| neighbor.commands.send(Command::AskAgain).is_ok())
+    }
+
     fn stop_neighbor(&mut self, key: NeighborKey, reason: StopReason) {
         if let Some(neighbor) = self.neighbors.remove(&key) {
             // The task ends by itself once its last message is written.
@@ -195,6 +243,9 @@ impl Running {
                     .bfd
                     .as_ref()
                     .map(|bfd| bfd.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+                negotiated: status.negotiated.clone(),
+                local_address: status.local_address,
+                description: neighbor.description.clone(),
             })
         };
         self.config.neighbors.iter().filter_map(peer).collect()
@@ -212,6 +263,29 @@ impl Running {
             let _ = neighbor.task.await;
         }
     }
+}
+
+/// RFC 8326 section 4.2: everything is announced with GRACEFUL_SHUTDOWN, and within our AS with LOCAL_PREF 0.
+fn drained(mut config: Config) -> Config {
+    let lower = Rule {
+        changes: Changes {
+            add_communities: vec![Community::GRACEFUL_SHUTDOWN],
+            local_pref: Some(Number::Set(0)),
+            ..Changes::default()
+        },
+        ..Rule::new(Match::default(), RuleAction::Continue).named("drain")
+    };
+    for neighbor in &mut config.neighbors {
+        neighbor.export = match &neighbor.export {
+            Policy::Reject => Policy::Reject,
+            Policy::Accept => Policy::rules([lower.clone()], Verdict::Accept),
+            Policy::Rules(set) => {
+                let rules = std::iter::once(lower.clone()).chain(set.rules().iter().cloned());
+                Policy::rules(rules, set.default_verdict())
+            }
+        };
+    }
+    config
 }
 
 fn passwords(config: &Config) -> impl Iterator<Item = (IpAddr, &str)> + Clone {

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use crate::bfd;
 use crate::config::NeighborKey;
+use crate::policy::Explanation;
 use crate::rib::PathStatus;
-use crate::session::{Settings, State};
+use crate::session::{Negotiated, Settings, State};
 use crate::wire::{Attributes, Prefix};
 
 /// A neighbour's session, as its task sees it.
@@ -21,6 +22,8 @@ pub(super) struct SessionStatus {
     pub(super) flaps: u64,
     pub(super) remote_id: Option<Ipv4Addr>,
     pub(super) bfd: Option<Arc<Mutex<bfd::Status>>>,
+    pub(super) negotiated: Option<Negotiated>,
+    pub(super) local_address: Option<IpAddr>,
 }
 
 impl SessionStatus {
@@ -34,6 +37,8 @@ impl SessionStatus {
             flaps: 0,
             remote_id: None,
             bfd: None,
+            negotiated: None,
+            local_address: None,
         }
     }
 }
@@ -67,6 +72,12 @@ pub struct PeerStatus {
     pub remote_id: Option<Ipv4Addr>,
     /// BFD with it, if there is any.
     pub bfd: Option<bfd::Status>,
+    /// What both ends agreed on, while the session is established.
+    pub negotiated: Option<Negotiated>,
+    /// Our address, while the session is established.
+    pub local_address: Option<IpAddr>,
+    /// What the configuration says of it.
+    pub description: String,
 }
 
 impl PeerStatus {
@@ -115,4 +126,6 @@ pub struct RouteStatus {
     pub stale: bool,
     /// How it fared in the selection; none for [`RouteView::Advertised`].
     pub status: Option<PathStatus>,
+    /// What the import policy said; none for our own networks and for [`RouteView::Advertised`].
+    pub import: Option<Explanation>,
 }

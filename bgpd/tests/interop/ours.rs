@@ -76,6 +76,7 @@ impl Bgpd {
             view: view.to_owned(),
             peer: peer.to_owned(),
             prefix: String::new(),
+            ..ListRoutesRequest::default()
         };
         let answer = self.runtime.block_on(client.list_routes(request));
         answer

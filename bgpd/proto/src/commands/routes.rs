@@ -1,0 +1,160 @@
+//! `routes`.
+
+use tonic::transport::Channel;
+
+use super::output::{Format, NONE, document, or_none, print, table};
+use super::{CommandError, RoutesOptions, View, request};
+use crate::v1::bgp_client::BgpClient;
+use crate::v1::{ListRoutesRequest, Route};
+
+pub(super) async fn run(
+    client: &mut BgpClient<Channel>,
+    options: &RoutesOptions,
+) -> Result<(), CommandError> {
+    let view = options.view.unwrap_or(match options.peer {
+        Some(_) => View::Received,
+        None => View::Best,
+    });
+    if view != View::Best && options.peer.is_none() {
+        return Err(CommandError::Refused(format!(
+            "--view {}: say whose, with --peer",
+            view.as_str()
+        )));
+    }
+    let asked = ListRoutesRequest {
+        view: view.as_str().to_owned(),
+        peer: options.peer.clone().unwrap_or_default(),
+        prefix: options.prefix.clone().unwrap_or_default(),
+        longer: options.longer,
+        limit: options.limit,
+    };
+    let answer = client.list_routes(request(asked)).await?.into_inner();
+    print(&render(&answer.routes, view, options.output.output)?)?;
+    if answer.left_out > 0 {
+        eprintln!(
+            "{} more routes are not shown: use --limit 0 for all, or name a prefix.",
+            answer.left_out
+        );
+    }
+    Ok(())
+}
+
+fn render(routes: &[Route], view: View, format: Format) -> Result<String, CommandError> {
+    if let Some(text) = document(&routes, format)? {
+        return Ok(text);
+    }
+    if routes.is_empty() {
+        return Ok("No routes.\n".to_owned());
+    }
+    let wide = format == Format::Wide;
+    let to_peer = view == View::Advertised;
+    let mut headings = vec![
+        "",
+        "PREFIX",
+        "NEXT-HOP",
+        if to_peer { "TO" } else { "FROM" },
+        "AS-PATH",
+    ];
+    headings.extend(["LOCAL-PREF", "MED"]);
+    if wide {
+        headings.extend(["ORIGIN", "COMMUNITIES"]);
+    }
+    if !to_peer {
+        headings.push("REASON");
+    }
+    let rows: Vec<Vec<String>> = routes
+        .iter()
+        .map(|route| {
+            let mut cells = vec![
+                mark(route).to_owned(),
+                route.prefix.clone(),
+                route.next_hop.clone(),
+                from(route),
+                or_none(&route.as_path),
+                number(route.has_local_pref, route.local_pref),
+                number(route.has_med, route.med),
+            ];
+            if wide {
+                cells.push(route.origin.clone());
+                cells.push(or_none(&route.communities.join(" ")));
+            }
+            if !to_peer {
+                cells.push(or_none(&route.reason));
+            }
+            cells
+        })
+        .collect();
+    Ok(table(&headings, &rows))
+}
+
+/// `>` for the best path, `=` for one that is used with it, `s` for one from before the peer's restart.
+pub(super) fn mark(route: &Route) -> &'static str {
+    match (route.best, route.multipath, route.stale) {
+        (true, _, false) => ">",
+        (true, _, true) => ">s",
+        (false, true, false) => "=",
+        (false, true, true) => "=s",
+        (false, false, true) => "s",
+        (false, false, false) => "",
+    }
+}
+
+pub(super) fn from(route: &Route) -> String {
+    if route.peer.is_empty() {
+        "this host".to_owned()
+    } else {
+        route.peer.clone()
+    }
+}
+
+fn number(there: bool, value: u32) -> String {
+    if there { value.to_string() } else { NONE.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(prefix: &str, peer: &str, reason: &str) -> Route {
+        Route {
+            prefix: prefix.into(),
+            peer: peer.into(),
+            next_hop: "10.0.0.1".into(),
+            as_path: "65001 65002".into(),
+            origin: "igp".into(),
+            reason: reason.into(),
+            communities: vec!["65001:1".into(), "65001:1:2".into()],
+            ..Route::default()
+        }
+    }
+
+    #[test]
+    fn tables_of_routes() {
+        let best = Route {
+            best: true,
+            local_pref: 100,
+            has_local_pref: true,
+            ..route("10.1.0.0/24", "10.0.0.1", "best: the only usable path")
+        };
+        let own = Route {
+            as_path: String::new(),
+            ..route("10.2.0.0/24", "", "not usable: rejected by the import policy")
+        };
+        assert_eq!(
+            render(&[best.clone(), own], View::Best, Format::Ps).unwrap(),
+            "\
+\x20  PREFIX       NEXT-HOP  FROM       AS-PATH      LOCAL-PREF  MED  REASON
+>  10.1.0.0/24  10.0.0.1  10.0.0.1   65001 65002  100         -    best: the only usable path
+   10.2.0.0/24  10.0.0.1  this host  -            -           -    not usable: rejected by the import policy
+"
+        );
+        assert_eq!(
+            render(&[best], View::Advertised, Format::Wide).unwrap(),
+            "\
+\x20  PREFIX       NEXT-HOP  TO        AS-PATH      LOCAL-PREF  MED  ORIGIN  COMMUNITIES
+>  10.1.0.0/24  10.0.0.1  10.0.0.1  65001 65002  100         -    igp     65001:1 65001:1:2
+"
+        );
+        assert_eq!(render(&[], View::Best, Format::Ps).unwrap(), "No routes.\n");
+    }
+}

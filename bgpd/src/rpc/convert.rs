@@ -1,0 +1,164 @@
+//! The speaker's types as the contract's messages.
+
+use std::time::SystemTime;
+
+use bgpd_proto::v1::{Explanation, Kernel, KernelProblem, Peer, Route, Session, Told};
+
+use crate::fib::FibStatus;
+use crate::policy::DecidedBy;
+use crate::rib::{NotTold, PathStatus};
+use crate::session::Negotiated;
+use crate::speaker::{PeerStatus, RouteExplanation, RouteStatus};
+use crate::wire::{Attributes, Prefix};
+
+pub(super) fn peer(peer: &PeerStatus) -> Peer {
+    // A clock that was set back gives no time at all.
+    let since = SystemTime::now().duration_since(peer.since).unwrap_or_default();
+    let session = peer.negotiated.as_ref().map(|negotiated| {
+        let local_address = peer.local_address.map(|address| address.to_string());
+        Session {
+            local_address: local_address.unwrap_or_default(),
+            ..session(negotiated)
+        }
+    });
+    Peer {
+        address: peer.address.to_string(),
+        port: peer.port.into(),
+        remote_as: peer.remote_as,
+        state: peer.state.to_string(),
+        since_seconds: since.as_secs(),
+        last_error: peer.last_error.clone().unwrap_or_default(),
+        prefixes_received: peer.prefixes_received,
+        prefixes_advertised: peer.prefixes_advertised,
+        flaps: peer.flaps,
+        remote_router_id: peer.remote_id.map(|id| id.to_string()).unwrap_or_default(),
+        local_as: peer.local_as,
+        description: peer.description.clone(),
+        prefixes_accepted: peer.prefixes_accepted,
+        session,
+        name: peer.key().to_string(),
+    }
+}
+
+fn session(negotiated: &Negotiated) -> Session {
+    let restart = negotiated.graceful_restart.as_ref();
+    let capabilities = [
+        ("four-octet-as", negotiated.codec.four_octet_as),
+        ("extended-message", negotiated.codec.extended_message),
+        ("route-refresh", negotiated.route_refresh),
+        ("graceful-restart", restart.is_some()),
+        (
+            "graceful-restart-notification",
+            restart.is_some_and(|restart| restart.notification),
+        ),
+    ];
+    let capabilities = capabilities.into_iter().filter(|(_, there)| *there);
+    Session {
+        local_address: String::new(),
+        hold_time_seconds: negotiated.hold_time.as_secs(),
+        keepalive_milliseconds: u64::try_from(negotiated.keepalive.as_millis()).unwrap_or(u64::MAX),
+        families: negotiated
+            .codec
+            .families
+            .iter()
+            .map(|family| family.to_string())
+            .collect(),
+        capabilities: capabilities.map(|(name, _)| name.to_owned()).collect(),
+        restart_time_seconds: restart.map_or(0, |restart| restart.restart_time_s.into()),
+    }
+}
+
+pub(super) fn kernel(status: &FibStatus) -> Kernel {
+    let problem = |refused: &crate::fib::RefusedRoute| KernelProblem {
+        prefix: refused.prefix.to_string(),
+        reason: refused.reason.to_string(),
+    };
+    Kernel {
+        installed: status.installed as u64,
+        pending: status.pending as u64,
+        problems: status.refused_routes.iter().map(problem).collect(),
+    }
+}
+
+pub(super) fn route(status: &RouteStatus) -> Route {
+    Route {
+        peer: status.neighbor.map(|key| key.to_string()).unwrap_or_default(),
+        best: matches!(status.status, Some(PathStatus::Best { .. })),
+        multipath: matches!(status.status, Some(PathStatus::Multipath)),
+        stale: status.stale,
+        reason: reason(status),
+        ..attributes(&status.prefix, &status.attributes)
+    }
+}
+
+/// How the route fared, and which import rule had to do with it.
+fn reason(status: &RouteStatus) -> String {
+    let mut text = status
+        .status
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    // What every route meets is not worth a word.
+    let told = |by: &DecidedBy| matches!(by, DecidedBy::Rule { .. });
+    if let Some(import) = &status.import
+        && (told(&import.by) || !import.continued.is_empty() || text.contains("import policy"))
+    {
+        text.push_str(&format!("; import: {import}"));
+    }
+    text
+}
+
+/// A route with nothing but its attributes.
+pub(super) fn attributes(prefix: &Prefix, attributes: &Attributes) -> Route {
+    let communities = attributes.communities.iter().map(ToString::to_string);
+    let large = attributes.large_communities.iter().map(ToString::to_string);
+    let extended = attributes
+        .extended_communities
+        .iter()
+        .map(|community| hex(community.0));
+    Route {
+        prefix: prefix.to_string(),
+        next_hop: attributes.next_hop.to_string(),
+        as_path: attributes.as_path.to_string(),
+        local_pref: attributes.local_pref.unwrap_or_default(),
+        has_local_pref: attributes.local_pref.is_some(),
+        med: attributes.med.unwrap_or_default(),
+        has_med: attributes.med.is_some(),
+        origin: attributes.origin.to_string(),
+        communities: communities.chain(large).chain(extended).collect(),
+        ..Route::default()
+    }
+}
+
+/// Extended communities have many kinds: as they are on the wire.
+fn hex(octets: [u8; 8]) -> String {
+    let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("0x{digits}")
+}
+
+pub(super) fn explanation(explanation: &RouteExplanation, peers: &[PeerStatus]) -> Explanation {
+    let told = explanation.told.iter().map(|view| {
+        let peer = peers.iter().find(|peer| peer.key() == view.peer);
+        let export = view.export.as_ref().map(|export| format!("export: {export}"));
+        let (route, reason) = match &view.told {
+            Ok(route) => (
+                Some(attributes(&explanation.prefix, route)),
+                export.unwrap_or_default(),
+            ),
+            Err(reason @ NotTold::Pending) => (None, reason.to_string()),
+            Err(reason) => (None, reason.to_string()),
+        };
+        Told {
+            peer: view.peer.to_string(),
+            description: peer.map(|peer| peer.description.clone()).unwrap_or_default(),
+            route,
+            reason,
+        }
+    });
+    Explanation {
+        prefix: explanation.prefix.to_string(),
+        paths: explanation.paths.iter().map(route).collect(),
+        told: told.collect(),
+        kernel_problem: explanation.kernel_problem.clone().unwrap_or_default(),
+    }
+}
