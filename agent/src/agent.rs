@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use bgpd::rpc::SpeakerSlot;
 use datastore::syncer::{self, Event, Handle, HealthState, Status, Syncer};
 use datastore::{Client, ClientConfig, Pem, Resources};
 use ipnet::IpNet;
@@ -53,7 +54,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     health.register(DATASTORE, None);
     health.register(NODE, None);
 
-    serve(&config, &health, &view, &flows, &metrics, &stop, &mut tasks).await?;
+    let speaker = SpeakerSlot::default();
+    let service = rpc::Service {
+        node_name: config.node_name.clone(),
+        started_at: jiff::Timestamp::now().to_string(),
+        health: health.clone(),
+        flows: flows.clone(),
+        view: view.clone(),
+        speaker: speaker.clone(),
+        stop: stop.clone(),
+    };
+    serve(&config, service, &metrics, &mut tasks).await?;
     if let Err(error) = node::write_nodename(&config.paths.nodename_file, &config.node_name) {
         tracing::warn!(file = %config.paths.nodename_file.display(), %error, "nodename file not written: CNI plugins need it");
     }
@@ -84,7 +95,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         stop.clone(),
     ));
 
-    let bgp = Bgp::new(&config, health.clone(), view.clone());
+    let bgp = Bgp::new(&config, health.clone(), view.clone(), speaker);
     let (commands, mut dataplane_ended) = match dataplane {
         Some(thread) => (Some(thread.commands), Some(thread.ended)),
         None => (None, None),
@@ -140,25 +151,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 /// Starts the local API, health and metrics.
 async fn serve(
     config: &Config,
-    health: &Health,
-    view: &View,
-    flows: &FlowLog,
+    service: rpc::Service,
     metrics: &Metrics,
-    stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
     let socket = &config.api.socket;
     let listener = rpc::bind(socket, config.api.group.as_deref())
         .await
         .with_context(|| format!("api.socket = {}", socket.display()))?;
-    let service = rpc::Service {
-        node_name: config.node_name.clone(),
-        started_at: jiff::Timestamp::now().to_string(),
-        health: health.clone(),
-        flows: flows.clone(),
-        view: view.clone(),
-        stop: stop.clone(),
-    };
+    let (health, stop) = (service.health.clone(), service.stop.clone());
     let until = stop.clone();
     tasks.spawn(async move {
         if let Err(error) = rpc::serve(service, listener, until).await {
@@ -170,7 +171,7 @@ async fn serve(
             "health.listen",
             config.health.listen,
             health.router(),
-            stop,
+            &stop,
             tasks,
         )
         .await?;
@@ -180,7 +181,7 @@ async fn serve(
             "metrics.listen",
             config.metrics.listen,
             metrics.router(),
-            stop,
+            &stop,
             tasks,
         )
         .await?;
@@ -560,6 +561,7 @@ impl Core {
         for problem in problems.difference(&self.problems) {
             tracing::warn!(%problem, "resource");
         }
+        self.view.lock().problems = problems.iter().cloned().collect();
         self.problems = problems;
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use api_proto::v1 as proto;
 use bgpd::config::{BGP_PORT, Config as SpeakerConfig, NeighborKey};
 use bgpd::fib::{FibSettings, Metric};
+use bgpd::rpc::SpeakerSlot;
 use bgpd::session::State;
 use bgpd::speaker::{PeerStatus, Speaker, SpeakerHandle, StartOptions, StopMode};
 
@@ -37,11 +38,13 @@ pub struct Bgp {
     failure: Option<String>,
     health: Health,
     view: View,
+    /// Where the local API finds the speaker.
+    slot: SpeakerSlot,
 }
 
 impl Bgp {
     /// No speaker yet.
-    pub fn new(config: &Config, health: Health, view: View) -> Self {
+    pub fn new(config: &Config, health: Health, view: View, slot: SpeakerSlot) -> Self {
         if config.bgp.enabled {
             health.register(COMPONENT, None);
         }
@@ -54,6 +57,7 @@ impl Bgp {
             failure: None,
             health,
             view,
+            slot,
         }
     }
 
@@ -109,6 +113,7 @@ impl Bgp {
         if let Err(error) = mark(&self.marker) {
             tracing::warn!(file = %self.marker.display(), %error, "no marker: the next start will not be graceful");
         }
+        self.slot.set(Some(speaker.clone()));
         self.speaker = Some(speaker);
         Ok(())
     }
@@ -129,6 +134,7 @@ impl Bgp {
             return Ok(());
         }
         tracing::warn!(because = ?diff.needs_restart, "every BGP session is reset");
+        self.slot.set(None);
         speaker.stop(StopMode::Restart).await;
         self.speaker = None;
         self.start(config)
@@ -187,6 +193,7 @@ impl Bgp {
 
     /// Ends the sessions so that peers keep our routes; routes in the kernel stay.
     pub async fn stop(&mut self) {
+        self.slot.set(None);
         if let Some(speaker) = self.speaker.take() {
             speaker.stop(StopMode::Restart).await;
         }

@@ -16,6 +16,8 @@ use tokio_stream::wrappers::{BroadcastStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use bgpd::rpc::{BgpService, SpeakerSlot};
+
 use crate::flows::FlowLog;
 use crate::health::Health;
 use crate::view::View;
@@ -36,6 +38,8 @@ pub struct Service {
     pub flows: FlowLog,
     /// Everything else.
     pub view: View,
+    /// The BGP speaker, which answers for itself.
+    pub speaker: SpeakerSlot,
     /// Ends the streams that would last for ever.
     pub stop: CancellationToken,
 }
@@ -68,6 +72,7 @@ impl Agent for Service {
             bgp_v4: Some(published.bgp_v4.clone()),
             bgp_v6: Some(published.bgp_v6.clone()),
             datastore_state: published.datastore_state.into(),
+            problems: published.problems.clone(),
         }))
     }
 
@@ -202,6 +207,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     tonic::transport::Server::builder()
+        .add_service(BgpService::of_slot(service.speaker.clone()))
         .add_service(AgentServer::new(service))
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stop.cancelled_owned())
         .await
@@ -225,6 +231,7 @@ mod tests {
             health,
             flows: FlowLog::new(10),
             view: View::default(),
+            speaker: SpeakerSlot::default(),
             stop: CancellationToken::new(),
         };
         let stop = service.stop.clone();

@@ -25,6 +25,8 @@ pub struct Published {
     pub endpoints: Vec<Endpoint>,
     /// Whether these are all: the dataplane has been told the whole view.
     pub endpoints_complete: bool,
+    /// What cannot be honoured as it is written, each naming resource and field.
+    pub problems: Vec<String>,
     /// Counts for the metrics.
     pub counts: Counts,
 }

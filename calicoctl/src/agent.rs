@@ -48,6 +48,16 @@ pub(crate) async fn connect_for_stream(path: &Path) -> Result<AgentClient<Channe
 }
 
 async fn connect_by(path: &Path, endpoint: Endpoint) -> Result<AgentClient<Channel>, AgentError> {
+    let channel = channel_by(path, endpoint).await?;
+    Ok(AgentClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+}
+
+/// A connection for other services of the agent.
+pub(crate) async fn channel(path: &Path) -> Result<Channel, AgentError> {
+    channel_by(path, Endpoint::from_static(AUTHORITY)).await
+}
+
+async fn channel_by(path: &Path, endpoint: Endpoint) -> Result<Channel, AgentError> {
     // The first connection tells in the system's own words why there is none.
     probe(path).await?;
     let socket = path.to_owned();
@@ -55,15 +65,14 @@ async fn connect_by(path: &Path, endpoint: Endpoint) -> Result<AgentClient<Chann
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let channel = endpoint
+    endpoint
         .connect_timeout(ANSWER_TIME_MAX)
         .connect_with_connector(connector)
         .await
         .map_err(|error| AgentError::Unreachable {
             path: path.to_owned(),
             reason: error.to_string(),
-        })?;
-    Ok(AgentClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX))
+        })
 }
 
 async fn probe(path: &Path) -> Result<(), AgentError> {

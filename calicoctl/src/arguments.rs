@@ -63,6 +63,8 @@ pub(crate) enum Command {
     /// This host's node
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The BGP speaker of this host's agent: peers, routes and why, drain
+    Bgp(BgpOptions),
     /// Verdicts on recent flows of this host, with the policy behind each
     Flows(FlowsOptions),
     /// IP address management
@@ -70,6 +72,15 @@ pub(crate) enum Command {
     Ipam(IpamCommand),
     /// Version of this program and of the cluster
     Version(VersionOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BgpOptions {
+    /// Unix socket of this host's agent
+    #[arg(long, env = "MARGAY_AGENT_SOCKET", default_value = AGENT_SOCKET_DEFAULT, global = true)]
+    pub(crate) agent_socket: PathBuf,
+    #[command(subcommand)]
+    pub(crate) command: bgpd_proto::commands::Command,
 }
 
 #[derive(Debug, Subcommand)]

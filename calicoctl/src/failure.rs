@@ -35,6 +35,14 @@ impl Failure {
         }
     }
 
+    /// Nothing to say: nobody reads any more.
+    pub(crate) fn silent() -> Self {
+        Self {
+            text: String::new(),
+            stream: Stream::None,
+        }
+    }
+
     pub(crate) fn print(&self) {
         match self.stream {
             // With both streams closed there is nobody left to tell.
@@ -63,10 +71,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure {
-                text: String::new(),
-                stream: Stream::None,
-            },
+            ErrorKind::BrokenPipe => Failure::silent(),
             _ => Failure::new(format!("cannot write to standard output: {error}")),
         })
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod arguments;
+mod bgp;
 mod config;
 mod crud;
 mod datastore_session;
@@ -58,6 +59,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Get(options) => crud::get(&global, &options).await,
         Command::Validate(options) => crud::validate(&options),
         Command::Node(NodeCommand::Status(options)) => node_status::run(&options).await,
+        Command::Bgp(options) => bgp::run(&options).await,
         Command::Flows(options) => flows::run(&options).await,
         Command::Ipam(IpamCommand::Show(options)) => ipam::show(&global, &options).await,
         Command::Version(options) => version::run(&options).await,

@@ -67,6 +67,13 @@ fn render(status: &GetStatusResponse, peers: &[BgpPeer], now: Timestamp, zone: &
         }
     }
     text.push('\n');
+    if !status.problems.is_empty() {
+        text.push_str("Not honoured as written:\n");
+        for problem in &status.problems {
+            let _ = writeln!(text, "- {problem}");
+        }
+        text.push('\n');
+    }
     text
 }
 

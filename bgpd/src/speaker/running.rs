@@ -11,9 +11,7 @@ use super::rib_task::RibControl;
 use super::socket::SocketSettings;
 use super::{PeerStatus, SpeakerError, StartOptions};
 use crate::config::{Config, ConfigDiff, Neighbor, NeighborChange, NeighborKey};
-use crate::policy::{Changes, Match, Number, Policy, Rule, RuleAction, Verdict};
 use crate::session::{Settings, StopReason};
-use crate::wire::Community;
 
 /// What there is while the speaker runs.
 pub(super) struct Running {
@@ -265,25 +263,10 @@ impl Running {
     }
 }
 
-/// RFC 8326 section 4.2: everything is announced with GRACEFUL_SHUTDOWN, and within our AS with LOCAL_PREF 0.
+/// The same configuration, with every session drained (RFC 8326 section 4.2).
 fn drained(mut config: Config) -> Config {
-    let lower = Rule {
-        changes: Changes {
-            add_communities: vec![Community::GRACEFUL_SHUTDOWN],
-            local_pref: Some(Number::Set(0)),
-            ..Changes::default()
-        },
-        ..Rule::new(Match::default(), RuleAction::Continue).named("drain")
-    };
     for neighbor in &mut config.neighbors {
-        neighbor.export = match &neighbor.export {
-            Policy::Reject => Policy::Reject,
-            Policy::Accept => Policy::rules([lower.clone()], Verdict::Accept),
-            Policy::Rules(set) => {
-                let rules = std::iter::once(lower.clone()).chain(set.rules().iter().cloned());
-                Policy::rules(rules, set.default_verdict())
-            }
-        };
+        neighbor.routing.drain = true;
     }
     config
 }

@@ -94,7 +94,11 @@ async fn a_refresh_is_answered_with_the_table() {
     let mut peer = RawPeer::open(62, listen_address(&speaker).await, 90).await;
     let table = peer.table().await;
     assert_eq!(table.len(), 2);
-    peer.send(&encode_route_refresh(Family::Ipv4Unicast, bgpd::wire::RefreshKind::Request)).await;
+    peer.send(&encode_route_refresh(
+        Family::Ipv4Unicast,
+        bgpd::wire::RefreshKind::Request,
+    ))
+    .await;
     let mut again = Vec::new();
     while again.len() < 2 {
         if let Message::Update(update) = peer.message().await {
