@@ -8,7 +8,7 @@ LAB ?= containerlab/two-rack.clab.yml
 # Namespaces, BPF and netlink need root; everything that is built belongs to the caller.
 SUDO := $(shell [ "$$(id -u)" -eq 0 ] || echo sudo -E env "PATH=$$PATH")
 
-.PHONY: help setup setup-build build lab lab-up lab-verify lab-scenarios lab-down test check fmt clippy deny doc bench fuzz
+.PHONY: help setup setup-build build lab lab-up lab-verify lab-scenarios lab-down test check fmt clippy deny doc bench bench-bgp fuzz
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -57,6 +57,9 @@ doc:
 
 bench: setup-build ## Run the benchmarks
 	cargo bench --workspace
+
+bench-bgp: setup-build ## Compare BGP speakers on the same feeds (needs root; ARGS="--case two-feeds --runs 1", ARGS=--help)
+	$(SUDO) $$(command -v cargo) bench -p bgpd --bench speakers -- $(ARGS)
 
 fuzz: ## Fuzz the parsers, FUZZ_SECONDS each (default 60)
 	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
