@@ -14,13 +14,13 @@ pub const MESSAGE_MAX_BYTES: usize = 1 << 18;
 
 /// Message types (RFC 7854 section 4.1).
 pub(super) mod kind {
-    pub const ROUTE_MONITORING: u8 = 0;
-    pub const STATISTICS_REPORT: u8 = 1;
-    pub const PEER_DOWN: u8 = 2;
-    pub const PEER_UP: u8 = 3;
-    pub const INITIATION: u8 = 4;
-    pub const TERMINATION: u8 = 5;
-    pub const ROUTE_MIRRORING: u8 = 6;
+    pub(crate) const ROUTE_MONITORING: u8 = 0;
+    pub(crate) const STATISTICS_REPORT: u8 = 1;
+    pub(crate) const PEER_DOWN: u8 = 2;
+    pub(crate) const PEER_UP: u8 = 3;
+    pub(crate) const INITIATION: u8 = 4;
+    pub(crate) const TERMINATION: u8 = 5;
+    pub(crate) const ROUTE_MIRRORING: u8 = 6;
 }
 
 /// Peer types (RFC 7854 section 4.2, RFC 9069 section 4.1).
@@ -106,7 +106,7 @@ pub struct PeerHeader {
 }
 
 /// A point in time as BMP and MRT write it: since the epoch, in whole microseconds of 32-bit seconds.
-pub fn since_epoch(at: SystemTime) -> Duration {
+pub(crate) fn since_epoch(at: SystemTime) -> Duration {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
     Duration::new(seconds.into(), since.subsec_micros() * 1000)

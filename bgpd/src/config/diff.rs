@@ -29,7 +29,9 @@ pub struct ConfigDiff {
     pub listen_removed: Vec<SocketAddr>,
     /// Whether the set of originated networks changed.
     pub networks: bool,
-    /// Whether a change waits for the next start: `fib` and `api`.
+    /// Whether BMP stations, MRT files or sources changed; no session is touched.
+    pub monitoring: bool,
+    /// Whether a change waits for the next start: `fib`, `api` and `record`.
     pub needs_restart: Vec<&'static str>,
 }
 
@@ -41,6 +43,7 @@ impl ConfigDiff {
         let identity = old.local_as != new.local_as || old.router_id != new.router_id;
         let mut diff = Self {
             networks: networks_differ(old, new),
+            monitoring: (&old.bmp, &old.mrt, &old.sources) != (&new.bmp, &new.mrt, &new.sources),
             ..Self::default()
         };
         for neighbor in &new.neighbors {
@@ -68,6 +71,8 @@ impl ConfigDiff {
             .extend(old.listen.iter().filter(|listen| !new.listen.contains(listen)));
         diff.needs_restart.extend((old.fib != new.fib).then_some("fib"));
         diff.needs_restart.extend((old.api != new.api).then_some("api"));
+        diff.needs_restart
+            .extend((old.record != new.record).then_some("record"));
         diff
     }
 

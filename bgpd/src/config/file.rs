@@ -8,7 +8,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::bfd::FileBfd;
-use super::{BGP_PORT, Config, ConfigError, HOLD_TIME_DEFAULT_S, Neighbor, Network};
+use super::{
+    BGP_PORT, BmpStation, Config, ConfigError, HOLD_TIME_DEFAULT_S, Mrt, MrtSource, Neighbor, Network,
+};
 use crate::policy::Policy;
 use crate::wire::{Family, Prefix};
 
@@ -43,6 +45,12 @@ struct File {
     neighbor: Vec<Spanned<FileNeighbor>>,
     #[serde(default)]
     network: Vec<Spanned<FileNetwork>>,
+    #[serde(default)]
+    bmp: Vec<BmpStation>,
+    #[serde(default)]
+    mrt: Mrt,
+    #[serde(default)]
+    source: Vec<MrtSource>,
 }
 
 #[derive(Deserialize)]
@@ -55,6 +63,7 @@ struct Global {
     fib: Option<bool>,
     restart_time: Option<u16>,
     api: Option<PathBuf>,
+    record: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +143,10 @@ impl File {
             config.restart_time = Duration::from_secs(seconds.into());
         }
         config.api.clone_from(&global.api);
+        config.record.clone_from(&global.record);
+        config.bmp.clone_from(&self.bmp);
+        config.mrt.clone_from(&self.mrt);
+        config.sources.clone_from(&self.source);
         config.neighbors = self
             .neighbor
             .iter()

@@ -6,6 +6,7 @@
 mod bfd;
 mod diff;
 mod file;
+mod monitoring;
 mod routing;
 mod validate;
 
@@ -20,6 +21,10 @@ pub use bfd::{
 };
 pub use diff::{ConfigDiff, NeighborChange};
 pub use file::{FileError, load_file, parse_file};
+pub use monitoring::{
+    BMP_STATIONS_MAX, BmpStation, BmpView, MRT_ROTATE_DEFAULT_S, Mrt, MrtRib, MrtSource, MrtUpdates,
+    STATS_INTERVAL_DEFAULT_S, Timing,
+};
 pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
 pub use validate::ConfigError;
 
@@ -57,6 +62,14 @@ pub struct Config {
     pub neighbors: Vec<Neighbor>,
     /// Prefixes that we originate.
     pub networks: Vec<Network>,
+    /// BMP stations.
+    pub bmp: Vec<BmpStation>,
+    /// MRT files that are written.
+    pub mrt: Mrt,
+    /// MRT files whose routes are taken in.
+    pub sources: Vec<MrtSource>,
+    /// A directory for recordings of sessions.
+    pub record: Option<PathBuf>,
 }
 
 impl Config {
@@ -71,6 +84,10 @@ impl Config {
             api: None,
             neighbors: Vec::new(),
             networks: Vec::new(),
+            bmp: Vec::new(),
+            mrt: Mrt::default(),
+            sources: Vec::new(),
+            record: None,
         }
     }
 }

@@ -45,6 +45,7 @@ impl Config {
     /// Refuses what cannot work, naming the field.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_global()?;
+        self.validate_monitoring()?;
         let mut seen = HashSet::new();
         for neighbor in &self.neighbors {
             neighbor.validate(self)?;

@@ -12,32 +12,32 @@ pub const RECORD_MAX_BYTES: usize = 16 << 20;
 
 /// Record types (RFC 6396 section 4).
 pub(super) mod kind {
-    pub const TABLE_DUMP_V2: u16 = 13;
-    pub const BGP4MP: u16 = 16;
-    pub const BGP4MP_ET: u16 = 17;
+    pub(crate) const TABLE_DUMP_V2: u16 = 13;
+    pub(crate) const BGP4MP: u16 = 16;
+    pub(crate) const BGP4MP_ET: u16 = 17;
 }
 
 /// Subtypes of TABLE_DUMP_V2 (RFC 6396 section 4.3, RFC 8050 section 4.1).
 pub(super) mod table_dump {
-    pub const PEER_INDEX_TABLE: u16 = 1;
-    pub const RIB_IPV4_UNICAST: u16 = 2;
-    pub const RIB_IPV6_UNICAST: u16 = 4;
-    pub const RIB_IPV4_UNICAST_ADDPATH: u16 = 8;
-    pub const RIB_IPV6_UNICAST_ADDPATH: u16 = 10;
+    pub(crate) const PEER_INDEX_TABLE: u16 = 1;
+    pub(crate) const RIB_IPV4_UNICAST: u16 = 2;
+    pub(crate) const RIB_IPV6_UNICAST: u16 = 4;
+    pub(crate) const RIB_IPV4_UNICAST_ADDPATH: u16 = 8;
+    pub(crate) const RIB_IPV6_UNICAST_ADDPATH: u16 = 10;
 }
 
 /// Subtypes of BGP4MP and BGP4MP_ET (RFC 6396 section 4.4, RFC 8050 section 3).
 pub(super) mod bgp4mp {
-    pub const STATE_CHANGE: u16 = 0;
-    pub const MESSAGE: u16 = 1;
-    pub const MESSAGE_AS4: u16 = 4;
-    pub const STATE_CHANGE_AS4: u16 = 5;
-    pub const MESSAGE_LOCAL: u16 = 6;
-    pub const MESSAGE_AS4_LOCAL: u16 = 7;
-    pub const MESSAGE_ADDPATH: u16 = 8;
-    pub const MESSAGE_AS4_ADDPATH: u16 = 9;
-    pub const MESSAGE_LOCAL_ADDPATH: u16 = 10;
-    pub const MESSAGE_AS4_LOCAL_ADDPATH: u16 = 11;
+    pub(crate) const STATE_CHANGE: u16 = 0;
+    pub(crate) const MESSAGE: u16 = 1;
+    pub(crate) const MESSAGE_AS4: u16 = 4;
+    pub(crate) const STATE_CHANGE_AS4: u16 = 5;
+    pub(crate) const MESSAGE_LOCAL: u16 = 6;
+    pub(crate) const MESSAGE_AS4_LOCAL: u16 = 7;
+    pub(crate) const MESSAGE_ADDPATH: u16 = 8;
+    pub(crate) const MESSAGE_AS4_ADDPATH: u16 = 9;
+    pub(crate) const MESSAGE_LOCAL_ADDPATH: u16 = 10;
+    pub(crate) const MESSAGE_AS4_LOCAL_ADDPATH: u16 = 11;
 }
 
 /// Bits of a peer's type in PEER_INDEX_TABLE.

@@ -51,6 +51,12 @@ impl Rib {
         self.peers.values().map(|peer| &peer.settings)
     }
 
+    /// How many prefixes of a family have a best path.
+    pub fn selected_count(&self, family: Family) -> usize {
+        let entries = self.tables.of(family).values();
+        entries.filter(|entry| !entry.chosen.is_empty()).count()
+    }
+
     fn record(&self, path: &Path) -> PathRecord {
         let attributes = |id| Arc::clone(self.attributes.get(id));
         PathRecord {

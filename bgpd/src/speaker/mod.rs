@@ -8,17 +8,20 @@ mod connection;
 mod interface;
 mod kernel;
 mod listener;
+mod monitoring;
 mod neighbor;
 mod operate;
 mod restart;
 mod rib_task;
 mod running;
 mod socket;
+mod source;
 mod status;
 mod sys;
 mod write_queue;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -27,11 +30,13 @@ use tokio::runtime::{EnterGuard, Runtime};
 use tokio::sync::{Mutex, broadcast, oneshot, watch};
 
 use crate::bfd::{Bfd, Counters};
-use crate::config::{Config, ConfigDiff, ConfigError, NeighborKey, Network};
+use crate::config::{Config, ConfigDiff, ConfigError, MrtRib, NeighborKey, Network};
 use crate::fib::{Fib, FibError, FibSettings, FibStatus};
+use crate::mrt::{self, DumpError, Dumped};
 use crate::rib::{PathView, Rib};
 use crate::session::StopReason;
 use crate::wire::Family;
+pub use monitoring::MonitoringStatus;
 use neighbor::Shared;
 pub use operate::{RouteChange, RouteChanges, RouteExplanation, SoftReset, WeakSpeaker};
 use rib_task::{RibControl, RibSender, RibStart};
@@ -215,6 +220,14 @@ impl SessionRuntime {
         builder.build().map(|runtime| Self(Some(runtime)))
     }
 
+    /// Runs what may block in a thread of its own.
+    fn spawn_blocking<T: Send + 'static>(
+        &self,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<tokio::task::JoinHandle<T>> {
+        self.0.as_ref().map(|runtime| runtime.spawn_blocking(run))
+    }
+
     /// Makes it the one that tasks are started in.
     fn enter(&self) -> Option<EnterGuard<'_>> {
         self.0.as_ref().map(Runtime::enter)
@@ -299,6 +312,33 @@ impl SpeakerHandle {
     /// What BFD has done since the start, over all neighbours.
     pub fn bfd_counters(&self) -> Counters {
         self.inner.bfd.counters()
+    }
+
+    /// How BMP stations and MRT files fare.
+    pub async fn monitoring(&self) -> Result<MonitoringStatus, SpeakerError> {
+        let running = self.inner.running.lock().await;
+        let running = running.as_ref().ok_or(SpeakerError::Stopped)?;
+        Ok(running.monitoring.status())
+    }
+
+    /// Writes the whole table to an MRT file now: to `path`, which may have strftime conversions, or to
+    /// where the configuration says.
+    pub async fn dump_mrt(&self, path: Option<PathBuf>) -> Result<Dumped, DumpError> {
+        let config = self.config().await.map_err(|_| DumpError::Stopped)?;
+        let configured = config.mrt.rib.map(|rib| rib.path);
+        let path = path.or(configured).ok_or(DumpError::NoPath)?;
+        let settings = MrtRib {
+            path,
+            interval_s: None,
+        };
+        let rib = self.inner.rib.clone();
+        let dump = move || mrt::dump(&rib, config.router_id, config.local_as, &settings);
+        let dumped = self
+            .inner
+            .runtime
+            .spawn_blocking(dump)
+            .ok_or(DumpError::Stopped)?;
+        dumped.await.unwrap_or(Err(DumpError::Stopped))
     }
 
     /// State changes of sessions from now on.

@@ -1,7 +1,6 @@
 //! The task of one neighbour: drives its session and owns its connections.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -76,17 +75,11 @@ struct Opens {
     received: Bytes,
 }
 
-/// Our AS and BGP identifier on the session.
-struct LocalSide {
-    asn: u32,
-    router_id: Ipv4Addr,
-}
-
 pub(super) struct NeighborTask {
     key: NeighborKey,
     session: Session,
-    /// What our side of the session is, for those who watch.
-    local: LocalSide,
+    /// Our AS on the session.
+    local_as: u32,
     socket: SocketSettings,
     shared: Shared,
     bfd: NeighborBfd,
@@ -121,10 +114,7 @@ impl NeighborTask {
         let mut task = Self {
             key,
             bfd: NeighborBfd::new(shared.bfd.clone(), commands.downgrade()),
-            local: LocalSide {
-                asn: settings.local_as,
-                router_id: settings.router_id,
-            },
+            local_as: settings.local_as,
             session: Session::new(settings, seed),
             socket,
             shared,
@@ -312,9 +302,8 @@ impl NeighborTask {
                     key: self.key,
                     local: connection.local,
                     remote: connection.remote,
-                    local_as: self.local.asn,
+                    local_as: self.local_as,
                     remote_as: negotiated.remote_as,
-                    local_id: self.local.router_id,
                     remote_id: negotiated.remote_id,
                     codec,
                     sent_open: opens.sent,

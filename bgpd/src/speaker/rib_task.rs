@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::interface::Surroundings;
 use super::kernel::Kernel;
 use super::restart::Deferral;
-use super::write_queue::PeerOut;
+use super::write_queue::{PeerOut, write_queue};
 use crate::config::{Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{self, MonitoredPeer, Monitors, Touched};
@@ -85,6 +85,11 @@ pub(super) enum RibControl {
     SendAgain {
         key: NeighborKey,
     },
+    /// A peer that has no connection: its routes come from a file.
+    SourceUp {
+        session: SessionId,
+        settings: Box<PeerSettings>,
+    },
     /// The writer has room again.
     Room {
         key: NeighborKey,
@@ -138,6 +143,22 @@ impl RibSender {
             Err(TrySendError::Full(updates)) => Ok(Err(updates)),
             Err(TrySendError::Closed(_)) => Err(Gone),
         }
+    }
+
+    /// The same for threads that may wait.
+    pub(super) fn updates_blocking(
+        &self,
+        key: NeighborKey,
+        session: SessionId,
+        batch: Vec<Update>,
+    ) -> Result<(), Gone> {
+        let updates = Updates {
+            key,
+            session,
+            batch,
+            raw: None,
+        };
+        self.updates.blocking_send(updates).map_err(|_| Gone)
     }
 
     /// Sends UPDATEs, waiting as long as it takes.
@@ -313,6 +334,7 @@ impl RibTask {
                 }
             }
             RibControl::SendAgain { key } => self.send_again(key),
+            RibControl::SourceUp { session, settings } => self.source_up(session, *settings),
             RibControl::Room { key } => self.room(key),
             RibControl::Query(query) => query(&self.rib),
             RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
@@ -415,6 +437,32 @@ impl RibTask {
             .peer_up(key, codec.families, negotiated.graceful_restart.as_ref(), now);
         self.by_id.insert(id, key);
         self.monitors.peer_up(monitored);
+        self.peers.insert(
+            key,
+            Peer {
+                session,
+                id,
+                codec,
+                out,
+            },
+        );
+    }
+
+    fn source_up(&mut self, session: SessionId, settings: PeerSettings) {
+        let key = settings.key;
+        if let Some(previous) = self.peers.get(&key).map(|peer| peer.session) {
+            // Two files with the same peer: the later one counts.
+            let reason = DownReason::Stopped(StopReason::ConfigurationChange);
+            self.peer_down(key, previous, FamilySet::EMPTY, reason);
+        }
+        let codec = Codec {
+            families: settings.families,
+            ..Codec::default()
+        };
+        let id = self.rib.peer_up(settings);
+        self.by_id.insert(id, key);
+        // What is written there goes nowhere.
+        let (out, _) = write_queue();
         self.peers.insert(
             key,
             Peer {

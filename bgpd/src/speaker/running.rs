@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::bfd::BfdPlan;
 use super::listener::{Directory, Expected, Listener};
+use super::monitoring::Monitoring;
 use super::neighbor::{Command, NeighborHandle, NeighborTask, Shared};
 use super::rib_task::RibControl;
 use super::socket::SocketSettings;
@@ -26,6 +27,7 @@ pub(super) struct Running {
     pub(super) listeners: HashMap<SocketAddr, Listener>,
     directory: Directory,
     shared: Shared,
+    pub(super) monitoring: Monitoring,
 }
 
 impl Running {
@@ -44,6 +46,7 @@ impl Running {
             neighbors: HashMap::new(),
             listeners: HashMap::new(),
             directory: Directory::default(),
+            monitoring: Monitoring::new(shared.rib.clone()),
             shared,
         }
     }
@@ -93,12 +96,14 @@ impl Running {
             *kept = Config {
                 fib: kept.fib,
                 api: kept.api.clone(),
+                record: kept.record.clone(),
                 ..new
             };
         }
         self.shared
             .rib
             .control(RibControl::Configure(Arc::new(self.config.clone())));
+        self.monitoring.apply(&self.config);
         let started: HashSet<NeighborKey> = diff.added.iter().chain(&reset).copied().collect();
         for neighbor in self
             .config
@@ -260,6 +265,7 @@ impl Running {
             // A task that panicked has nothing more to say.
             let _ = neighbor.task.await;
         }
+        self.monitoring.stop().await;
     }
 }
 

@@ -6,6 +6,8 @@
 //! for in parts ([`Request::Show`]) by the subscriber itself, and comes through the same queue: so a route
 //! is never shown in an older state after a newer one.
 
+pub(crate) mod synthesis;
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::NeighborKey;
 use crate::rib::{FibChange, PeerId, Rib};
@@ -35,7 +37,6 @@ pub(crate) struct MonitoredPeer {
     pub(crate) remote: SocketAddr,
     pub(crate) local_as: u32,
     pub(crate) remote_as: u32,
-    pub(crate) local_id: Ipv4Addr,
     pub(crate) remote_id: Ipv4Addr,
     pub(crate) codec: Codec,
     /// Our OPEN, as sent.
@@ -201,6 +202,45 @@ pub(crate) enum Part {
     Advertised(NeighborKey, Family),
     /// Nothing; but all tables of the family have been shown.
     End(Family),
+}
+
+/// A question to the RIB.
+pub(crate) type Question = Box<dyn FnOnce(&Rib) + Send>;
+
+/// The way to the RIB's owner.
+pub(crate) trait RibAccess: Send + Sync {
+    /// Passes on a request.
+    fn monitor(&self, request: Request);
+    /// Asks.
+    fn query(&self, question: Question);
+}
+
+/// Asks the RIB's owner; none if the speaker is stopping.
+pub(crate) async fn ask<T: Send + 'static>(
+    rib: &dyn RibAccess,
+    question: impl FnOnce(&Rib) -> T + Send + 'static,
+) -> Option<T> {
+    question_to(rib, question).await.ok()
+}
+
+/// The same for threads that may wait.
+pub(crate) fn ask_blocking<T: Send + 'static>(
+    rib: &dyn RibAccess,
+    question: impl FnOnce(&Rib) -> T + Send + 'static,
+) -> Option<T> {
+    question_to(rib, question).blocking_recv().ok()
+}
+
+fn question_to<T: Send + 'static>(
+    rib: &dyn RibAccess,
+    question: impl FnOnce(&Rib) -> T + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (answer, answered) = oneshot::channel();
+    rib.query(Box::new(move |rib| {
+        // Whoever asked may not wait any more.
+        let _ = answer.send(question(rib));
+    }));
+    answered
 }
 
 /// The subscribers, as the RIB's owner sees them. Without any, it costs a look at a flag.

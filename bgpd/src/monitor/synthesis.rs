@@ -1,0 +1,71 @@
+//! UPDATE messages made from routes of the RIB, for those who are shown what no peer has sent in this form.
+
+use std::sync::Arc;
+
+use super::ShownRoute;
+use crate::wire::{self, Attributes, Codec, EncodeError, Family, Prefix};
+
+/// Nothing is hidden, and AS numbers have four octets.
+pub(crate) fn codec() -> Codec {
+    Codec {
+        four_octet_as: true,
+        families: Family::ALL.into_iter().collect(),
+        ..Codec::default()
+    }
+}
+
+/// Writes UPDATEs for routes: those that are gone first, then the others by attributes. Messages are of at most
+/// 4096 octets where the attributes leave the choice. What cannot be written is logged and left out.
+pub(crate) fn updates(routes: &[ShownRoute], out: &mut Vec<u8>) {
+    for family in Family::ALL {
+        let of_family = routes.iter().filter(|(prefix, _)| Family::of(prefix) == family);
+        let gone: Vec<Prefix> = of_family
+            .clone()
+            .filter(|(_, attributes)| attributes.is_none())
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        wire::encode_withdrawal(&gone, codec(), out);
+        let mut sets: indexmap::IndexMap<*const Attributes, (&Attributes, Vec<Prefix>)> =
+            indexmap::IndexMap::new();
+        for (prefix, attributes) in of_family {
+            if let Some(attributes) = attributes {
+                let set = sets.entry(Arc::as_ptr(attributes));
+                set.or_insert_with(|| (attributes, Vec::new())).1.push(*prefix);
+            }
+        }
+        for (attributes, prefixes) in sets.values() {
+            announce(attributes, prefixes, out);
+        }
+    }
+}
+
+fn announce(attributes: &Attributes, prefixes: &[Prefix], out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut written = wire::encode_announcement(attributes, prefixes, codec(), out);
+    if matches!(written, Err(EncodeError::TooLong { .. })) {
+        out.truncate(start);
+        let extended = Codec {
+            extended_message: true,
+            ..codec()
+        };
+        written = wire::encode_announcement(attributes, prefixes, extended, out);
+    }
+    if let Err(error) = written {
+        out.truncate(start);
+        let first = prefixes.first().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(%error, first, count = prefixes.len(), "routes cannot be shown");
+    }
+}
+
+/// The messages that follow each other in `bytes`; what is cut off at the end is left out.
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = bytes
+            .get(16..18)
+            .and_then(|field| <[u8; 2]>::try_from(field).ok())?;
+        let length = usize::from(u16::from_be_bytes(length)).max(wire::HEADER_BYTES);
+        let (message, rest) = bytes.split_at_checked(length)?;
+        bytes = rest;
+        Some(message)
+    })
+}
