@@ -16,8 +16,6 @@ use crate::wire::{self, Capabilities, Family, Open};
 
 /// ManualStop of RFC 4271 section 8.1.2.
 const EVENT_MANUAL_STOP: u16 = 2;
-/// The name of the table of which Loc-RIB messages speak (RFC 9069 section 4.4).
-const TABLE_NAME: &str = "global";
 
 /// Writes the messages for one station.
 #[derive(Debug)]
@@ -63,7 +61,8 @@ impl Exporter {
                 remote_port: 0,
                 sent_open: open.clone(),
                 received_open: open,
-                information: vec![Tlv::text(information::TABLE_NAME, TABLE_NAME)],
+                // The table's name, which RFC 9069 section 4.4 leaves to choice, is one that tshark 4.0 stumbles over.
+                information: Vec::new(),
             };
             Message::PeerUp(self.loc_rib(SystemTime::now()), Box::new(up)).encode(out);
         }
