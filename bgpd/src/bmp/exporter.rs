@@ -12,7 +12,7 @@ use crate::monitor::synthesis;
 use crate::monitor::{Event, Interest, MonitoredPeer, Observed, View};
 use crate::rib::Counters;
 use crate::session;
-use crate::wire::{self, Capabilities, Family, Open};
+use crate::wire::{self, Capabilities, Family, FamilySet, Open};
 
 /// ManualStop of RFC 4271 section 8.1.2.
 const EVENT_MANUAL_STOP: u16 = 2;
@@ -113,7 +113,10 @@ impl Exporter {
             }
             Event::Routes(view, peer, routes) => {
                 let mut updates = Vec::new();
-                synthesis::updates(routes, &mut updates);
+                let add_path = peer
+                    .as_ref()
+                    .map_or(FamilySet::EMPTY, |peer| peer.add_path(*view));
+                synthesis::updates(routes, add_path, &mut updates);
                 let header = self.whose(peer.as_deref(), *view, at);
                 for message in synthesis::messages(&updates) {
                     route_monitoring(&header, message, out);

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::NeighborKey;
 use crate::rib::{FibChange, PeerId, Rib};
 use crate::session::DownReason;
-use crate::wire::{Attributes, Codec, Family, Prefix, Update};
+use crate::wire::{Attributes, Codec, Family, FamilySet, Prefix, Update};
 
 /// Most that waits for a subscriber, in bytes.
 pub(crate) const QUEUE_MAX_BYTES: usize = 64 << 20;
@@ -44,6 +44,17 @@ pub(crate) struct MonitoredPeer {
     /// Its OPEN, as received.
     pub(crate) received_open: Bytes,
     pub(crate) since: SystemTime,
+}
+
+impl MonitoredPeer {
+    /// Families whose routes have path identifiers in what is shown of this view (RFC 7911).
+    pub(crate) const fn add_path(&self, view: View) -> FamilySet {
+        match view {
+            View::Received | View::Accepted => self.codec.add_path_receive,
+            View::Advertised => self.codec.add_path_send,
+            View::Selected => FamilySet::EMPTY,
+        }
+    }
 }
 
 /// Which routes.

@@ -3,20 +3,29 @@
 use std::sync::Arc;
 
 use super::ShownRoute;
-use crate::wire::{self, Attributes, Codec, EncodeError, Family, Prefix};
+use crate::wire::{self, Attributes, Codec, EncodeError, Family, FamilySet, Prefix};
 
 /// Nothing is hidden, and AS numbers have four octets.
 pub(crate) fn codec() -> Codec {
+    let all: FamilySet = Family::ALL.into_iter().collect();
     Codec {
         four_octet_as: true,
-        families: Family::ALL.into_iter().collect(),
+        families: all,
+        extended_message_offered: true,
+        extended_next_hop: all,
+        as_sets: true,
         ..Codec::default()
     }
 }
 
 /// Writes UPDATEs for routes: those that are gone first, then the others by attributes. Messages are of at most
-/// 4096 octets where the attributes leave the choice. What cannot be written is logged and left out.
-pub(crate) fn updates(routes: &[ShownRoute], out: &mut Vec<u8>) {
+/// 4096 octets where the attributes leave the choice. Families in `add_path` have path identifiers, as on the
+/// session that the reader knows of. What cannot be written is logged and left out.
+pub(crate) fn updates(routes: &[ShownRoute], add_path: FamilySet, out: &mut Vec<u8>) {
+    let codec = Codec {
+        add_path_send: add_path,
+        ..codec()
+    };
     for family in Family::ALL {
         let of_family = routes.iter().filter(|(prefix, _)| Family::of(prefix) == family);
         let gone: Vec<Prefix> = of_family
@@ -24,7 +33,7 @@ pub(crate) fn updates(routes: &[ShownRoute], out: &mut Vec<u8>) {
             .filter(|(_, attributes)| attributes.is_none())
             .map(|(prefix, _)| *prefix)
             .collect();
-        wire::encode_withdrawal(&gone, codec(), out);
+        wire::encode_withdrawal(&gone, codec, out);
         let mut sets: indexmap::IndexMap<*const Attributes, (&Attributes, Vec<Prefix>)> =
             indexmap::IndexMap::new();
         for (prefix, attributes) in of_family {
@@ -34,19 +43,19 @@ pub(crate) fn updates(routes: &[ShownRoute], out: &mut Vec<u8>) {
             }
         }
         for (attributes, prefixes) in sets.values() {
-            announce(attributes, prefixes, out);
+            announce(attributes, prefixes, codec, out);
         }
     }
 }
 
-fn announce(attributes: &Attributes, prefixes: &[Prefix], out: &mut Vec<u8>) {
+fn announce(attributes: &Attributes, prefixes: &[Prefix], codec: Codec, out: &mut Vec<u8>) {
     let start = out.len();
-    let mut written = wire::encode_announcement(attributes, prefixes, codec(), out);
+    let mut written = wire::encode_announcement(attributes, prefixes, codec, out);
     if matches!(written, Err(EncodeError::TooLong { .. })) {
         out.truncate(start);
         let extended = Codec {
             extended_message: true,
-            ..codec()
+            ..codec
         };
         written = wire::encode_announcement(attributes, prefixes, extended, out);
     }

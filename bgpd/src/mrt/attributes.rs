@@ -7,6 +7,7 @@ use crate::wire::{
 };
 
 const MP_REACH: u8 = 14;
+const MP_UNREACH: u8 = 15;
 /// Optional, with a length of two octets.
 const MP_REACH_FLAGS: u8 = 0x90;
 const EXTENDED_LENGTH: u8 = 0x10;
@@ -80,6 +81,28 @@ pub(super) fn encode(attributes: &Attributes, prefix: &Prefix) -> Result<Vec<u8>
         }
     }
     Ok(list)
+}
+
+/// The family whose routes an UPDATE, a whole message, speaks of; none if it is one that we do not carry. A
+/// message with routes of two families is taken for one of that which its attributes name.
+pub(super) fn family_of(update: &[u8]) -> Option<Family> {
+    let length16 = |at: usize| {
+        let field = update
+            .get(at..at + 2)
+            .and_then(|field| <[u8; 2]>::try_from(field).ok())?;
+        Some(usize::from(u16::from_be_bytes(field)))
+    };
+    let list = HEADER_BYTES + 2 + length16(HEADER_BYTES)?;
+    let list = update.get(list + 2..list + 2 + length16(list)?)?;
+    let mut attributes = walk(list).flatten();
+    match attributes.find(|raw| matches!(raw.code, MP_REACH | MP_UNREACH)) {
+        Some(Raw {
+            value: [high, low, safi, ..],
+            ..
+        }) => Family::from_wire(u16::from_be_bytes([*high, *low]), *safi),
+        Some(_) => None,
+        None => Some(Family::Ipv4Unicast),
+    }
 }
 
 /// Reads the attributes of a prefix in a table dump; none if they cannot be read, or say by RFC 7606 that the

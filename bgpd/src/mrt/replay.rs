@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::attributes;
 use super::record::{MessageRecord, PeerEntry, Record, RibRecord, StateChange};
 use crate::monitor::synthesis;
-use crate::wire::{self, Announcement, Codec, Message, Update};
+use crate::wire::{self, Announcement, Codec, Family, FamilySet, Message, Update};
 
 /// Most peers of a file that are taken in.
 pub const PEERS_MAX: usize = 4096;
@@ -80,6 +80,7 @@ impl Replay {
                 announced: vec![Announcement {
                     attributes,
                     prefixes: vec![rib.prefix],
+                    path_ids: entry.path_id.into_iter().collect(),
                 }],
                 ..Update::default()
             };
@@ -98,13 +99,15 @@ impl Replay {
             four_octet_as: record.four_octet_as,
             extended_message: true,
             external: peer.asn != self.local_as,
+            add_path_receive: match record.add_path {
+                true => Family::ALL.into_iter().collect(),
+                false => FamilySet::EMPTY,
+            },
             ..synthesis::codec()
         };
         let framed = wire::frame(&record.message, codec);
         let decoded = match framed {
-            Ok(Some(length)) if length == record.message.len() && !record.add_path => {
-                wire::decode(&record.message, codec).ok()
-            }
+            Ok(Some(length)) if length == record.message.len() => wire::decode(&record.message, codec).ok(),
             _ => None,
         };
         match decoded {

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
+use super::attributes;
 use super::files::{Unfinished, file_name};
 use super::record::{Ends, MessageRecord, Record, StateChange};
 use crate::bmp::{since_epoch, subscription_number};
@@ -55,7 +56,7 @@ fn records(observed: &Observed, out: &mut Vec<u8>) {
         }
         Event::Routes(View::Received, Some(peer), routes) => {
             let mut messages = Vec::new();
-            synthesis::updates(routes, &mut messages);
+            synthesis::updates(routes, peer.add_path(View::Received), &mut messages);
             update_records(peer, &messages, true, at, out);
         }
         _ => {}
@@ -69,12 +70,13 @@ fn update_records(
     at: Duration,
     out: &mut Vec<u8>,
 ) {
+    let add_path = peer.add_path(View::Received);
     for message in synthesis::messages(messages) {
         let record = Record::Message(MessageRecord {
             ends: ends(peer),
             four_octet_as,
             sent: false,
-            add_path: false,
+            add_path: attributes::family_of(message).is_some_and(|family| add_path.contains(family)),
             message: message.to_vec(),
         });
         record.encode(at, out);
