@@ -239,7 +239,7 @@ fn peer_up(peer: &MonitoredPeer, out: &mut Vec<u8>) {
 fn down_reason(reason: &session::DownReason) -> DownReason {
     use session::DownReason as Session;
     match reason {
-        Session::Stopped(reason) => match reason.notification() {
+        Session::Stopped(reason) => match reason.notification(None) {
             Some(notification) => DownReason::LocalNotification(wire::encode_notification(&notification)),
             None => DownReason::LocalClosed(EVENT_MANUAL_STOP),
         },

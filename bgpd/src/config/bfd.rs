@@ -265,6 +265,11 @@ mod tests {
         let (without, with) = (parse("").unwrap(), parse("bfd = true\n").unwrap());
         let diff = ConfigDiff::between(&without, &with);
         assert!(diff.added.is_empty() && diff.removed.is_empty(), "{diff:?}");
-        assert!(diff.changed.is_empty(), "{diff:?}");
+        assert!(
+            diff.changed
+                .iter()
+                .all(|changed| changed.change == crate::config::NeighborChange::None),
+            "{diff:?}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What changes between two configurations, and what that does to sessions.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 use super::{Config, Neighbor, NeighborKey};
@@ -8,10 +9,33 @@ use super::{Config, Neighbor, NeighborKey};
 /// How hard a change hits a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NeighborChange {
-    /// Its routes are judged again; the session stays.
+    /// Nothing that the neighbour sees: it counts at once, or from the next session on.
+    None,
+    /// Its routes are judged again, in both directions; the session stays.
     Refresh,
     /// The session is closed and opened again.
     Reset,
+}
+
+impl fmt::Display for NeighborChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Refresh => "refresh",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+/// A neighbour that stays, with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedNeighbor {
+    /// Which one.
+    pub key: NeighborKey,
+    /// The hardest of its changes.
+    pub change: NeighborChange,
+    /// The settings that differ.
+    pub fields: Vec<&'static str>,
 }
 
 /// The difference between two configurations.
@@ -22,7 +46,9 @@ pub struct ConfigDiff {
     /// Neighbours that are gone.
     pub removed: Vec<NeighborKey>,
     /// Neighbours that stay, with a change.
-    pub changed: Vec<(NeighborKey, NeighborChange)>,
+    pub changed: Vec<ChangedNeighbor>,
+    /// Whether ranges of neighbours changed.
+    pub ranges: bool,
     /// Listeners that are new.
     pub listen_added: Vec<SocketAddr>,
     /// Listeners that are gone.
@@ -40,23 +66,18 @@ impl ConfigDiff {
     pub fn between(old: &Config, new: &Config) -> Self {
         let before: HashMap<NeighborKey, &Neighbor> = old.neighbors.iter().map(|n| (n.key(), n)).collect();
         let after: HashMap<NeighborKey, &Neighbor> = new.neighbors.iter().map(|n| (n.key(), n)).collect();
-        let identity = old.local_as != new.local_as || old.router_id != new.router_id;
         let mut diff = Self {
             networks: networks_differ(old, new),
             monitoring: (&old.bmp, &old.mrt, &old.sources) != (&new.bmp, &new.mrt, &new.sources),
+            ranges: old.ranges != new.ranges,
             ..Self::default()
         };
         for neighbor in &new.neighbors {
             match before.get(&neighbor.key()) {
                 None => diff.added.push(neighbor.key()),
-                Some(previous) => {
-                    let change = match change(previous, neighbor) {
-                        // The restart time of our OPEN changes with the next session.
-                        change if !identity => change,
-                        _ => Some(NeighborChange::Reset),
-                    };
-                    diff.changed.extend(change.map(|change| (neighbor.key(), change)));
-                }
+                Some(previous) => diff
+                    .changed
+                    .extend(ChangedNeighbor::between((old, previous), (new, neighbor))),
             }
         }
         diff.removed.extend(
@@ -76,6 +97,39 @@ impl ConfigDiff {
         diff
     }
 
+    /// What becomes of a neighbour that stays.
+    pub fn change_of(&self, key: NeighborKey) -> Option<NeighborChange> {
+        let changed = self.changed.iter().find(|changed| changed.key == key)?;
+        Some(changed.change)
+    }
+
+    /// Says what is about to change, and how hard that hits whom.
+    pub fn log(&self) {
+        for key in &self.removed {
+            tracing::info!(neighbor = %key, impact = "removed", "configuration");
+        }
+        for key in &self.added {
+            tracing::info!(neighbor = %key, impact = "added", "configuration");
+        }
+        for ChangedNeighbor { key, change, fields } in &self.changed {
+            tracing::info!(neighbor = %key, impact = %change, ?fields, "configuration");
+        }
+        let global = [
+            ("ranges", self.ranges),
+            ("networks", self.networks),
+            (
+                "listen",
+                !(self.listen_added.is_empty() && self.listen_removed.is_empty()),
+            ),
+        ];
+        for (part, _) in global.into_iter().filter(|(_, changed)| *changed) {
+            tracing::info!(part, impact = "none", "configuration");
+        }
+        for field in &self.needs_restart {
+            tracing::info!(field, impact = "with the next start", "configuration");
+        }
+    }
+
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -90,34 +144,76 @@ fn networks_differ(old: &Config, new: &Config) -> bool {
     before != after
 }
 
-/// Compares two neighbours with the same key.
-fn change(old: &Neighbor, new: &Neighbor) -> Option<NeighborChange> {
-    let old = &Neighbor {
-        description: new.description.clone(),
-        ..old.clone()
-    };
-    if old == new {
-        return None;
-    }
-    // What only decides about routes may differ; everything else is part of the session.
-    let same_session = Neighbor {
-        import: old.import.clone(),
-        export: old.export.clone(),
-        routing: old.routing.clone(),
-        restart_time: old.restart_time,
-        bfd: old.bfd.clone(),
-        ..new.clone()
-    } == *old;
-    // The restart time changes with the next session; BFD follows by itself.
-    let same_to_session_and_routes = Neighbor {
-        restart_time: old.restart_time,
-        bfd: old.bfd.clone(),
-        ..new.clone()
-    } == *old;
-    match (same_session, same_to_session_and_routes) {
-        (_, true) => None,
-        (true, false) => Some(NeighborChange::Refresh),
-        (false, false) => Some(NeighborChange::Reset),
+/// Every setting of a neighbour with what its change does. A setting that is missing here does not compile.
+macro_rules! changes {
+    ($old:expr, $new:expr, $($field:ident: $name:literal => $change:ident,)*) => {{
+        let Neighbor { $($field: _),* } = $old;
+        let mut changes: Vec<(&'static str, NeighborChange)> = Vec::new();
+        $(if $old.$field != $new.$field {
+            changes.push(($name, NeighborChange::$change));
+        })*
+        changes
+    }};
+}
+
+impl ChangedNeighbor {
+    /// Compares two neighbours with the same key, each with its configuration.
+    pub fn between(
+        (old_config, old): (&Config, &Neighbor),
+        (new_config, new): (&Config, &Neighbor),
+    ) -> Option<Self> {
+        let mut changes = changes!(old, new,
+            description: "description" => None,
+            address: "address" => Reset,
+            port: "port" => Reset,
+            interface: "interface" => Reset,
+            enabled: "enabled" => Reset,
+            shutdown_message: "shutdown-message" => None,
+            remote_as: "as" => Reset,
+            remote_as_ranges: "as" => Reset,
+            local_as: "local-as" => Reset,
+            source: "source" => Reset,
+            ttl: "ttl" => None,
+            ttl_security_hops: "ttl-security" => None,
+            passive: "passive" => None,
+            route_reflector_client: "route-reflector-client" => Refresh,
+            cluster_id: "cluster-id" => Refresh,
+            families: "families" => Reset,
+            hold_time: "hold-time" => Reset,
+            keepalive: "keepalive" => None,
+            delay_open: "delay-open" => None,
+            password: "password" => None,
+            tcp_ao: "tcp-ao" => Reset,
+            graceful_restart: "graceful-restart" => None,
+            restart_time: "restart-time" => None,
+            long_lived_stale_time: "long-lived-stale-time" => None,
+            max_prefixes: "max-prefix" => None,
+            bfd: "bfd" => None,
+            next_hop: "next-hop" => Refresh,
+            allow_own_as: "allow-own-as" => Refresh,
+            routing: "routing" => Refresh,
+            import: "import" => Refresh,
+            export: "export" => Refresh,
+        );
+        // A password that comes or goes leaves each side with segments that the other one drops; one that
+        // changes on both sides within the hold time does not.
+        if old.password.is_some() != new.password.is_some() {
+            changes.push(("password", NeighborChange::Reset));
+        }
+        let identity = [
+            (
+                "global as",
+                old.session_as(old_config) != new.session_as(new_config),
+            ),
+            ("global router-id", old_config.router_id != new_config.router_id),
+        ];
+        let differs = identity.into_iter().filter(|(_, differs)| *differs);
+        changes.extend(differs.map(|(field, _)| (field, NeighborChange::Reset)));
+        let change = changes.iter().map(|(_, change)| *change).max()?;
+        let mut fields: Vec<&'static str> = changes.into_iter().map(|(field, _)| field).collect();
+        fields.dedup();
+        let key = new.key();
+        Some(Self { key, change, fields })
     }
 }
 
@@ -151,11 +247,24 @@ mod tests {
         let diff = ConfigDiff::between(&old, &new);
         assert_eq!(diff.added, [new.neighbors[2].key()]);
         assert_eq!(diff.removed, [old.neighbors[2].key()]);
+        let changed: Vec<_> = diff
+            .changed
+            .iter()
+            .map(|c| (c.key, c.change, c.fields.as_slice()))
+            .collect();
         assert_eq!(
-            diff.changed,
+            changed,
             [
-                (old.neighbors[0].key(), NeighborChange::Refresh),
-                (old.neighbors[1].key(), NeighborChange::Reset)
+                (
+                    old.neighbors[0].key(),
+                    NeighborChange::Refresh,
+                    ["export"].as_slice()
+                ),
+                (
+                    old.neighbors[1].key(),
+                    NeighborChange::Reset,
+                    ["hold-time"].as_slice()
+                )
             ]
         );
         assert!(diff.networks);
@@ -171,7 +280,7 @@ mod tests {
         assert!(
             diff.changed
                 .iter()
-                .all(|(_, change)| *change == NeighborChange::Reset)
+                .all(|changed| changed.change == NeighborChange::Reset)
         );
     }
 
@@ -182,5 +291,48 @@ mod tests {
         old.networks = networks.to_vec();
         new.networks = networks.into_iter().rev().collect();
         assert!(ConfigDiff::between(&old, &new).is_empty());
+    }
+
+    /// What no RFC demands a new session for does not make one.
+    #[test]
+    fn few_changes_reset_a_session() {
+        type Change = fn(&mut Neighbor);
+        let cases: [(Change, NeighborChange); 8] = [
+            (
+                |n| n.keepalive = Some(Duration::from_secs(5)),
+                NeighborChange::None,
+            ),
+            (
+                |n| n.restart_time = Some(Duration::from_secs(5)),
+                NeighborChange::None,
+            ),
+            (|n| n.ttl = Some(7), NeighborChange::None),
+            (|n| n.allow_own_as = 2, NeighborChange::Refresh),
+            (
+                |n| n.next_hop = crate::config::NextHopMode::Keep,
+                NeighborChange::Refresh,
+            ),
+            (|n| n.route_reflector_client = true, NeighborChange::Refresh),
+            (|n| n.password = Some("new".to_owned()), NeighborChange::Reset),
+            (|n| n.enabled = false, NeighborChange::Reset),
+        ];
+        for (apply, expected) in cases {
+            let old = config();
+            let mut new = config();
+            apply(&mut new.neighbors[1]);
+            let diff = ConfigDiff::between(&old, &new);
+            assert_eq!(diff.change_of(old.neighbors[1].key()), Some(expected), "{diff:?}");
+            assert_eq!(diff.changed.len(), 1);
+        }
+        let with = |password: &str| {
+            let mut config = config();
+            config.neighbors[0].password = Some(password.to_owned());
+            config
+        };
+        let diff = ConfigDiff::between(&with("old"), &with("new"));
+        assert_eq!(
+            diff.change_of(config().neighbors[0].key()),
+            Some(NeighborChange::None)
+        );
     }
 }

@@ -9,7 +9,8 @@ use toml::Spanned;
 
 use super::bfd::FileBfd;
 use super::{
-    BGP_PORT, BmpStation, Config, ConfigError, HOLD_TIME_DEFAULT_S, Mrt, MrtSource, Neighbor, Network,
+    BGP_PORT, BmpStation, Config, ConfigError, GracefulRestartMode, HOLD_TIME_DEFAULT_S, MaxPrefix, Mrt,
+    MrtSource, Neighbor, Network, NextHopMode,
 };
 use crate::policy::Policy;
 use crate::wire::{Family, Prefix};
@@ -72,10 +73,14 @@ struct FileNeighbor {
     #[serde(default)]
     description: String,
     address: IpAddr,
+    enabled: Option<bool>,
+    shutdown_message: Option<String>,
     port: Option<u16>,
     r#as: u32,
+    local_as: Option<u32>,
     source: Option<IpAddr>,
     ttl: Option<u8>,
+    ttl_security: Option<u8>,
     #[serde(default)]
     passive: bool,
     #[serde(default)]
@@ -83,10 +88,42 @@ struct FileNeighbor {
     families: Option<Vec<Family>>,
     hold_time: Option<u16>,
     keepalive: Option<u16>,
+    delay_open: Option<u16>,
     password: Option<String>,
     bfd: Option<FileBfd>,
+    graceful_restart: Option<GracefulRestartMode>,
+    restart_time: Option<u16>,
+    #[serde(default)]
+    max_prefix: Vec<FileMaxPrefix>,
+    next_hop: Option<NextHopMode>,
+    allow_own_as: Option<u8>,
     import: Option<Choice>,
     export: Option<Choice>,
+}
+
+/// A limit of received routes.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileMaxPrefix {
+    family: Family,
+    limit: u32,
+    warning_percent: Option<u8>,
+    restart: Option<u16>,
+}
+
+impl FileMaxPrefix {
+    fn max_prefix(&self) -> MaxPrefix {
+        let default = MaxPrefix::new(self.family, self.limit);
+        MaxPrefix {
+            warning_percent: self.warning_percent.unwrap_or(default.warning_percent),
+            restart: self.restart.map(seconds),
+            ..default
+        }
+    }
+}
+
+fn seconds(seconds: u16) -> Duration {
+    Duration::from_secs(seconds.into())
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -185,20 +222,31 @@ impl File {
 
 impl FileNeighbor {
     fn neighbor(&self, global: &Global) -> Neighbor {
-        let mut neighbor = Neighbor::new(self.address, self.r#as, global.r#as);
+        let local_as = self.local_as.unwrap_or(global.r#as);
+        let mut neighbor = Neighbor::new(self.address, self.r#as, local_as);
+        neighbor.local_as = self.local_as;
         neighbor.description.clone_from(&self.description);
         neighbor.port = self.port.unwrap_or(BGP_PORT);
         neighbor.source = self.source;
         neighbor.ttl = self.ttl;
+        neighbor.ttl_security_hops = self.ttl_security;
         neighbor.passive = self.passive;
         neighbor.route_reflector_client = self.route_reflector_client;
         if let Some(families) = &self.families {
             neighbor.families = families.iter().copied().collect();
         }
-        neighbor.hold_time = Duration::from_secs(self.hold_time.unwrap_or(HOLD_TIME_DEFAULT_S).into());
-        neighbor.keepalive = self.keepalive.map(|seconds| Duration::from_secs(seconds.into()));
+        neighbor.enabled = self.enabled.unwrap_or(true);
+        neighbor.shutdown_message.clone_from(&self.shutdown_message);
+        neighbor.hold_time = seconds(self.hold_time.unwrap_or(HOLD_TIME_DEFAULT_S));
+        neighbor.keepalive = self.keepalive.map(seconds);
+        neighbor.delay_open = self.delay_open.map(seconds);
         neighbor.password.clone_from(&self.password);
         neighbor.bfd = self.bfd.as_ref().and_then(|bfd| bfd.0.clone());
+        neighbor.graceful_restart = self.graceful_restart.unwrap_or_default();
+        neighbor.restart_time = self.restart_time.map(seconds);
+        neighbor.max_prefixes = self.max_prefix.iter().map(FileMaxPrefix::max_prefix).collect();
+        neighbor.next_hop = self.next_hop.unwrap_or_default();
+        neighbor.allow_own_as = self.allow_own_as.unwrap_or_default();
         for (choice, policy) in [
             (self.import, &mut neighbor.import),
             (self.export, &mut neighbor.export),

@@ -6,8 +6,10 @@
 mod bfd;
 mod diff;
 mod file;
+mod key;
 mod monitoring;
 mod routing;
+mod session;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,13 +21,19 @@ use serde::{Deserialize, Serialize};
 pub use bfd::{
     BFD_INTERVAL_DEFAULT_MS, BFD_INTERVAL_MAX_MS, BFD_INTERVAL_MIN_MS, BFD_MULTIPLIER_DEFAULT, BfdSettings,
 };
-pub use diff::{ConfigDiff, NeighborChange};
+pub use diff::{ChangedNeighbor, ConfigDiff, NeighborChange};
 pub use file::{FileError, load_file, parse_file};
+pub use key::{INTERFACE_NAME_MAX_BYTES, InterfaceName, InterfaceNameError, NeighborKey};
 pub use monitoring::{
     BMP_STATIONS_MAX, BmpStation, BmpView, MRT_ROTATE_DEFAULT_S, Mrt, MrtRib, MrtSource, MrtUpdates,
     STATS_INTERVAL_DEFAULT_S, Timing,
 };
 pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
+pub use session::{
+    AsRange, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, NeighborRange,
+    PREFIX_WARNING_DEFAULT_PERCENT, RANGE_LIMIT_DEFAULT, SHUTDOWN_MESSAGE_MAX_BYTES, TCP_AO_KEYS_MAX,
+    TCP_AO_SECRET_MAX_BYTES, TcpAoAlgorithm, TcpAoKey,
+};
 pub use validate::ConfigError;
 
 use crate::policy::Policy;
@@ -60,6 +68,8 @@ pub struct Config {
     pub api: Option<PathBuf>,
     /// The neighbours, each with its own address and port.
     pub neighbors: Vec<Neighbor>,
+    /// Neighbours that are known when they connect.
+    pub ranges: Vec<NeighborRange>,
     /// Prefixes that we originate.
     pub networks: Vec<Network>,
     /// BMP stations.
@@ -83,29 +93,12 @@ impl Config {
             restart_time: Duration::from_secs(RESTART_TIME_DEFAULT_S.into()),
             api: None,
             neighbors: Vec::new(),
+            ranges: Vec::new(),
             networks: Vec::new(),
             bmp: Vec::new(),
             mrt: Mrt::default(),
             sources: Vec::new(),
             record: None,
-        }
-    }
-}
-
-/// What tells neighbours apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct NeighborKey {
-    /// The neighbour's address.
-    pub address: IpAddr,
-    /// The port that we connect to.
-    pub port: u16,
-}
-
-impl std::fmt::Display for NeighborKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.port {
-            BGP_PORT => self.address.fmt(f),
-            port => SocketAddr::new(self.address, port).fmt(f),
         }
     }
 }
@@ -129,12 +122,20 @@ pub enum NextHopMode {
 pub struct Neighbor {
     /// What to call it besides its address.
     pub description: String,
-    /// Its address.
+    /// Its address; unspecified for one that is known by `interface` alone.
     pub address: IpAddr,
+    /// The interface that it is at: needed with a link-local address, and enough without any address.
+    pub interface: Option<InterfaceName>,
+    /// False keeps its session down: Cease, administrative shutdown.
+    pub enabled: bool,
+    /// What it is told when its session is shut down (RFC 9003), at most [`SHUTDOWN_MESSAGE_MAX_BYTES`].
+    pub shutdown_message: Option<String>,
     /// The port that we connect to. What comes in is matched by address alone.
     pub port: u16,
     /// The AS that its OPEN must name.
     pub remote_as: u32,
+    /// Instead of `remote_as`: ASes of which its OPEN must name one.
+    pub remote_as_ranges: Vec<AsRange>,
     /// Our AS on this session, if not the global one.
     pub local_as: Option<u32>,
     /// The address that we connect from, and that it must connect to.
@@ -155,10 +156,22 @@ pub struct Neighbor {
     pub hold_time: Duration,
     /// Keepalive interval; without it, a third of the negotiated hold time.
     pub keepalive: Option<Duration>,
+    /// How long to wait after a connection is there for the neighbour's OPEN before ours is sent:
+    /// DelayOpenTime (RFC 4271 section 8.1.1). Without it, ours is sent at once.
+    pub delay_open: Option<Duration>,
     /// TCP MD5 key (RFC 2385).
     pub password: Option<String>,
+    /// TCP-AO keys (RFC 5925), instead of `password`. The first one is used for what we send.
+    pub tcp_ao: Vec<TcpAoKey>,
+    /// Which parts of graceful restart we take.
+    pub graceful_restart: GracefulRestartMode,
     /// Restart time to advertise, if not the global one.
     pub restart_time: Option<Duration>,
+    /// How long its routes are kept as a last resort after its restart time, and what it is asked to keep
+    /// ours (RFC 9494). Zero for not at all.
+    pub long_lived_stale_time: Duration,
+    /// Limits of what it may send, at most one a family.
+    pub max_prefixes: Vec<MaxPrefix>,
     /// How the next hop is set.
     pub next_hop: NextHopMode,
     /// How often our own AS may occur in an AS_PATH that it sends.
@@ -185,8 +198,12 @@ impl Neighbor {
         Self {
             description: String::new(),
             address,
+            interface: None,
+            enabled: true,
+            shutdown_message: None,
             port: BGP_PORT,
             remote_as,
+            remote_as_ranges: Vec::new(),
             local_as: None,
             source: None,
             ttl: None,
@@ -197,8 +214,13 @@ impl Neighbor {
             families: [Family::of_address(address)].into_iter().collect(),
             hold_time: Duration::from_secs(HOLD_TIME_DEFAULT_S.into()),
             keepalive: None,
+            delay_open: None,
             password: None,
+            tcp_ao: Vec::new(),
+            graceful_restart: GracefulRestartMode::default(),
             restart_time: None,
+            long_lived_stale_time: Duration::ZERO,
+            max_prefixes: Vec::new(),
             next_hop: NextHopMode::Auto,
             allow_own_as: 0,
             bfd: None,
@@ -213,6 +235,7 @@ impl Neighbor {
         NeighborKey {
             address: self.address,
             port: self.port,
+            interface: self.interface,
         }
     }
 
@@ -221,9 +244,19 @@ impl Neighbor {
         self.local_as.unwrap_or(config.local_as)
     }
 
-    /// Whether it is in another AS than we are on this session.
+    /// Whether it is in another AS than we are on this session. Of one that may be in several ASes, it is
+    /// assumed until its OPEN, unless ours is among them.
     pub fn is_ebgp(&self, config: &Config) -> bool {
-        self.remote_as != self.session_as(config)
+        let ours = self.session_as(config);
+        match self.remote_as_ranges.as_slice() {
+            [] => self.remote_as != ours,
+            ranges => !ranges.iter().any(|range| range.contains(ours)),
+        }
+    }
+
+    /// The limit of its routes of a family.
+    pub fn max_prefix(&self, family: Family) -> Option<&MaxPrefix> {
+        self.max_prefixes.iter().find(|limit| limit.family == family)
     }
 }
 

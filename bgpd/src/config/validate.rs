@@ -4,11 +4,15 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Config, NeighborKey, PASSWORD_MAX_BYTES, RESTART_TIME_MAX_S};
-use crate::config::Neighbor;
+use super::{
+    Config, Neighbor, NeighborKey, PASSWORD_MAX_BYTES, RESTART_TIME_MAX_S, SHUTDOWN_MESSAGE_MAX_BYTES,
+};
+use crate::wire::FamilySet;
 
 /// Shortest hold time that is not zero (RFC 4271 section 4.2), in seconds.
 const HOLD_TIME_MIN_S: u64 = 3;
+/// Longest DelayOpenTime: half of the hold time that RFC 4271 suggests until OPEN is there, in seconds.
+const DELAY_OPEN_MAX_S: u64 = 120;
 
 /// A setting that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -153,6 +157,7 @@ impl Neighbor {
             bfd.check(self, config)
                 .map_err(|(field, reason)| self.error(field, reason))?;
         }
+        self.validate_limits()?;
         match &self.password {
             Some(password) if password.is_empty() => Err(self.error(
                 "password",
@@ -196,6 +201,37 @@ impl Neighbor {
         Ok(())
     }
 
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let mut seen = FamilySet::EMPTY;
+        for max in &self.max_prefixes {
+            let error = |reason: String| Err(self.error("max-prefix", reason));
+            if !seen.insert(max.family) {
+                return error(format!("{} is limited twice: remove one", max.family));
+            }
+            if max.limit == 0 {
+                return error(
+                    "limit must be at least 1: to take nothing, use import = \"reject\"".to_owned(),
+                );
+            }
+            if !(1..=100).contains(&max.warning_percent) {
+                return error("warning-percent must be 1..100".to_owned());
+            }
+            if max
+                .restart
+                .is_some_and(|restart| restart < Duration::from_secs(1))
+            {
+                return error("restart must be at least 1 s".to_owned());
+            }
+        }
+        match &self.shutdown_message {
+            Some(text) if text.len() > SHUTDOWN_MESSAGE_MAX_BYTES => Err(self.error(
+                "shutdown-message",
+                format!("is longer than {SHUTDOWN_MESSAGE_MAX_BYTES} bytes (RFC 9003)"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn validate_timers(&self) -> Result<(), ConfigError> {
         let hold = self.hold_time;
         if hold.subsec_nanos() != 0 || hold.as_secs() > u16::MAX.into() {
@@ -203,6 +239,15 @@ impl Neighbor {
         }
         if !hold.is_zero() && hold.as_secs() < HOLD_TIME_MIN_S {
             return Err(self.error("hold-time", "must be 0 or at least 3 s (RFC 4271)"));
+        }
+        if self
+            .delay_open
+            .is_some_and(|delay| delay > Duration::from_secs(DELAY_OPEN_MAX_S))
+        {
+            return Err(self.error(
+                "delay-open",
+                format!("must be at most {DELAY_OPEN_MAX_S} s, or neighbors give up on us"),
+            ));
         }
         match self.keepalive {
             Some(keepalive) if keepalive < Duration::from_secs(1) => {

@@ -279,10 +279,7 @@ impl Rib {
         let attributes = Arc::clone(self.attributes.get(id));
         let Some(peer) = self.peers.get(&path.peer) else {
             // Our own: it needs no next hop.
-            let key = NeighborKey {
-                address: attributes.next_hop.address(),
-                port: 0,
-            };
+            let key = NeighborKey::new(attributes.next_hop.address(), 0);
             let router_id = self.settings.router_id;
             return Ok(Candidate {
                 peer: path.peer,

@@ -23,7 +23,7 @@
 //!
 //! let mut rib = Rib::new(RibSettings::new(64512, Ipv4Addr::new(192, 0, 2, 1)));
 //! let address: IpAddr = "10.0.0.2".parse().unwrap();
-//! let mut settings = PeerSettings::new(NeighborKey { address, port: 179 }, 64513, 64512);
+//! let mut settings = PeerSettings::new(NeighborKey::new(address, 179), 64513, 64512);
 //! settings.families = [Family::Ipv4Unicast].into_iter().collect();
 //! settings.import = bgpd::policy::Policy::Accept;
 //! let peer = rib.peer_up(settings);
@@ -53,7 +53,6 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::config::{NeighborKey, Network};
-use crate::policy::Policy;
 use crate::wire::{Attributes, Family, FamilySet, NextHop, Prefix};
 
 pub use decision::{LOCAL_PREF_DEFAULT, Step};
@@ -213,6 +212,8 @@ impl Rib {
         let mut kept = 0;
         for family in Family::ALL {
             if retain.contains(family) {
+                // RFC 4724 section 4.2: of consecutive restarts, only what came since the last one is kept.
+                self.remove_paths(id, family, |path| path.stale);
                 kept += self.tables.mark_stale(family, id);
             } else {
                 self.remove_paths(id, family, |_| true);
@@ -251,6 +252,7 @@ impl Rib {
         for prefix in prefixes {
             let prefix = prefix.trunc();
             if let Some(path) = self.tables.remove_path(&prefix, id) {
+                self.count(id, Family::of(&prefix), -1);
                 self.release_path(&path);
                 self.select(&prefix);
             }
@@ -326,21 +328,9 @@ impl Rib {
         self.deferred.contains(family)
     }
 
-    /// New policies for a peer that is up; its routes in both directions are judged again.
-    pub fn set_policies(&mut self, id: PeerId, import: Policy, export: Policy) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let judge = peer.settings.import != import;
-        let regroup = peer.settings.export != export;
-        peer.settings.import = import;
-        peer.settings.export = export;
-        if judge {
-            self.judge_peer_again(id);
-        }
-        if regroup {
-            self.regroup(id);
-        }
+    /// How many routes of a family a peer has announced.
+    pub fn received_count(&self, id: PeerId, family: Family) -> u32 {
+        self.peers.get(&id).map_or(0, |peer| peer.received(family))
     }
 
     /// Other settings for a peer that is up; its routes in both directions are judged again as far as they
@@ -431,10 +421,17 @@ impl Rib {
             accepted,
             stale: false,
         };
-        if let Some(replaced) = self.tables.put_path(prefix, path) {
-            self.release_path(&replaced);
+        match self.tables.put_path(prefix, path) {
+            Some(replaced) => self.release_path(&replaced),
+            None => self.count(id, Family::of(&prefix), 1),
         }
         self.select(&prefix);
+    }
+
+    fn count(&mut self, id: PeerId, family: Family, by: i32) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.count(family, by);
+        }
     }
 
     /// The import policy. What it gives holds a reference.

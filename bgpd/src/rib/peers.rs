@@ -123,6 +123,8 @@ pub(super) struct Peer {
     pub(super) up: bool,
     /// Families whose table it has sent.
     pub(super) end_of_rib: FamilySet,
+    /// Routes that it has announced, of IPv4 and IPv6.
+    received: [u32; 2],
     /// Nothing is to be sent to it now.
     pub(super) paused: bool,
     /// Its update groups, for IPv4 and IPv6.
@@ -135,6 +137,7 @@ impl Peer {
             settings,
             up: true,
             end_of_rib: FamilySet::EMPTY,
+            received: [0; 2],
             paused: false,
             memberships: [None, None],
         }
@@ -142,6 +145,23 @@ impl Peer {
 
     pub(super) fn is_ebgp(&self) -> bool {
         self.settings.is_ebgp()
+    }
+
+    pub(super) const fn received(&self, family: Family) -> u32 {
+        let [v4, v6] = self.received;
+        match family {
+            Family::Ipv4Unicast => v4,
+            Family::Ipv6Unicast => v6,
+        }
+    }
+
+    pub(super) const fn count(&mut self, family: Family, by: i32) {
+        let [v4, v6] = &mut self.received;
+        let count = match family {
+            Family::Ipv4Unicast => v4,
+            Family::Ipv6Unicast => v6,
+        };
+        *count = count.saturating_add_signed(by);
     }
 
     pub(super) fn membership(&self, family: Family) -> Option<&Membership> {

@@ -15,19 +15,11 @@ pub(super) enum Direction {
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
+    /// DelayOpenTimer runs.
+    Delayed,
     OpenSent,
     OpenConfirm,
     Established,
-}
-
-impl Phase {
-    pub(super) const fn state(self) -> State {
-        match self {
-            Self::OpenSent => State::OpenSent,
-            Self::OpenConfirm => State::OpenConfirm,
-            Self::Established => State::Established,
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -37,22 +29,44 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) negotiated: Option<Negotiated>,
     pub(super) read_paused: bool,
+    /// DelayOpenTimer.
+    pub(super) open_at: Option<Timestamp>,
     pub(super) hold_at: Option<Timestamp>,
     pub(super) keepalive_at: Option<Timestamp>,
     pub(super) send_hold_at: Option<Timestamp>,
 }
 
 impl Connection {
-    pub(super) fn new(id: ConnectionId, direction: Direction, now: Timestamp) -> Self {
+    /// A connection on which nothing was sent yet.
+    pub(super) const fn new(id: ConnectionId, direction: Direction) -> Self {
         Self {
             id,
             direction,
-            phase: Phase::OpenSent,
+            phase: Phase::Delayed,
             negotiated: None,
             read_paused: false,
-            hold_at: Some(now + OPEN_HOLD_TIME),
+            open_at: None,
+            hold_at: None,
             keepalive_at: None,
             send_hold_at: None,
+        }
+    }
+
+    /// Our OPEN is on its way.
+    pub(super) fn open_sent(&mut self, now: Timestamp) {
+        self.phase = Phase::OpenSent;
+        self.open_at = None;
+        self.hold_at = Some(now + OPEN_HOLD_TIME);
+    }
+
+    pub(super) const fn state(&self) -> State {
+        match (self.phase, self.direction) {
+            // RFC 4271 section 8.2.2: the state stays as it was when the connection came.
+            (Phase::Delayed, Direction::Outgoing) => State::Connect,
+            (Phase::Delayed, Direction::Incoming) => State::Active,
+            (Phase::OpenSent, _) => State::OpenSent,
+            (Phase::OpenConfirm, _) => State::OpenConfirm,
+            (Phase::Established, _) => State::Established,
         }
     }
 
@@ -74,7 +88,7 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        [self.hold_at, self.keepalive_at, self.send_hold_at]
+        [self.open_at, self.hold_at, self.keepalive_at, self.send_hold_at]
             .into_iter()
             .flatten()
             .min()

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Negotiated;
+use super::{Negotiated, Settings};
 use crate::wire::notification::{CEASE, cease};
-use crate::wire::{Codec, FamilySet, Notification, Open};
+use crate::wire::{Codec, Family, FamilySet, Notification, Open};
 
 /// A point in time, counted from a start of the caller's choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -44,7 +44,8 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    pub(crate) fn notification(self) -> Option<Notification> {
+    /// What the neighbour is told, with the text of RFC 9003 where there is a place for it.
+    pub(crate) fn notification(self, text: Option<&str>) -> Option<Notification> {
         let subcode = match self {
             Self::Restart => return None,
             Self::Shutdown => cease::ADMIN_SHUTDOWN,
@@ -52,7 +53,17 @@ impl StopReason {
             Self::ConfigurationChange => cease::CONFIGURATION_CHANGE,
             Self::Reset => cease::ADMIN_RESET,
         };
-        Some(Notification::new(CEASE, subcode))
+        let text = text.filter(|_| matches!(self, Self::Shutdown | Self::Reset));
+        Some(match text {
+            Some(text) => Notification::with_communication(subcode, text),
+            None => Notification::new(CEASE, subcode),
+        })
+    }
+
+    /// Whether the session is meant to be gone for good: then nothing is kept on either side, whatever was
+    /// agreed on about restarts (RFC 8538 section 4).
+    pub(super) const fn is_final(self) -> bool {
+        matches!(self, Self::Shutdown | Self::Deconfigured)
     }
 }
 
@@ -67,6 +78,8 @@ pub enum Received {
     Notification(Notification),
     /// UPDATE. Of several in a row, one has to be reported.
     Update,
+    /// UPDATE that ends the neighbour's table of a family. Each has to be reported.
+    EndOfRib(Family),
     /// ROUTE-REFRESH.
     RouteRefresh,
 }
@@ -78,6 +91,18 @@ pub enum Event {
     Start,
     /// Close the session and leave it closed.
     Stop(StopReason),
+    /// Other settings. What OPEN says counts from the next session on; to have it now, stop before and
+    /// start after it.
+    Configure(Box<Settings>),
+    /// The neighbour has sent more routes than it may.
+    PrefixLimit {
+        /// Of which family.
+        family: Family,
+        /// The limit.
+        limit: u32,
+        /// When to open the session again; without it, not before [`Event::Stop`] and [`Event::Start`].
+        restart: Option<Duration>,
+    },
     /// What [`super::Session::poll_timeout`] named is here.
     Timer,
     /// The connection that [`Action::Connect`] asked for is there.
@@ -135,7 +160,7 @@ pub enum DownReason {
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stopped(StopReason::Shutdown) => f.write_str("stopped"),
+            Self::Stopped(StopReason::Shutdown) => f.write_str("administratively shut down"),
             Self::Stopped(StopReason::Restart) => f.write_str("this speaker restarts"),
             Self::Stopped(StopReason::Deconfigured) => f.write_str("removed from the configuration"),
             Self::Stopped(StopReason::ConfigurationChange) => f.write_str("the configuration changed"),
@@ -167,7 +192,12 @@ pub enum Action {
     Down {
         /// Why.
         reason: DownReason,
-        /// Families whose routes may be kept for the neighbour's restart (RFC 4724 section 4.2).
+        /// Families whose routes are kept for the neighbour's return (RFC 4724 section 4.2). Those kept
+        /// before go, but for long-lived stale ones.
         retain: FamilySet,
     },
+    /// Routes of these families that are still stale go.
+    Sweep(FamilySet),
+    /// Routes of these families that are still stale become long-lived stale ones (RFC 9494 section 4.2).
+    LongLivedStale(FamilySet),
 }

@@ -11,9 +11,13 @@ mod event;
 pub(crate) mod jitter;
 mod negotiation;
 mod record;
+mod restart;
+mod retention;
 mod settings;
+mod timers;
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,12 +27,14 @@ use jitter::Jitter;
 pub use negotiation::Negotiated;
 use negotiation::negotiate;
 pub use record::{Entry, Recording, ReplayError, replay};
+use retention::Retention;
+pub use retention::STALE_PATH_TIME;
 pub use settings::{
     CONNECT_TIME, OPEN_HOLD_TIME, RETRY_TIME_MAX, RETRY_TIME_MIN, SEND_HOLD_TIME_MIN, STABLE_TIME, Settings,
 };
 
-use crate::wire::notification::{CEASE, FSM, HOLD_TIMER, SEND_HOLD_TIMER, cease, fsm};
-use crate::wire::{FamilySet, MessageType, Notification, Open};
+use crate::wire::notification::{CEASE, FSM, cease, fsm};
+use crate::wire::{Family, FamilySet, MessageType, Notification, Open};
 
 /// The states of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,6 +66,8 @@ enum Attempt {
     None,
     /// IdleHoldTimer runs: nothing is tried and nothing is accepted.
     Hold { until: Timestamp },
+    /// The neighbour sent too many routes: nothing is tried and nothing is accepted until an operator acts.
+    Barred,
     /// ConnectRetryTimer runs, and the neighbour may connect.
     Wait { until: Timestamp },
     /// The neighbour has to connect.
@@ -84,6 +92,8 @@ pub struct Session {
     attempt: Attempt,
     /// At most one that we made, and of those that the neighbour made, one before OPEN and one after.
     connections: Vec<Connection>,
+    /// What is kept of the neighbour's routes while it is away.
+    retention: Retention,
     /// Attempts and short sessions in a row that came to nothing.
     failures: u32,
     /// When the session was established last.
@@ -102,6 +112,7 @@ impl Session {
             running: false,
             attempt: Attempt::None,
             connections: Vec::new(),
+            retention: Retention::default(),
             failures: 0,
             established_at: None,
             flaps: 0,
@@ -112,13 +123,9 @@ impl Session {
 
     /// The state of the connection that has come furthest.
     pub fn state(&self) -> State {
-        let furthest = self
-            .connections
-            .iter()
-            .map(|connection| connection.phase.state())
-            .max();
+        let furthest = self.connections.iter().map(Connection::state).max();
         furthest.unwrap_or(match self.attempt {
-            Attempt::None | Attempt::Hold { .. } => State::Idle,
+            Attempt::None | Attempt::Hold { .. } | Attempt::Barred => State::Idle,
             Attempt::Wait { .. } | Attempt::Listen => State::Active,
             Attempt::Dial { .. } => State::Connect,
         })
@@ -139,6 +146,11 @@ impl Session {
         self.last_error.as_deref()
     }
 
+    /// Families whose routes are kept while the neighbour is away, or until it has sent them again.
+    pub fn retained(&self) -> FamilySet {
+        self.retention.families()
+    }
+
     /// What was agreed on, while established.
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.established()?.negotiated.as_ref()
@@ -147,13 +159,14 @@ impl Session {
     /// When [`Event::Timer`] is due.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let attempt = match self.attempt {
-            Attempt::None | Attempt::Listen => None,
+            Attempt::None | Attempt::Listen | Attempt::Barred => None,
             Attempt::Hold { until } | Attempt::Wait { until } | Attempt::Dial { until } => Some(until),
         };
         self.connections
             .iter()
             .filter_map(Connection::deadline)
             .chain(attempt)
+            .chain(self.retention.deadline())
             .min()
     }
 
@@ -177,6 +190,12 @@ impl Session {
                 self.connect(now, out);
             }
             Event::Stop(reason) => self.stop(reason, now, out),
+            Event::Configure(settings) => self.configure(*settings, now, out),
+            Event::PrefixLimit {
+                family,
+                limit,
+                restart,
+            } => self.prefix_limit(family, limit, restart, now, out),
             Event::Timer => self.timer(now, out),
             Event::Connected(id) => match self.attempt {
                 Attempt::Dial { .. } => {
@@ -243,7 +262,7 @@ impl Session {
         self.attempt = Attempt::None;
     }
 
-    fn retry_time(&mut self) -> std::time::Duration {
+    fn retry_time(&mut self) -> Duration {
         let doubled = RETRY_TIME_MIN.saturating_mul(1 << self.failures.min(8));
         self.failures = self.failures.saturating_add(1);
         self.jitter.apply(doubled.min(RETRY_TIME_MAX))
@@ -272,20 +291,40 @@ impl Session {
         }
     }
 
+    /// A connection is there: OPEN is sent, at once or after DelayOpenTime.
     fn open(&mut self, id: ConnectionId, direction: Direction, now: Timestamp, out: &mut Vec<Action>) {
-        self.connections.push(Connection::new(id, direction, now));
+        let mut connection = Connection::new(id, direction);
+        connection.open_at = self.settings.delay_open.map(|delay| now + delay);
+        let delayed = connection.open_at.is_some();
+        self.connections.push(connection);
+        if !delayed {
+            self.send_open(id, now, out);
+        }
+    }
+
+    fn send_open(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {
         let open = self.settings.open(self.established_at.is_some());
+        self.with(id, |connection| connection.open_sent(now));
         out.push(Action::Send(id, Outgoing::Open(open)));
     }
 
     fn accept(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {
-        if !self.running || matches!(self.attempt, Attempt::Hold { .. }) {
+        if !self.running || self.attempt == Attempt::Barred {
+            // RFC 4486 section 4: it will not be wanted soon.
+            let rejected = Notification::new(CEASE, cease::CONNECTION_REJECTED);
+            out.extend([
+                Action::Send(id, Outgoing::Notification(rejected)),
+                Action::Close(id),
+            ]);
+            return;
+        }
+        if matches!(self.attempt, Attempt::Hold { .. }) {
             out.push(Action::Close(id));
             return;
         }
         // The neighbour has given up on one that got nowhere, or it would not connect again.
         let waiting =
-            |other: &&Connection| other.direction == Direction::Incoming && other.phase == Phase::OpenSent;
+            |other: &&Connection| other.direction == Direction::Incoming && other.phase <= Phase::OpenSent;
         if let Some(old) = self.connections.iter().find(waiting).map(|other| other.id) {
             self.drop_connection(old, None, out);
         }
@@ -313,39 +352,86 @@ impl Session {
         let Some(connection) = self.established().filter(|connection| connection.id == id) else {
             return;
         };
-        let retain = match &reason {
-            DownReason::Closed(_) | DownReason::PeerRestarted => self.retained(connection),
-            _ => FamilySet::EMPTY,
-        };
+        let leases = self.leases(connection, &reason);
+        self.retention.session_lost(&leases, now);
         let stable = self.established_at.is_none_or(|at| at + STABLE_TIME <= now);
         self.failures = if stable { 0 } else { self.failures };
         self.flaps += 1;
-        out.push(Action::Down { reason, retain });
-    }
-
-    /// RFC 4724 section 4.2: families whose routes the neighbour asked to be kept over its restart.
-    fn retained(&self, connection: &Connection) -> FamilySet {
-        let theirs = connection
-            .negotiated
-            .as_ref()
-            .and_then(|negotiated| negotiated.graceful_restart.as_ref());
-        theirs.map_or(FamilySet::EMPTY, |restart| {
-            restart.families.intersection(self.settings.families)
-        })
+        out.push(Action::Down {
+            reason,
+            retain: self.retention.families(),
+        });
     }
 
     fn stop(&mut self, reason: StopReason, now: Timestamp, out: &mut Vec<Action>) {
         self.running = false;
         self.abort_attempt(out);
+        let notification = reason.notification(self.settings.shutdown_message.as_deref());
         for id in self
             .connections
             .iter()
             .map(|connection| connection.id)
             .collect::<Vec<_>>()
         {
+            let notification = notification
+                .clone()
+                .map(|notification| self.hardened(id, notification, reason.is_final()));
             self.down(id, DownReason::Stopped(reason), now, out);
-            self.drop_connection(id, reason.notification(), out);
+            self.drop_connection(id, notification, out);
         }
+        if reason == StopReason::Shutdown {
+            self.last_error = Some(DownReason::Stopped(reason).to_string());
+        }
+        if reason.is_final() {
+            self.sweep_all(out);
+        }
+    }
+
+    fn configure(&mut self, settings: Settings, now: Timestamp, out: &mut Vec<Action>) {
+        // Whether this process has completed its restart is no setting.
+        let restarting = self.settings.restarting;
+        self.settings = Settings {
+            restarting,
+            ..settings
+        };
+        if !self.settings.graceful_restart.is_helper() {
+            self.sweep_all(out);
+        }
+        let keepalive = self.settings.keepalive;
+        for connection in &mut self.connections {
+            if let Some(negotiated) = &mut connection.negotiated {
+                negotiated.keepalive = negotiation::keepalive(keepalive, negotiated.hold_time);
+                let soon = (!negotiated.keepalive.is_zero()).then(|| now + negotiated.keepalive);
+                connection.keepalive_at = connection.keepalive_at.min(soon);
+            }
+        }
+        if self.attempt == Attempt::Listen && !self.settings.passive {
+            self.connect(now, out);
+        }
+    }
+
+    /// RFC 4271 section 6.7, RFC 4486 section 4: the data is the family and its limit.
+    fn prefix_limit(
+        &mut self,
+        family: Family,
+        limit: u32,
+        restart: Option<Duration>,
+        now: Timestamp,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(id) = self.established().map(|connection| connection.id) else {
+            return;
+        };
+        let notification = Notification::max_prefixes(family, limit);
+        let hard = self.hardened(id, notification.clone(), true);
+        self.abort_attempt(out);
+        self.down(id, DownReason::Sent(notification), now, out);
+        self.drop_connection(id, Some(hard), out);
+        self.sweep_all(out);
+        self.attempt = match restart {
+            Some(time) => Attempt::Hold { until: now + time },
+            None => Attempt::Barred,
+        };
     }
 
     /// RFC 9384 section 3: ends what runs over the path. No routes are kept, because packets would not
@@ -381,52 +467,6 @@ impl Session {
         self.retry(now);
     }
 
-    fn timer(&mut self, now: Timestamp, out: &mut Vec<Action>) {
-        match self.attempt {
-            Attempt::Hold { until } | Attempt::Wait { until } if until <= now => self.connect(now, out),
-            Attempt::Dial { until } if until <= now => {
-                self.last_error = Some("connect: no answer".to_owned());
-                self.abort_attempt(out);
-                self.retry(now);
-            }
-            _ => {}
-        }
-        for id in self
-            .connections
-            .iter()
-            .map(|connection| connection.id)
-            .collect::<Vec<_>>()
-        {
-            self.connection_timer(id, now, out);
-        }
-    }
-
-    fn connection_timer(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
-            return;
-        };
-        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-        if due(connection.hold_at) {
-            if !connection.read_paused {
-                return self.fail(id, Notification::new(HOLD_TIMER, 0), now, out);
-            }
-            // What the neighbour sent lies unread in our own queue: that is no silence.
-            connection.refresh_hold(now);
-        }
-        if due(connection.send_hold_at) {
-            // RFC 9687 section 4.2. The NOTIFICATION will hardly get through; it costs nothing.
-            return self.fail(id, Notification::new(SEND_HOLD_TIMER, 0), now, out);
-        }
-        if due(connection.keepalive_at) {
-            let interval = connection
-                .negotiated
-                .as_ref()
-                .map(|negotiated| negotiated.keepalive);
-            connection.keepalive_at = interval.map(|interval| now + self.jitter.apply(interval));
-            out.push(Action::Send(id, Outgoing::Keepalive));
-        }
-    }
-
     fn received(&mut self, id: ConnectionId, message: Received, now: Timestamp, out: &mut Vec<Action>) {
         let Some(phase) = self.find(id).map(|connection| connection.phase) else {
             return;
@@ -437,8 +477,19 @@ impl Session {
                 self.drop_connection(id, None, out);
                 self.retry(now);
             }
+            // RFC 4271 section 8.2.2, event 20: the neighbour's OPEN ends the wait.
+            (Phase::Delayed, Received::Open(open)) => {
+                self.send_open(id, now, out);
+                self.opened(id, &open, now, out);
+            }
+            // Nothing was sent yet, and nothing is now.
+            (Phase::Delayed, _) => self.closed(id, "unexpected message before OPEN".to_owned(), now, out),
             (Phase::OpenSent, Received::Open(open)) => self.opened(id, &open, now, out),
             (Phase::OpenConfirm, Received::Keepalive) => self.establish(id, now, out),
+            (Phase::Established, Received::EndOfRib(family)) => {
+                self.retention.end_of_rib(family);
+                self.with(id, |connection| connection.refresh_hold(now));
+            }
             (Phase::Established, Received::Keepalive | Received::Update | Received::RouteRefresh) => {
                 self.with(id, |connection| connection.refresh_hold(now));
             }
@@ -549,15 +600,19 @@ impl Session {
             connection.phase = Phase::Established;
             connection.refresh_hold(now);
         });
-        let negotiated = self.negotiated().cloned();
-        out.extend(negotiated.map(|negotiated| Action::Up(id, negotiated)));
+        let Some(negotiated) = self.negotiated().cloned() else {
+            return;
+        };
+        let gone = self.session_back(&negotiated, now);
+        out.push(Action::Up(id, negotiated));
+        out.extend((!gone.is_empty()).then_some(Action::Sweep(gone)));
     }
 }
 
 /// RFC 6608: the data is the type of the message that was not expected.
 fn unexpected(phase: Phase, message: &Received) -> Notification {
     let subcode = match phase {
-        Phase::OpenSent => fsm::OPEN_SENT,
+        Phase::Delayed | Phase::OpenSent => fsm::OPEN_SENT,
         Phase::OpenConfirm => fsm::OPEN_CONFIRM,
         Phase::Established => fsm::ESTABLISHED,
     };
@@ -565,7 +620,7 @@ fn unexpected(phase: Phase, message: &Received) -> Notification {
         Received::Open(_) => MessageType::Open,
         Received::Keepalive => MessageType::Keepalive,
         Received::Notification(_) => MessageType::Notification,
-        Received::Update => MessageType::Update,
+        Received::Update | Received::EndOfRib(_) => MessageType::Update,
         Received::RouteRefresh => MessageType::RouteRefresh,
     };
     Notification::with_data(FSM, subcode, &[kind.code()])

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use crate::config::GracefulRestartMode;
 use crate::wire::notification::{OPEN, open};
 use crate::wire::{Codec, GracefulRestart, Notification, Open};
 
@@ -24,18 +25,28 @@ pub struct Negotiated {
     pub remote_as: u32,
     /// Whether the neighbour answers ROUTE-REFRESH.
     pub route_refresh: bool,
-    /// The neighbour's graceful-restart capability.
+    /// The neighbour's graceful-restart capability, if we have offered ours.
     pub graceful_restart: Option<GracefulRestart>,
+}
+
+impl Negotiated {
+    /// RFC 8538 section 3: a NOTIFICATION does not end what was agreed on about restarts.
+    pub(super) fn survives_notification(&self) -> bool {
+        self.graceful_restart
+            .as_ref()
+            .is_some_and(|restart| restart.notification)
+    }
 }
 
 /// Checks an OPEN against the settings.
 pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated, Notification> {
     let error = |subcode| Notification::new(OPEN, subcode);
-    if theirs.asn != settings.remote_as {
+    if !settings.accepts(theirs.asn) {
         return Err(error(open::BAD_PEER_AS));
     }
+    let external = theirs.asn != settings.local_as;
     // RFC 6286: not zero, and unique within an AS.
-    let ours = !settings.is_external() && theirs.router_id == settings.router_id;
+    let ours = !external && theirs.router_id == settings.router_id;
     if theirs.router_id.is_unspecified() || ours {
         return Err(Notification::with_data(
             OPEN,
@@ -59,23 +70,32 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
     let hold_time = settings
         .hold_time
         .min(Duration::from_secs(theirs.hold_time_s.into()));
-    let third = hold_time / 3;
     Ok(Negotiated {
         codec: Codec {
             four_octet_as: theirs.capabilities.four_octet_as.is_some(),
             extended_message: theirs.capabilities.extended_message,
             families,
-            external: settings.is_external(),
+            external,
             extended_message_offered: true,
             ..Codec::default()
         },
         hold_time,
-        keepalive: settings.keepalive.map_or(third, |keepalive| keepalive.min(third)),
+        keepalive: keepalive(settings.keepalive, hold_time),
         remote_id: theirs.router_id,
         remote_as: theirs.asn,
         route_refresh: theirs.capabilities.route_refresh,
-        graceful_restart: theirs.capabilities.graceful_restart.clone(),
+        graceful_restart: theirs
+            .capabilities
+            .graceful_restart
+            .clone()
+            .filter(|_| settings.graceful_restart != GracefulRestartMode::Off),
     })
+}
+
+/// The time between keepalives: never more than a third of the hold time (RFC 4271 section 4.4).
+pub(super) fn keepalive(configured: Option<Duration>, hold_time: Duration) -> Duration {
+    let third = hold_time / 3;
+    configured.map_or(third, |configured| configured.min(third))
 }
 
 /// RFC 5492 section 3: the capabilities that the neighbour lacks.

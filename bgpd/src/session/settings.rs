@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{AsRange, GracefulRestartMode};
 use crate::wire::{Capabilities, FamilySet, GracefulRestart, Open};
 
 /// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
@@ -12,7 +13,7 @@ pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
 /// How long one attempt to connect may take: ConnectRetryTimer in the Connect state.
 pub const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// First wait between attempts: ConnectRetryTimer in Active, IdleHoldTimer in Idle. It doubles
-/// with each failure in a row. Jitter takes up to a quarter off, which leaves a second.
+/// with each failure in a row (DampPeerOscillations). Jitter takes up to a quarter off, which leaves a second.
 pub const RETRY_TIME_MIN: Duration = Duration::from_millis(1334);
 /// Longest wait between attempts.
 pub const RETRY_TIME_MAX: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ pub struct Settings {
     pub router_id: Ipv4Addr,
     /// The AS that the neighbour must be in.
     pub remote_as: u32,
+    /// Instead of `remote_as`: ASes of which the neighbour must be in one.
+    pub remote_as_ranges: Vec<AsRange>,
     /// Never connect.
     pub passive: bool,
     /// Families to offer.
@@ -38,25 +41,31 @@ pub struct Settings {
     pub hold_time: Duration,
     /// Keepalive interval; without it, a third of the negotiated hold time.
     pub keepalive: Option<Duration>,
+    /// DelayOpenTime: how long the neighbour's OPEN is waited for before ours is sent.
+    pub delay_open: Option<Duration>,
+    /// Our part in graceful restart.
+    pub graceful_restart: GracefulRestartMode,
     /// Restart time to advertise, in seconds.
     pub restart_time_s: u16,
     /// Whether our forwarding of learned routes outlives this process: the F bit.
     pub forwarding_preserved: bool,
     /// Whether this process takes over from an earlier one: the R bit.
     pub restarting: bool,
+    /// What the neighbour is told with an administrative shutdown or reset (RFC 9003).
+    pub shutdown_message: Option<String>,
 }
 
 impl Settings {
-    /// Whether the neighbour is in another AS.
-    pub const fn is_external(&self) -> bool {
-        self.local_as != self.remote_as
+    /// Whether a neighbour of this AS is acceptable.
+    pub(super) fn accepts(&self, asn: u32) -> bool {
+        match self.remote_as_ranges.as_slice() {
+            [] => asn == self.remote_as,
+            ranges => ranges.iter().any(|range| range.contains(asn)),
+        }
     }
 
     /// Our OPEN. `again` if the session was established before in the life of this process.
     pub(super) fn open(&self, again: bool) -> Open {
-        // F says that forwarding survived what ended the last session: a restart of ours, or a loss
-        // of the connection alone.
-        let preserved = self.forwarding_preserved && (self.restarting || again);
         Open {
             asn: self.local_as,
             hold_time_s: u16::try_from(self.hold_time.as_secs()).unwrap_or(u16::MAX),
@@ -66,19 +75,32 @@ impl Settings {
                 route_refresh: true,
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
-                graceful_restart: Some(GracefulRestart {
-                    restarted: self.restarting,
-                    notification: false,
-                    restart_time_s: self.restart_time_s,
-                    families: self.families,
-                    preserved: if preserved {
-                        self.families
-                    } else {
-                        FamilySet::EMPTY
-                    },
-                }),
+                graceful_restart: self.graceful_restart(again),
                 ..Capabilities::default()
             },
         }
+    }
+
+    fn graceful_restart(&self, again: bool) -> Option<GracefulRestart> {
+        if self.graceful_restart == GracefulRestartMode::Off {
+            return None;
+        }
+        // RFC 4724 section 3: without a family, the sender only keeps what others send.
+        let families = if self.graceful_restart.is_restarter() {
+            self.families
+        } else {
+            FamilySet::EMPTY
+        };
+        // F says that forwarding survived what ended the last session: a restart of ours, or a loss
+        // of the connection alone.
+        let preserved = self.forwarding_preserved && (self.restarting || again);
+        Some(GracefulRestart {
+            restarted: self.restarting,
+            // RFC 8538 section 3.
+            notification: true,
+            restart_time_s: self.restart_time_s,
+            families,
+            preserved: if preserved { families } else { FamilySet::EMPTY },
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! One TCP connection: a task that reads and decodes, and a task that writes.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -50,6 +51,8 @@ pub(super) enum Go {
 pub(super) struct Connection {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
+    /// The socket itself, whose options may change while it is in use.
+    pub(super) socket: OwnedFd,
     pub(super) out: PeerOut,
     write: mpsc::UnboundedSender<Write>,
     go: mpsc::UnboundedSender<Go>,
@@ -67,6 +70,7 @@ impl Connection {
         rib: RibSender,
     ) -> std::io::Result<Self> {
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+        let socket = stream.as_fd().try_clone_to_owned()?;
         let (read, write_half) = stream.into_split();
         let (write, commands) = mpsc::unbounded_channel();
         let (go, verdicts) = mpsc::unbounded_channel();
@@ -100,6 +104,7 @@ impl Connection {
         Ok(Self {
             local,
             remote,
+            socket,
             out,
             write,
             go,
@@ -260,6 +265,9 @@ impl Reader {
     async fn message(&mut self, message: Message, batch: &mut Vec<Update>) -> Result<(), Done> {
         let received = match (message, self.session) {
             (Message::Update(update), Some(_)) => {
+                if let Some(family) = update.end_of_rib {
+                    self.event(Event::Received(self.id, Received::EndOfRib(family)));
+                }
                 batch.push(update);
                 if batch.len() >= BATCH_UPDATES_MAX {
                     self.flush(std::mem::take(batch)).await?;

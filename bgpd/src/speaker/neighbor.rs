@@ -18,10 +18,10 @@ use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
 use crate::bfd::Bfd;
-use crate::config::NeighborKey;
+use crate::config::{NeighborChange, NeighborKey};
 use crate::monitor::MonitoredPeer;
 use crate::session::{
-    Action, ConnectionId, Event, Outgoing, Session, Settings, State, StopReason, Timestamp,
+    Action, ConnectionId, Event, Outgoing, Received, Session, Settings, State, StopReason, Timestamp,
 };
 use crate::wire;
 
@@ -38,8 +38,22 @@ pub(super) enum Command {
     PathFailed,
     /// Ask it to send its routes again (RFC 2918).
     AskAgain,
+    /// Its settings changed.
+    Configure(Box<NeighborSettings>),
+    /// Close the session and open it again.
+    Reset,
     /// End.
     Stop(StopReason),
+}
+
+/// What a neighbour's task needs of the configuration.
+pub(super) struct NeighborSettings {
+    pub(super) session: Settings,
+    pub(super) socket: SocketSettings,
+    /// False keeps the session down.
+    pub(super) enabled: bool,
+    /// What the change does to the session.
+    pub(super) change: NeighborChange,
 }
 
 /// What every neighbour's task shares.
@@ -81,6 +95,7 @@ pub(super) struct NeighborTask {
     /// Our AS on the session.
     local_as: u32,
     socket: SocketSettings,
+    enabled: bool,
     shared: Shared,
     bfd: NeighborBfd,
     status: Arc<Mutex<SessionStatus>>,
@@ -102,21 +117,21 @@ impl NeighborTask {
     /// Starts a neighbour's task and its session.
     pub(super) fn spawn(
         key: NeighborKey,
-        settings: Settings,
-        socket: SocketSettings,
+        settings: NeighborSettings,
         bfd: Option<BfdPlan>,
         shared: Shared,
         seed: u64,
     ) -> NeighborHandle {
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
-        let status = Arc::new(Mutex::new(SessionStatus::new(&settings)));
+        let status = Arc::new(Mutex::new(SessionStatus::new(&settings.session)));
         let mut task = Self {
             key,
             bfd: NeighborBfd::new(shared.bfd.clone(), commands.downgrade()),
-            local_as: settings.local_as,
-            session: Session::new(settings, seed),
-            socket,
+            local_as: settings.session.local_as,
+            session: Session::new(settings.session, seed),
+            socket: settings.socket,
+            enabled: settings.enabled,
             shared,
             status: Arc::clone(&status),
             commands: command_queue,
@@ -148,7 +163,7 @@ impl NeighborTask {
         if !restarting {
             self.handle(Event::RestartComplete);
         }
-        self.handle(Event::Start);
+        self.start();
         loop {
             let deadline = self.session.poll_timeout().map(|at| self.shared.epoch + at.0);
             tokio::select! {
@@ -159,11 +174,16 @@ impl NeighborTask {
                     Some(Command::Bfd(plan)) => self.follow_bfd(plan),
                     Some(Command::PathFailed) => self.handle(Event::PathFailed),
                     Some(Command::AskAgain) => self.ask_again(),
+                    Some(Command::Configure(settings)) => self.configure(*settings),
+                    Some(Command::Reset) => {
+                        self.handle(Event::Stop(StopReason::Reset));
+                        self.start();
+                    }
                     Some(Command::Stop(reason)) => return self.stop(reason).await,
                     None => return self.stop(StopReason::Shutdown).await,
                 },
                 Some(event) = self.events.recv() => match event {
-                    FromConnection::Event(event) => self.handle(event),
+                    FromConnection::Event(event) => self.connection_event(event),
                     FromConnection::Open(id, open) => {
                         if self.connections.contains_key(&id) {
                             self.opens.entry(id).or_default().received = open;
@@ -191,6 +211,44 @@ impl NeighborTask {
         self.bfd.follow(plan);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.bfd = self.bfd.status();
+    }
+
+    fn start(&mut self) {
+        if self.enabled {
+            self.handle(Event::Start);
+        } else {
+            // Not started yet, but it says why it is down.
+            self.handle(Event::Stop(StopReason::Shutdown));
+        }
+    }
+
+    fn configure(&mut self, settings: NeighborSettings) {
+        let NeighborSettings {
+            session,
+            socket,
+            enabled,
+            change,
+        } = settings;
+        if change == NeighborChange::Reset && enabled {
+            self.handle(Event::Stop(StopReason::ConfigurationChange));
+        }
+        self.local_as = session.local_as;
+        self.socket = socket;
+        self.enabled = enabled;
+        self.handle(Event::Configure(Box::new(session)));
+        for connection in self.connections.values() {
+            if let Err(error) = self.socket.adjust(&connection.socket) {
+                tracing::warn!(neighbor = %self.key, %error, "a connection keeps its old socket options");
+            }
+        }
+        self.start();
+    }
+
+    fn connection_event(&mut self, event: Event) {
+        if let Event::Received(_, Received::Notification(notification)) = &event {
+            tracing::info!(neighbor = %self.key, %notification, "notification received");
+        }
+        self.handle(event);
     }
 
     async fn stop(mut self, reason: StopReason) {
@@ -320,14 +378,14 @@ impl NeighborTask {
                     surroundings: Surroundings::of(local, self.key.address),
                     out: connection.out.clone(),
                     monitored,
+                    events: self.event_sender.clone(),
                 })));
                 connection.go(Go::Established(codec, session));
             }
-            Action::Down { reason, retain: _ } => {
-                // We are no helper: what the neighbour told us goes with its session.
-                tracing::warn!(neighbor = %self.key, %reason, "session lost");
+            Action::Down { reason, retain } => {
+                let kept = !retain.is_empty();
+                tracing::warn!(neighbor = %self.key, %reason, routes_kept = kept, "session lost");
                 if let Some(session) = self.established.take() {
-                    let retain = crate::wire::FamilySet::EMPTY;
                     self.shared.rib.control(RibControl::PeerDown {
                         key: self.key,
                         session,
@@ -336,6 +394,12 @@ impl NeighborTask {
                     });
                 }
             }
+            Action::Sweep(families) => {
+                tracing::info!(neighbor = %self.key, ?families, "stale routes go");
+                let key = self.key;
+                self.shared.rib.control(RibControl::Sweep { key, families });
+            }
+            Action::LongLivedStale(_) => {}
         }
     }
 

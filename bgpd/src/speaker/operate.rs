@@ -117,9 +117,8 @@ impl SpeakerHandle {
     /// # Errors
     /// If the neighbour is not configured or the speaker was stopped.
     pub async fn reset(&self, key: NeighborKey) -> Result<(), SpeakerError> {
-        let mut running = self.inner.running.lock().await;
-        let running = running.as_mut().ok_or(SpeakerError::Stopped)?;
-        let _context = self.inner.runtime.enter();
+        let running = self.inner.running.lock().await;
+        let running = running.as_ref().ok_or(SpeakerError::Stopped)?;
         if running.reset(key) {
             Ok(())
         } else {

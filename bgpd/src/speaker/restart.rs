@@ -116,10 +116,7 @@ mod tests {
     use super::*;
 
     fn key(last: u8) -> NeighborKey {
-        NeighborKey {
-            address: Ipv4Addr::new(10, 0, 0, last).into(),
-            port: 179,
-        }
+        NeighborKey::new(Ipv4Addr::new(10, 0, 0, last).into(), 179)
     }
 
     fn both() -> FamilySet {

@@ -16,15 +16,16 @@ use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
+use super::connection::FromConnection;
 use super::interface::Surroundings;
 use super::kernel::Kernel;
 use super::restart::Deferral;
 use super::write_queue::{PeerOut, write_queue};
-use crate::config::{Config, Neighbor, NeighborKey, Network};
+use crate::config::{Config, MaxPrefix, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{self, MonitoredPeer, Monitors, Touched};
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
-use crate::session::{DownReason, Negotiated, StopReason, Timestamp};
+use crate::session::{DownReason, Event, Negotiated, StopReason, Timestamp};
 use crate::wire::{self, Codec, Family, FamilySet, Prefix, Update};
 
 /// Batches of UPDATEs that wait for the RIB.
@@ -61,6 +62,8 @@ pub(super) struct PeerUp {
     pub(super) out: PeerOut,
     /// For those who watch.
     pub(super) monitored: Arc<MonitoredPeer>,
+    /// Where the session hears of what its routes lead to.
+    pub(super) events: mpsc::UnboundedSender<FromConnection>,
 }
 
 /// What the RIB is told and asked.
@@ -89,6 +92,11 @@ pub(super) enum RibControl {
     SourceUp {
         session: SessionId,
         settings: Box<PeerSettings>,
+    },
+    /// Stale routes of a neighbour go.
+    Sweep {
+        key: NeighborKey,
+        families: FamilySet,
     },
     /// The writer has room again.
     Room {
@@ -173,6 +181,36 @@ struct Peer {
     id: PeerId,
     codec: Codec,
     out: PeerOut,
+    /// None for a peer whose routes come from a file.
+    up: Option<Established>,
+    limits: Vec<Limit>,
+}
+
+/// What is known of a session beside its neighbour's configuration.
+struct Established {
+    negotiated: Negotiated,
+    local: IpAddr,
+    surroundings: Surroundings,
+    events: mpsc::UnboundedSender<FromConnection>,
+}
+
+/// A limit of received routes and how far it was reached.
+struct Limit {
+    max: MaxPrefix,
+    warned: bool,
+    /// Nothing is taken in any more: the session is about to end.
+    passed: bool,
+}
+
+impl Limit {
+    fn of(neighbor: &Neighbor) -> Vec<Self> {
+        let limit = |max: &MaxPrefix| Self {
+            max: *max,
+            warned: false,
+            passed: false,
+        };
+        neighbor.max_prefixes.iter().map(limit).collect()
+    }
 }
 
 /// The thread's state.
@@ -335,6 +373,13 @@ impl RibTask {
             }
             RibControl::SendAgain { key } => self.send_again(key),
             RibControl::SourceUp { session, settings } => self.source_up(session, *settings),
+            RibControl::Sweep { key, families } => {
+                if let Some(id) = self.rib.peer(key) {
+                    families
+                        .iter()
+                        .for_each(|family| self.rib.sweep_stale(id, family));
+                }
+            }
             RibControl::Room { key } => self.room(key),
             RibControl::Query(query) => query(&self.rib),
             RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
@@ -351,10 +396,14 @@ impl RibTask {
                 self.deferral.remove(neighbor.key());
             }
         }
-        for neighbor in &self.config.neighbors {
-            if let Some(peer) = self.peers.get(&neighbor.key()) {
-                self.rib
-                    .set_policies(peer.id, neighbor.import.clone(), neighbor.export.clone());
+        let config = Arc::clone(&self.config);
+        for neighbor in &config.neighbors {
+            if let Some(peer) = self.peers.get_mut(&neighbor.key()) {
+                let Some(up) = &peer.up else { continue };
+                let settings = peer_settings(neighbor, &config, up);
+                peer.limits = Limit::of(neighbor);
+                self.rib.reconfigure(peer.id, settings);
+                check_limits(&self.rib, neighbor.key(), peer);
                 let before = old.neighbors.iter().find(|other| other.key() == neighbor.key());
                 if self.monitors.wants_updates() && before.is_some_and(|old| old.import != neighbor.import) {
                     self.monitors.judged_again(neighbor.key(), peer.id, &self.rib);
@@ -399,6 +448,7 @@ impl RibTask {
             surroundings,
             out,
             monitored,
+            events,
         } = up;
         let Some(neighbor) = self.neighbor(key).cloned() else {
             return;
@@ -409,32 +459,16 @@ impl RibTask {
             self.peer_down(key, previous, FamilySet::EMPTY, reason);
         }
         let codec = negotiated.codec;
-        let mut encoding = DefaultHasher::new();
-        codec.hash(&mut encoding);
-        let id = self.rib.peer_up(PeerSettings {
-            key,
-            remote_as: negotiated.remote_as,
-            local_as: neighbor.session_as(&self.config),
-            router_id: negotiated.remote_id,
-            local_address: local,
-            families: codec.families,
-            route_reflector_client: neighbor.route_reflector_client,
-            cluster_id: neighbor.cluster_id.unwrap_or(self.config.router_id),
-            next_hop: neighbor.next_hop,
-            self_next_hop: surroundings.next_hops,
-            shared_subnet: surroundings.shared_subnet,
-            allow_own_as: neighbor.allow_own_as,
-            global_as: self.config.local_as,
-            role: None,
-            routing: neighbor.routing,
-            summarized: Arc::new([]),
-            import: neighbor.import,
-            export: neighbor.export,
-            encoding: encoding.finish(),
-        });
+        let up = Established {
+            negotiated,
+            local,
+            surroundings,
+            events,
+        };
+        let id = self.rib.peer_up(peer_settings(&neighbor, &self.config, &up));
         let now = Timestamp(self.epoch.elapsed());
         self.deferral
-            .peer_up(key, codec.families, negotiated.graceful_restart.as_ref(), now);
+            .peer_up(key, codec.families, up.negotiated.graceful_restart.as_ref(), now);
         self.by_id.insert(id, key);
         self.monitors.peer_up(monitored);
         self.peers.insert(
@@ -444,6 +478,8 @@ impl RibTask {
                 id,
                 codec,
                 out,
+                up: Some(up),
+                limits: Limit::of(&neighbor),
             },
         );
     }
@@ -470,6 +506,8 @@ impl RibTask {
                 id,
                 codec,
                 out,
+                up: None,
+                limits: Vec::new(),
             },
         );
     }
@@ -492,12 +530,15 @@ impl RibTask {
             batch,
             raw,
         } = updates;
-        let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) else {
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.session == session) else {
             return;
         };
         let id = peer.id;
         let touched = self.monitors.wants_updates().then(|| Touched::by(&batch));
         for update in batch {
+            if peer.limits.iter().any(|limit| limit.passed) {
+                return;
+            }
             self.rib.withdraw(peer.id, update.withdrawn);
             for announcement in update.announced {
                 self.rib
@@ -507,6 +548,7 @@ impl RibTask {
                 self.rib.end_of_rib(peer.id, family);
                 self.deferral.end_of_rib(key, family);
             }
+            check_limits(&self.rib, key, peer);
         }
         if let Some(touched) = touched {
             self.monitors.updates((key, id), raw, &touched, &self.rib);
@@ -576,6 +618,68 @@ impl RibTask {
     fn room(&mut self, key: NeighborKey) {
         if let Some(peer) = self.peers.get(&key) {
             self.rib.resume(peer.id);
+        }
+    }
+}
+
+/// A session as the RIB is to treat it, by the configuration and by what was negotiated.
+fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Established) -> PeerSettings {
+    let Established {
+        negotiated,
+        local,
+        surroundings,
+        ..
+    } = up;
+    let mut encoding = DefaultHasher::new();
+    negotiated.codec.hash(&mut encoding);
+    PeerSettings {
+        key: neighbor.key(),
+        remote_as: negotiated.remote_as,
+        local_as: neighbor.session_as(config),
+        router_id: negotiated.remote_id,
+        local_address: *local,
+        families: negotiated.codec.families,
+        route_reflector_client: neighbor.route_reflector_client,
+        cluster_id: neighbor.cluster_id.unwrap_or(config.router_id),
+        next_hop: neighbor.next_hop,
+        self_next_hop: surroundings.next_hops,
+        shared_subnet: surroundings.shared_subnet,
+        allow_own_as: neighbor.allow_own_as,
+        global_as: config.local_as,
+        role: None,
+        routing: neighbor.routing.clone(),
+        summarized: Arc::new([]),
+        import: neighbor.import.clone(),
+        export: neighbor.export.clone(),
+        encoding: encoding.finish(),
+    }
+}
+
+/// Warns when a neighbour nears a limit of its routes, and has its session ended when it is past one.
+fn check_limits(rib: &Rib, key: NeighborKey, peer: &mut Peer) {
+    for limit in &mut peer.limits {
+        let MaxPrefix {
+            family,
+            limit: max,
+            restart,
+            ..
+        } = limit.max;
+        let count = rib.received_count(peer.id, family);
+        if count >= limit.max.warning() && !limit.warned {
+            limit.warned = true;
+            tracing::warn!(neighbor = %key, %family, count, limit = max, "the neighbor nears its limit of routes");
+        }
+        if count > max && !limit.passed {
+            limit.passed = true;
+            // A session that has just ended does not listen any more.
+            let event = Event::PrefixLimit {
+                family,
+                limit: max,
+                restart,
+            };
+            if let Some(up) = &peer.up {
+                let _ = up.events.send(FromConnection::Event(event));
+            }
         }
     }
 }

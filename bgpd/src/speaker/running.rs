@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use super::bfd::BfdPlan;
 use super::listener::{Directory, Expected, Listener};
 use super::monitoring::Monitoring;
-use super::neighbor::{Command, NeighborHandle, NeighborTask, Shared};
+use super::neighbor::{Command, NeighborHandle, NeighborSettings, NeighborTask, Shared};
 use super::rib_task::RibControl;
 use super::socket::SocketSettings;
 use super::{PeerStatus, SpeakerError, StartOptions};
@@ -56,9 +56,7 @@ impl Running {
         let given = config.clone();
         let config = if self.draining { drained(config) } else { config };
         let diff = ConfigDiff::between(&self.config, &config);
-        if !diff.is_empty() {
-            tracing::info!(?diff, "configuration");
-        }
+        diff.log();
         let mut opened = Vec::new();
         for address in &diff.listen_added {
             let listener = Listener::start(*address, Arc::clone(&self.directory)).map_err(|source| {
@@ -76,21 +74,6 @@ impl Running {
         for key in &diff.removed {
             self.stop_neighbor(*key, StopReason::Deconfigured);
         }
-        let reset = |(key, change): &(NeighborKey, NeighborChange)| {
-            (*change == NeighborChange::Reset).then_some(*key)
-        };
-        let reset: Vec<NeighborKey> = diff.changed.iter().filter_map(reset).collect();
-        for key in &reset {
-            self.stop_neighbor(*key, StopReason::ConfigurationChange);
-        }
-        let stays =
-            |neighbor: &&Neighbor| !diff.added.contains(&neighbor.key()) && !reset.contains(&neighbor.key());
-        let bfd_plans: Vec<_> = config
-            .neighbors
-            .iter()
-            .filter(stays)
-            .map(|neighbor| (neighbor.key(), BfdPlan::new(neighbor, &config)))
-            .collect();
         // What waits for a restart keeps its old value until then.
         for (kept, new) in [(&mut self.given, given), (&mut self.config, config)] {
             *kept = Config {
@@ -104,19 +87,34 @@ impl Running {
             .rib
             .control(RibControl::Configure(Arc::new(self.config.clone())));
         self.monitoring.apply(&self.config);
-        let started: HashSet<NeighborKey> = diff.added.iter().chain(&reset).copied().collect();
+        let changes: HashMap<NeighborKey, NeighborChange> = diff
+            .changed
+            .iter()
+            .map(|changed| (changed.key, changed.change))
+            .collect();
+        let added: HashSet<NeighborKey> = diff.added.iter().copied().collect();
+        for neighbor in &self.config.neighbors {
+            let key = neighbor.key();
+            if let (Some(change), Some(handle)) = (changes.get(&key), self.neighbors.get(&key)) {
+                let settings = self.neighbor_settings(neighbor, *change);
+                // The task ends before its neighbour does only when the speaker stops.
+                let _ = handle.commands.send(Command::Configure(Box::new(settings)));
+            } else if added.contains(&key) {
+                let settings = self.neighbor_settings(neighbor, NeighborChange::None);
+                let bfd = BfdPlan::new(neighbor, &self.config);
+                let handle = NeighborTask::spawn(key, settings, bfd, self.shared.clone(), rand::random());
+                self.neighbors.insert(key, handle);
+            }
+        }
         for neighbor in self
             .config
             .neighbors
             .iter()
-            .filter(|neighbor| started.contains(&neighbor.key()))
+            .filter(|neighbor| !added.contains(&neighbor.key()))
         {
-            let handle = self.start_neighbor(neighbor);
-            self.neighbors.insert(neighbor.key(), handle);
-        }
-        for (key, plan) in bfd_plans {
-            if let Some(neighbor) = self.neighbors.get(&key) {
-                let _ = neighbor.commands.send(Command::Bfd(plan));
+            if let Some(handle) = self.neighbors.get(&neighbor.key()) {
+                let plan = BfdPlan::new(neighbor, &self.config);
+                let _ = handle.commands.send(Command::Bfd(plan));
             }
         }
         self.publish_directory();
@@ -143,30 +141,31 @@ impl Running {
         Ok(())
     }
 
-    fn start_neighbor(&self, neighbor: &Neighbor) -> NeighborHandle {
+    fn neighbor_settings(&self, neighbor: &Neighbor, change: NeighborChange) -> NeighborSettings {
         let restarting = self.options.restarting && !*self.shared.restart_complete.borrow();
         let restart_time = neighbor.restart_time.unwrap_or(self.config.restart_time);
-        let settings = Settings {
+        let session = Settings {
             local_as: neighbor.session_as(&self.config),
             router_id: self.config.router_id,
             remote_as: neighbor.remote_as,
+            remote_as_ranges: neighbor.remote_as_ranges.clone(),
             passive: neighbor.passive,
             families: neighbor.families,
             hold_time: neighbor.hold_time,
             keepalive: neighbor.keepalive,
+            delay_open: neighbor.delay_open,
+            graceful_restart: neighbor.graceful_restart,
             restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
             forwarding_preserved: self.options.forwarding_preserved || self.config.fib,
             restarting,
+            shutdown_message: neighbor.shutdown_message.clone(),
         };
-        let socket = SocketSettings::new(neighbor, &self.config);
-        NeighborTask::spawn(
-            neighbor.key(),
-            settings,
-            socket,
-            BfdPlan::new(neighbor, &self.config),
-            self.shared.clone(),
-            rand::random(),
-        )
+        NeighborSettings {
+            session,
+            socket: SocketSettings::new(neighbor, &self.config),
+            enabled: neighbor.enabled,
+            change,
+        }
     }
 
     /// Whether traffic is being moved away (RFC 8326).
@@ -181,21 +180,9 @@ impl Running {
     }
 
     /// Ends a neighbour's session and starts it again. False if there is no such neighbour.
-    pub(super) fn reset(&mut self, key: NeighborKey) -> bool {
-        let Some(neighbor) = self
-            .config
-            .neighbors
-            .iter()
-            .find(|neighbor| neighbor.key() == key)
-        else {
-            return false;
-        };
-        let neighbor = neighbor.clone();
-        self.stop_neighbor(key, StopReason::Reset);
-        let handle = self.start_neighbor(&neighbor);
-        self.neighbors.insert(key, handle);
-        self.publish_directory();
-        true
+    pub(super) fn reset(&self, key: NeighborKey) -> bool {
+        let neighbor = self.neighbors.get(&key);
+        neighbor.is_some_and(|neighbor| neighbor.commands.send(Command::Reset).is_ok())
     }
 
     /// Asks a neighbour to send its routes again. False if there is no such neighbour.
@@ -232,6 +219,7 @@ impl Running {
             Some(PeerStatus {
                 address: neighbor.address,
                 port: neighbor.port,
+                interface: neighbor.interface,
                 remote_as: status.remote_as,
                 local_as: status.local_as,
                 state: status.state,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -65,9 +65,8 @@ impl SocketSettings {
                 socket.set_tclass_v6(TRAFFIC_CLASS)?;
             }
         }
-        if let Some(ttl) = self.minimum_ttl {
-            sys::set_minimum_ttl(socket.as_fd(), self.remote.ip(), ttl)?;
-        }
+        // Zero lets everything through.
+        sys::set_minimum_ttl(socket.as_fd(), self.remote.ip(), self.minimum_ttl.unwrap_or(0))?;
         socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)?;
         socket.set_tcp_nodelay(true)
     }
@@ -90,6 +89,15 @@ impl SocketSettings {
         TcpSocket::from_std_stream(socket.into())
             .connect(self.remote)
             .await
+    }
+
+    /// Gives a connection in use other settings: TTL, and a TCP MD5 key where there was one before.
+    pub(super) fn adjust(&self, socket: &OwnedFd) -> io::Result<()> {
+        self.prepare(&SockRef::from(socket))?;
+        match &self.password {
+            Some(password) => sys::set_md5_key(socket.as_fd(), self.remote.ip(), password.as_bytes()),
+            None => Ok(()),
+        }
     }
 
     /// Prepares a connection that the neighbour made.

@@ -199,10 +199,7 @@ impl Source {
 }
 
 fn key_of(entry: &PeerEntry) -> NeighborKey {
-    NeighborKey {
-        address: entry.address,
-        port: PORT,
-    }
+    NeighborKey::new(entry.address, PORT)
 }
 
 /// Tells the RIB of a peer, which is told nothing.

@@ -159,7 +159,7 @@ pub(crate) fn want_with(prefix: &str, next_hops: &[&str], local_pref: Option<u32
         let address = next_hop.parse().unwrap();
         let mut attributes = Attributes::originated(NextHop::from(address));
         attributes.local_pref = local_pref;
-        let peer = NeighborKey { address, port: 179 };
+        let peer = NeighborKey::new(address, 179);
         SelectedPath {
             peer,
             ebgp: true,

@@ -31,7 +31,7 @@ fn settings(last: u8, remote_as: u32) -> PeerSettings {
         cluster_id: Ipv4Addr::new(192, 0, 2, 1),
         import: Policy::Accept,
         export: Policy::Accept,
-        ..PeerSettings::new(NeighborKey { address, port: 179 }, remote_as, LOCAL_AS)
+        ..PeerSettings::new(NeighborKey::new(address, 179), remote_as, LOCAL_AS)
     }
 }
 
@@ -609,7 +609,14 @@ fn route_refresh_sends_all_again_and_a_new_policy_only_the_difference() {
         [Rule::inside(net("10.1.0.0/16"), RuleAction::Reject)],
         Verdict::Accept,
     );
-    rib.set_policies(to, Policy::Accept, less);
+    let settings = rib.settings_of(to).unwrap().clone();
+    rib.reconfigure(
+        to,
+        PeerSettings {
+            export: less,
+            ..settings
+        },
+    );
     listener.hear_all(&mut rib);
     let known: Vec<String> = listener.peers[&to].keys().map(ToString::to_string).collect();
     assert_eq!(known, ["10.2.0.0/16"]);

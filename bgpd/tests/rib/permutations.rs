@@ -53,14 +53,7 @@ fn prefix(at: usize) -> Prefix {
 /// Two external peers of different ASes, two clients, one more internal peer.
 fn peer(at: usize) -> PeerSettings {
     let remote_as = [65001, 65002, LOCAL_AS, LOCAL_AS, LOCAL_AS][at];
-    let mut settings = PeerSettings::new(
-        NeighborKey {
-            address: address(at),
-            port: 179,
-        },
-        remote_as,
-        LOCAL_AS,
-    );
+    let mut settings = PeerSettings::new(NeighborKey::new(address(at), 179), remote_as, LOCAL_AS);
     settings.families = Family::ALL.into_iter().collect();
     settings.router_id = Ipv4Addr::new(192, 0, 2, [12, 11, 13, 15, 14][at]);
     settings.local_address = "10.0.0.1".parse().unwrap();

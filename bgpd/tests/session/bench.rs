@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use bgpd::config::GracefulRestartMode;
 use bgpd::session::{
     Action, ConnectionId, DownReason, Event, Outgoing, Received, Session, Settings, State, Timestamp,
 };
@@ -26,13 +27,17 @@ pub(crate) fn settings() -> Settings {
         local_as: 65001,
         router_id: Ipv4Addr::new(10, 0, 0, 1),
         remote_as: 65002,
+        remote_as_ranges: Vec::new(),
         passive: false,
         families: both(),
         hold_time: seconds(90),
         keepalive: None,
+        delay_open: None,
+        graceful_restart: GracefulRestartMode::Both,
         restart_time_s: 120,
         forwarding_preserved: true,
         restarting: false,
+        shutdown_message: None,
     }
 }
 

@@ -152,7 +152,7 @@ impl Network {
                 self.connections.get_mut(&id.0).unwrap().1[node] = false;
                 self.send(1 - node, id.0, Arrival::Fin);
             }
-            Action::Opened(..) => {}
+            Action::Opened(..) | Action::Sweep(_) | Action::LongLivedStale(_) => {}
             Action::Up(id, negotiated) => {
                 assert!(self.nodes[node].up.is_none(), "up twice");
                 self.nodes[node].up = Some((*id, negotiated.clone()));

@@ -107,7 +107,9 @@ fn a_stop_reaches_the_other_side() {
     let [DownReason::Received(notification)] = network.nodes[1].downs.as_slice() else {
         panic!()
     };
-    assert_eq!((notification.code, notification.subcode), (6, 2));
+    // RFC 8538: both would keep routes over a NOTIFICATION, so it is a Hard Reset, the shutdown inside.
+    assert_eq!((notification.code, notification.subcode), (6, 9));
+    assert_eq!(notification.data, [6, 2]);
     network.pass(seconds(60));
     assert_eq!(network.states()[0], State::Idle);
     network.event(0, Event::Start);

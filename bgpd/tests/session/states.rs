@@ -9,7 +9,9 @@ use crate::bench::{Bench, FIRST, SECOND, down, notification, notification_with_d
 fn idle_refuses_and_start_connects() {
     let mut bench = Bench::new(settings());
     assert_eq!(bench.state(), State::Idle);
-    assert_eq!(bench.handle(Event::Accepted(FIRST)), [Action::Close(FIRST)]);
+    // RFC 4486 section 4: not wanted at all, as long as it is stopped.
+    let actions = bench.handle(Event::Accepted(FIRST));
+    assert_eq!(notification(&actions), (6, 5));
     assert_eq!(bench.handle(Event::Start), [Action::Connect]);
     assert_eq!(bench.state(), State::Connect);
     assert!(

@@ -78,7 +78,7 @@ async fn best(speaker: &SpeakerHandle) -> Vec<String> {
 }
 
 fn key(address: IpAddr, port: u16) -> NeighborKey {
-    NeighborKey { address, port }
+    NeighborKey::new(address, port)
 }
 
 /// Waits until `done`, or fails.

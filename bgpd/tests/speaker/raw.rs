@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use bgpd::wire::{
-    Capabilities, Codec, Family, HEADER_BYTES, Message, Open, Prefix, decode, encode_keepalive, encode_open,
-    encode_route_refresh, frame,
+    Capabilities, Codec, Family, HEADER_BYTES, Message, Open, Prefix, RefreshKind, decode, encode_keepalive,
+    encode_open, encode_route_refresh, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -94,11 +94,8 @@ async fn a_refresh_is_answered_with_the_table() {
     let mut peer = RawPeer::open(62, listen_address(&speaker).await, 90).await;
     let table = peer.table().await;
     assert_eq!(table.len(), 2);
-    peer.send(&encode_route_refresh(
-        Family::Ipv4Unicast,
-        bgpd::wire::RefreshKind::Request,
-    ))
-    .await;
+    peer.send(&encode_route_refresh(Family::Ipv4Unicast, RefreshKind::Request))
+        .await;
     let mut again = Vec::new();
     while again.len() < 2 {
         if let Message::Update(update) = peer.message().await {
