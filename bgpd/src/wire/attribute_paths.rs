@@ -6,8 +6,7 @@ use super::draft::Draft;
 use super::reader::Reader;
 use super::{AS_TRANS, Aggregator, AsPath, Attributes, Codec, SEGMENT_AS_MAX, Segment, SegmentKind};
 
-/// Reads segments; each is none, empty or of an unknown kind only if the path is malformed. AS 0 is malformed
-/// (RFC 7607 section 2).
+/// Reads segments. An empty one, one of an unknown kind and AS 0 (RFC 7607 section 2) make the path malformed.
 fn read_path(value: &[u8], four_octet_as: bool) -> Option<AsPath> {
     let mut reader = Reader::new(value);
     let mut path = AsPath::default();
@@ -72,7 +71,8 @@ pub(super) fn read_as4_path(draft: &mut Draft, value: &[u8], codec: Codec) -> Op
     if codec.four_octet_as {
         return Some(());
     }
-    let mut path = read_path(value, true)?;
+    // Unlike AS_PATH, it has at least one AS.
+    let mut path = read_path(value, true).filter(|path| !path.is_empty())?;
     // Confederation segments alone are dropped.
     path.segments.retain(|segment| !is_confederation(segment));
     draft.forbidden_set |= !codec.as_sets && path.has_sets();

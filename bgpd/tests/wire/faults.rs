@@ -13,16 +13,16 @@ enum Outcome {
     Reset(u8, u8),
 }
 
-const ORIGIN: &[u8] = &[0x40, 1, 1, 0];
-const AS_PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xea];
-const NEXT_HOP: &[u8] = &[0x40, 3, 4, 10, 0, 0, 2];
-const NLRI: &[u8] = &[24, 203, 0, 113];
-const MP_REACH: &[u8] = &[
+pub(crate) const ORIGIN: &[u8] = &[0x40, 1, 1, 0];
+pub(crate) const AS_PATH: &[u8] = &[0x40, 2, 6, 2, 1, 0, 0, 0xfd, 0xea];
+pub(crate) const NEXT_HOP: &[u8] = &[0x40, 3, 4, 10, 0, 0, 2];
+pub(crate) const NLRI: &[u8] = &[24, 203, 0, 113];
+pub(crate) const MP_REACH: &[u8] = &[
     0x80, 14, 26, 0, 2, 1, 16, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 32, 0x20, 1, 0xd, 0xb8,
 ];
-const MP_UNREACH: &[u8] = &[0x80, 15, 8, 0, 2, 1, 32, 0x20, 1, 0xd, 0xb8];
+pub(crate) const MP_UNREACH: &[u8] = &[0x80, 15, 8, 0, 2, 1, 32, 0x20, 1, 0xd, 0xb8];
 
-fn message(withdrawn: &[u8], attributes: &[&[u8]], nlri: &[u8]) -> Vec<u8> {
+pub(crate) fn message(withdrawn: &[u8], attributes: &[&[u8]], nlri: &[u8]) -> Vec<u8> {
     let attributes = attributes.concat();
     let mut octets = vec![0xff; 16];
     octets.extend([0, 0, 2]);

@@ -3,13 +3,17 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::panic,
     reason = "a test fails by panicking"
 )]
 
 mod faults;
 mod goldens;
+mod matrix;
+mod next_hops;
 mod opens;
 mod roundtrip;
+mod tshark;
 
 use bgpd::wire::{Codec, Family, Message, Prefix, Update, decode, frame};
 

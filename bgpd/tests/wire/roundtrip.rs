@@ -217,7 +217,7 @@ fn any_v6() -> impl Strategy<Value = Prefix> {
 }
 
 /// A next hop and prefixes that go with it.
-fn any_routes() -> impl Strategy<Value = (NextHop, Vec<Prefix>)> {
+pub(crate) fn any_routes() -> impl Strategy<Value = (NextHop, Vec<Prefix>)> {
     let v4 = (any::<[u8; 3]>(), vec(any_v4(), 1..60))
         .prop_map(|([b, c, d], prefixes)| (NextHop::V4([10, b, c, d].into()), prefixes));
     let v6 = (any::<[u16; 6]>(), any::<Option<u64>>(), vec(any_v6(), 1..60)).prop_map(
@@ -237,7 +237,7 @@ fn any_routes() -> impl Strategy<Value = (NextHop, Vec<Prefix>)> {
 }
 
 prop_compose! {
-    fn any_attributes()(
+    pub(crate) fn any_attributes()(
         origin in prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)],
         segments in vec(any_segment(), 0..4),
         (med, local_pref, atomic_aggregate) in any::<(Option<u32>, Option<u32>, bool)>(),
