@@ -32,6 +32,7 @@
 //! ```
 
 mod address;
+mod attribute;
 mod connection;
 mod error;
 mod link;

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use crate::attribute::attribute;
 use crate::{Connection, Error, Family, Request, connection::Message, request::RTM_NEWNEXTHOP};
 
 const RTM_GETNEXTHOP: u16 = 106;
@@ -202,13 +203,6 @@ fn header(family: u8, protocol: u8, flags: u32) -> Vec<u8> {
     bytes.extend_from_slice(&[family, 0, protocol, 0]);
     bytes.extend_from_slice(&flags.to_ne_bytes());
     bytes
-}
-
-fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    bytes.extend_from_slice(&((4 + value.len()) as u16).to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(value);
-    bytes.resize(bytes.len().div_ceil(4) * 4, 0);
 }
 
 fn number(value: &[u8]) -> Option<u32> {

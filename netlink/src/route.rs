@@ -8,11 +8,18 @@ use netlink_packet_route::{
     AddressFamily,
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
-        RouteProtocol, RouteScope, RouteType, RouteVia,
+        RouteScope, RouteType, RouteVia,
     },
 };
 
+use crate::attribute::{attribute, finish, nested};
 use crate::{Error, Family};
+
+/// linux/rtnetlink.h; the C library's list ends before these.
+const RTA_NH_ID: u16 = 30;
+const RTAX_MTU: u16 = 2;
+/// What a route's message takes with one gateway, or a few.
+const PAYLOAD_BYTES_USUAL: usize = 96;
 
 /// Route protocol numbers (who put a route there), as `/etc/iproute2/rt_protos` has them.
 pub mod protocol {
@@ -256,91 +263,101 @@ impl Route {
         }
     }
 
-    fn header(&self) -> RouteMessage {
-        let mut message = RouteMessage::default();
-        let header = &mut message.header;
-        header.address_family = family_of(self.destination.addr());
-        header.destination_prefix_length = self.destination.prefix_len();
-        header.protocol = RouteProtocol::from(self.protocol);
-        header.kind = self.kind.number();
-        header.scope = self.scope();
-        // The header's field has one byte; the attribute holds any number.
-        header.table = u8::try_from(self.table).unwrap_or(0);
-        message.attributes.push(RouteAttribute::Table(self.table));
-        message
-            .attributes
-            .push(RouteAttribute::Destination(self.destination.addr().into()));
+    /// `struct rtmsg` and what names a route.
+    fn key(&self, scope: RouteScope, flags: RouteFlags) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(PAYLOAD_BYTES_USUAL);
+        bytes.extend_from_slice(&[
+            self.family().number(),
+            self.destination.prefix_len(),
+            0, // no prefix of the source
+            0, // any type of service
+            // The header's field has one byte; the attribute holds any number.
+            u8::try_from(self.table).unwrap_or(0),
+            self.protocol,
+            scope.into(),
+            self.kind.number().into(),
+        ]);
+        bytes.extend_from_slice(&flags.bits().to_ne_bytes());
+        attribute(&mut bytes, libc::RTA_TABLE, &self.table.to_ne_bytes());
+        address_attribute(&mut bytes, libc::RTA_DST, self.destination.addr());
         if self.metric != 0 {
-            message.attributes.push(RouteAttribute::Priority(self.metric));
+            attribute(&mut bytes, libc::RTA_PRIORITY, &self.metric.to_ne_bytes());
         }
-        message
+        bytes
     }
 
+    /// Written here and not by the message library, which is slower than the kernel is at small routes.
     pub(crate) fn payload(&self) -> Result<Vec<u8>, Error> {
-        let mut message = self.header();
+        let flags = match (self.next_hop_id, self.hops.as_slice()) {
+            (None, [hop]) if hop.onlink => RouteFlags::Onlink,
+            _ => RouteFlags::empty(),
+        };
+        let mut bytes = self.key(self.scope(), flags);
         if let Some(source) = self.source {
-            message.attributes.push(RouteAttribute::PrefSource(source.into()));
+            address_attribute(&mut bytes, libc::RTA_PREFSRC, source);
         }
         if let Some(mtu) = self.mtu {
-            message
-                .attributes
-                .push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+            nested(&mut bytes, libc::RTA_METRICS, |bytes| {
+                attribute(bytes, RTAX_MTU, &mtu.to_ne_bytes());
+            });
         }
         match (self.next_hop_id, self.hops.as_slice()) {
-            (Some(id), _) => message.attributes.push(RouteAttribute::NhId(id)),
+            (Some(id), _) => attribute(&mut bytes, RTA_NH_ID, &id.to_ne_bytes()),
             (None, []) => {}
             (None, [hop]) => {
-                if hop.onlink {
-                    message.header.flags |= RouteFlags::Onlink;
-                }
                 if let Some(interface) = hop.interface {
-                    message.attributes.push(RouteAttribute::Oif(interface));
+                    attribute(&mut bytes, libc::RTA_OIF, &interface.to_ne_bytes());
                 }
-                message
-                    .attributes
-                    .extend(hop.gateway.map(|gateway| self.gateway(gateway)));
+                self.gateway(hop, &mut bytes);
             }
             (None, hops) => {
-                let hops = hops
-                    .iter()
-                    .map(|hop| self.multipath_hop(hop))
-                    .collect::<Result<_, _>>()?;
-                message.attributes.push(RouteAttribute::MultiPath(hops));
+                let weight = |hop: &Hop| u8::try_from(hop.weight.wrapping_sub(1)).is_ok();
+                if let Some(hop) = hops.iter().find(|hop| !weight(hop)) {
+                    return Err(Error::Invalid {
+                        field: "weight",
+                        value: hop.weight.to_string(),
+                        reason: "a next hop's weight is 1 to 256",
+                    });
+                }
+                nested(&mut bytes, libc::RTA_MULTIPATH, |bytes| {
+                    hops.iter().for_each(|hop| self.multipath_hop(hop, bytes));
+                });
             }
         }
-        Ok(emitted(&message))
+        Ok(bytes)
     }
 
-    fn multipath_hop(&self, hop: &Hop) -> Result<RouteNextHop, Error> {
-        let weight = u8::try_from(hop.weight.wrapping_sub(1)).map_err(|_| Error::Invalid {
-            field: "weight",
-            value: hop.weight.to_string(),
-            reason: "a next hop's weight is 1 to 256",
-        })?;
-        let mut next_hop = RouteNextHop::default();
-        next_hop.hops = weight;
-        next_hop.interface_index = hop.interface.unwrap_or(0);
-        if hop.onlink {
-            next_hop.flags |= RouteNextHopFlags::Onlink;
-        }
-        next_hop
-            .attributes
-            .extend(hop.gateway.map(|gateway| self.gateway(gateway)));
-        Ok(next_hop)
+    /// `struct rtnexthop` (linux/rtnetlink.h).
+    fn multipath_hop(&self, hop: &Hop, bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        let flags = if hop.onlink {
+            RouteNextHopFlags::Onlink
+        } else {
+            RouteNextHopFlags::empty()
+        };
+        let weight = hop.weight.wrapping_sub(1) as u8;
+        bytes.extend_from_slice(&[0, 0, flags.bits(), weight]);
+        bytes.extend_from_slice(&hop.interface.unwrap_or(0).to_ne_bytes());
+        self.gateway(hop, bytes);
+        finish(bytes, start);
     }
 
-    fn gateway(&self, gateway: IpAddr) -> RouteAttribute {
-        match (self.destination, gateway) {
-            (IpNet::V4(_), IpAddr::V6(gateway)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
-            _ => RouteAttribute::Gateway(gateway.into()),
+    fn gateway(&self, hop: &Hop, bytes: &mut Vec<u8>) {
+        match (self.destination, hop.gateway) {
+            (_, None) => {}
+            // `struct rtvia`: RTA_GATEWAY is of the route's own family.
+            (IpNet::V4(_), Some(IpAddr::V6(gateway))) => nested(bytes, libc::RTA_VIA, |bytes| {
+                bytes.extend_from_slice(&u16::from(Family::V6.number()).to_ne_bytes());
+                bytes.extend_from_slice(&gateway.octets());
+            }),
+            (_, Some(gateway)) => address_attribute(bytes, libc::RTA_GATEWAY, gateway),
         }
     }
 
     /// What names a route for deletion: everything but the ways out.
     pub(crate) fn key_payload(&self) -> Vec<u8> {
-        let mut message = self.header();
-        message.header.scope = RouteScope::NoWhere; // any scope
-        emitted(&message)
+        // In any scope.
+        self.key(RouteScope::NoWhere, RouteFlags::empty())
     }
 
     /// Read a message; nothing for routes of families that we do not handle.
@@ -461,8 +478,59 @@ pub(crate) fn family_of(address: IpAddr) -> AddressFamily {
     AddressFamily::from(Family::of(address).number())
 }
 
+fn address_attribute(bytes: &mut Vec<u8>, kind: u16, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => attribute(bytes, kind, &address.octets()),
+        IpAddr::V6(address) => attribute(bytes, kind, &address.octets()),
+    }
+}
+
 pub(crate) fn emitted(message: &RouteMessage) -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.emit(&mut bytes);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The message library reads what is written here.
+    #[test]
+    fn messages_are_read_as_they_were_meant() {
+        let v4: IpNet = "10.9.8.0/22".parse().unwrap();
+        let v6: IpNet = "2001:db8:9::/48".parse().unwrap();
+        let (near, far): (IpAddr, IpAddr) = ("10.0.0.2".parse().unwrap(), "fe80::2".parse().unwrap());
+        let hop = Hop::via(near).on(3);
+        let onlink = Hop { onlink: true, ..hop };
+        let heavy = Hop {
+            weight: 256,
+            ..Hop::via(far).on(4)
+        };
+        let base = Route::new(v4).protocol(201).metric(1024);
+        let routes = [
+            base.clone().hop(hop),
+            base.clone().hop(onlink),
+            base.clone().hop(Hop::via(far).on(70_000)),
+            base.clone().hop(onlink).hop(heavy),
+            base.clone().dev(3).source(near),
+            base.clone().table(70_000).next_hop(0xc900_0001),
+            base.clone().blackhole().metric(0),
+            Route {
+                kind: RouteKind::Local,
+                mtu: Some(1400),
+                ..base.clone().dev(1)
+            },
+            Route::new(v6).via(far).metric(7),
+            Route::new(v6)
+                .hop(heavy)
+                .hop(Hop::via("fd00::2".parse().unwrap()).on(9)),
+        ];
+        for route in routes {
+            let payload = route.payload().unwrap();
+            assert_eq!(Route::parse(&payload).unwrap().unwrap(), route, "{route}");
+        }
+        let too_heavy = base.hop(hop).hop(Hop { weight: 257, ..hop });
+        assert!(too_heavy.payload().is_err());
+    }
 }

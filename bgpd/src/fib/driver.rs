@@ -21,7 +21,7 @@ use crate::rib::{FibChange, NextHopInterest};
 use crate::wire::{Family, Prefix};
 
 /// Prefixes in one batch: between two, the inbox is looked at.
-const BATCH_PREFIXES_MAX: usize = 4096;
+const BATCH_PREFIXES_MAX: usize = 2048;
 /// Link changes come in bursts: they are acted on after this long without another one.
 const LINK_QUIET_TIME: Duration = Duration::from_millis(50);
 /// ... but after this many events at the latest.
@@ -162,23 +162,33 @@ impl Driver {
             received = self.take_inbox()?;
             self.report();
         }
-        let used = self.plan.used_groups();
-        let unused = self.objects.unused(&used, self.plan.is_swept());
-        self.change_objects(&unused)?;
-        Ok(())
+        let unused = self
+            .objects
+            .unused(|id| self.plan.uses_group(id), self.plan.is_swept());
+        if !unused.is_empty() {
+            self.plan.forget_groups();
+        }
+        self.change_objects(&unused)
     }
 
     fn take_inbox(&mut self) -> Result<u64, netlink::Error> {
-        let (changes, interests, sweep, received) = {
+        let (suspensions, changes, interests, sweep, received) = {
             let mut inbox = lock(&self.shared.inbox);
             self.stop |= inbox.stop;
             (
+                std::mem::take(&mut inbox.suspensions),
                 std::mem::take(&mut inbox.changes),
                 std::mem::take(&mut inbox.interests),
                 std::mem::take(&mut inbox.sweep),
                 inbox.received,
             )
         };
+        if !suspensions.is_empty() {
+            for (gateway, suspended) in suspensions {
+                self.objects.suspend(gateway, suspended);
+            }
+            self.change_objects(&self.objects.missing())?;
+        }
         let mut new = Vec::new();
         for (address, interest) in interests {
             match interest {
@@ -347,7 +357,7 @@ impl Driver {
     /// Send tasks; gives those to try once more.
     fn send(&mut self, tasks: Vec<Task>) -> Result<Vec<Task>, netlink::Error> {
         let uses_group = |task: &Task| match &task.change {
-            Change::Install { group, .. } => group.is_some_and(|id| self.objects.is_installed(id)),
+            Change::Install { ways, .. } => ways.group.is_some_and(|id| self.objects.is_installed(id)),
             Change::Remove { .. } => false,
         };
         let with_group = |task: Task| {
@@ -380,26 +390,8 @@ impl Driver {
                     taken.push((task.prefix, *metric));
                 }
                 // What we believed to be there is gone: a plain addition then.
-                (
-                    Err(refusal),
-                    Change::Install {
-                        metric,
-                        hops,
-                        group,
-                        replaces: true,
-                    },
-                ) if refusal.is_not_found() => {
-                    let (metric, hops, group) = (*metric, hops.clone(), *group);
-                    let change = Change::Install {
-                        metric,
-                        hops,
-                        group,
-                        replaces: false,
-                    };
-                    again.push(Task {
-                        prefix: task.prefix,
-                        change,
-                    });
+                (Err(refusal), Change::Install { replaces: true, .. }) if refusal.is_not_found() => {
+                    again.push(task.as_addition());
                 }
                 (Err(refusal), _) => {
                     self.plan.refuse(
@@ -467,6 +459,7 @@ impl Driver {
                 }
                 (Request::AddNextHop(object) | Request::ReplaceNextHop(object), Err(refusal)) => {
                     self.objects.give_up(object.id);
+                    self.plan.forget_groups();
                     if is_unsupported(&refusal) {
                         self.do_without_objects(&refusal.to_string());
                     } else {
@@ -487,6 +480,7 @@ impl Driver {
             );
         }
         self.uses_objects = false;
+        self.plan.forget_groups();
     }
 
     /// With the compatible mode, the kernel tells of every route when a next-hop object changes, which

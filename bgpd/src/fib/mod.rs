@@ -14,11 +14,13 @@
 //! give the requests that make them equal. `driver` sends them.
 
 mod driver;
+mod next_hop_sets;
 mod objects;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
 mod resolve;
+mod routes;
 mod status;
 
 use std::net::IpAddr;
@@ -134,6 +136,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Inbox {
+    /// Next hops to do without (or to use again) at once.
+    suspensions: indexmap::IndexMap<IpAddr, bool>,
     changes: indexmap::IndexMap<Prefix, FibChange>,
     interests: indexmap::IndexMap<IpAddr, NextHopInterest>,
     sweep: FamilySet,
@@ -179,6 +183,22 @@ impl Fib {
             inbox
                 .interests
                 .extend(interests.into_iter().map(|i| (address(&i), i)))
+        });
+    }
+
+    /// A next hop is known to be lost, before the routes that say so are: next-hop groups do without it at once, in
+    /// one change whatever the number of routes. Plain routes, and groups that would have nothing left, wait for
+    /// [`Fib::apply`].
+    pub fn suspend(&self, next_hop: IpAddr) {
+        self.put(|inbox| {
+            inbox.suspensions.insert(next_hop, true);
+        });
+    }
+
+    /// A next hop may be used again.
+    pub fn resume(&self, next_hop: IpAddr) {
+        self.put(|inbox| {
+            inbox.suspensions.insert(next_hop, false);
         });
     }
 

@@ -1,7 +1,9 @@
 //! Next-hop objects of ours: which sets of hops have a group, under which ids, and which the kernel
 //! has. Pure.
 
+use std::borrow::Cow;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 
 use netlink::{Hop, NextHop, NextHopKind, Request};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -20,6 +22,8 @@ pub(super) struct Objects {
     wanted: FxHashMap<u32, NextHopKind>,
     by_hop: FxHashMap<Hop, u32>,
     by_hops: FxHashMap<Hops, u32>,
+    /// Gateways that groups are to do without for now.
+    suspended: FxHashSet<IpAddr>,
     /// What the kernel is believed to have: ours, and others' ids in our range.
     kernel: FxHashMap<u32, NextHop>,
     next_id: u32,
@@ -33,6 +37,7 @@ impl Objects {
             wanted: FxHashMap::default(),
             by_hop: FxHashMap::default(),
             by_hops: FxHashMap::default(),
+            suspended: FxHashSet::default(),
             kernel: FxHashMap::default(),
             next_id: first_id,
         }
@@ -154,23 +159,46 @@ impl Objects {
         None
     }
 
+    /// Groups do without a gateway, or use it again: one change a group, whatever the number of its routes. A group
+    /// of which nothing would be left stays as it is.
+    pub(super) fn suspend(&mut self, gateway: IpAddr, suspended: bool) {
+        if suspended {
+            self.suspended.insert(gateway);
+        } else {
+            self.suspended.remove(&gateway);
+        }
+    }
+
+    /// What an object should be now.
+    fn current<'a>(&self, kind: &'a NextHopKind) -> Cow<'a, NextHopKind> {
+        let NextHopKind::Group { members } = kind else {
+            return Cow::Borrowed(kind);
+        };
+        let usable = |(id, _): &&(u32, u16)| match self.wanted.get(id) {
+            Some(NextHopKind::Gateway { gateway, .. }) => !self.suspended.contains(gateway),
+            _ => true,
+        };
+        let left: Vec<_> = members.iter().filter(usable).copied().collect();
+        if left.is_empty() || left.len() == members.len() {
+            return Cow::Borrowed(kind);
+        }
+        Cow::Owned(NextHopKind::Group { members: left })
+    }
+
     /// What to create or change before routes are: members first.
     pub(super) fn missing(&self) -> Vec<Request> {
         let differs = |id: &u32, kind: &NextHopKind| match self.kernel.get(id) {
             Some(seen) => !self.is_ours(seen) || !is_same(&seen.kind, kind),
             None => true,
         };
-        let mut missing: Vec<_> = self
-            .wanted
-            .iter()
-            .filter(|(id, kind)| differs(id, kind))
-            .collect();
-        missing.sort_by_key(|(id, kind)| (matches!(kind, NextHopKind::Group { .. }), **id));
-        let request = |(id, kind): (&u32, &NextHopKind)| {
+        let wanted = self.wanted.iter().map(|(id, kind)| (id, self.current(kind)));
+        let mut missing: Vec<_> = wanted.filter(|(id, kind)| differs(id, kind)).collect();
+        missing.sort_by_key(|(id, kind)| (matches!(**kind, NextHopKind::Group { .. }), **id));
+        let request = |(id, kind): (&u32, Cow<'_, NextHopKind>)| {
             let object = NextHop {
                 id: *id,
                 protocol: self.protocol,
-                kind: kind.clone(),
+                kind: kind.into_owned(),
                 unusable: false,
             };
             match self.kernel.get(id) {
@@ -222,18 +250,19 @@ impl Objects {
     /// Whether the kernel has a group as it should be.
     pub(super) fn is_installed(&self, id: u32) -> bool {
         self.kernel.get(&id).is_some_and(|seen| {
-            self.is_ours(seen) && self.wanted.get(&id).is_some_and(|kind| is_same(&seen.kind, kind))
+            let is_current = |kind| is_same(&seen.kind, &self.current(kind));
+            self.is_ours(seen) && self.wanted.get(&id).is_some_and(is_current)
         })
     }
 
     /// What to delete after routes were: groups that no route uses, then members of no group. Objects
     /// of ours that nothing is known of are deleted only by `sweep`.
-    pub(super) fn unused(&mut self, used_groups: &FxHashSet<u32>, sweep: bool) -> Vec<Request> {
+    pub(super) fn unused(&mut self, is_used: impl Fn(u32) -> bool, sweep: bool) -> Vec<Request> {
         let groups: Vec<u32> = self
             .by_hops
             .values()
             .copied()
-            .filter(|id| !used_groups.contains(id))
+            .filter(|id| !is_used(*id))
             .collect();
         for id in &groups {
             self.forget(*id);
@@ -258,7 +287,7 @@ impl Objects {
             let id = object.id;
             self.is_ours(object)
                 && !self.wanted.contains_key(&id)
-                && !used_groups.contains(&id)
+                && !is_used(id)
                 && (sweep || known.contains(&id))
         };
         let mut unused: Vec<&NextHop> = self.kernel.values().filter(is_unused).collect();
@@ -327,13 +356,13 @@ mod tests {
         carry_out(&mut objects, &missing);
         assert!(objects.missing().is_empty() && objects.is_installed(both));
         // Only what no route uses goes, groups before members.
-        let unused = objects.unused(&[both].into_iter().collect(), false);
+        let unused = objects.unused(|id| id == both, false);
         assert_eq!(
             unused,
             [Request::DeleteNextHop(1004), Request::DeleteNextHop(1003)]
         );
         carry_out(&mut objects, &unused);
-        let unused = objects.unused(&FxHashSet::default(), false);
+        let unused = objects.unused(|_| false, false);
         assert_eq!(unused, [1002, 1000, 1001].map(Request::DeleteNextHop));
     }
 
@@ -380,6 +409,33 @@ mod tests {
                 "replace next hop id 1002 group 1000*1 1001*1 proto 201",
             ]
         );
+    }
+
+    #[test]
+    fn a_group_does_without_a_suspended_gateway_as_long_as_another_is_left() {
+        let mut objects = Objects::new(FIRST, OURS);
+        let id = objects.group(&hops(&["10.0.0.2", "10.0.0.3"])).unwrap();
+        let requests = objects.missing();
+        carry_out(&mut objects, &requests);
+        let mut step = |gateway: &str, suspended| {
+            objects.suspend(gateway.parse().unwrap(), suspended);
+            let requests = objects.missing();
+            carry_out(&mut objects, &requests);
+            assert!(objects.is_installed(id));
+            requests.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            step("10.0.0.3", true),
+            ["replace next hop id 1002 group 1000*1 proto 201"]
+        );
+        // With none left it is as if none were suspended: packets may still find a way.
+        let whole = ["replace next hop id 1002 group 1000*1 1001*1 proto 201"];
+        assert_eq!(step("10.0.0.2", true), whole);
+        assert_eq!(
+            step("10.0.0.3", false),
+            ["replace next hop id 1002 group 1001*1 proto 201"]
+        );
+        assert_eq!(step("10.0.0.2", false), whole);
     }
 
     #[test]

@@ -1,42 +1,27 @@
 //! Wanted routes against the kernel's: which requests make them equal. Pure.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use netlink::{Hop, Request, Route, RouteKind};
+use netlink::{Request, Route};
 use rustc_hash::{FxHashMap, FxHashSet};
-use smallvec::SmallVec;
 
 use super::METRIC_NORMAL;
+use super::next_hop_sets::{NextHopSets, NextHops, Ways};
 use super::objects::Objects;
-use super::resolve::{Hops, Resolver};
+use super::resolve::Resolver;
+use super::routes::{Entry, Held, HeldRoutes, Routes, Shape, Slot, WantedRoute};
 use super::status::{FibStatus, REFUSED_LISTED_MAX, Refusal, RefusedRoute};
 use crate::wire::{Family, FamilySet, Prefix};
 
 type IndexMap<K, V> = indexmap::IndexMap<K, V, std::hash::BuildHasherDefault<rustc_hash::FxHasher>>;
-type IndexSet<T> = indexmap::IndexSet<T, std::hash::BuildHasherDefault<rustc_hash::FxHasher>>;
 
 /// What is wanted for a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// The best path's next hop first.
-    pub(super) next_hops: SmallVec<[IpAddr; 2]>,
+    pub(super) next_hops: NextHops,
     pub(super) metric: u32,
-}
-
-/// How a route of ours leads out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
-    Plain(Hops),
-    Group(u32),
-}
-
-/// A route of ours in the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Held {
-    metric: u32,
-    shape: Shape,
-    /// Found at the start, and not wanted so far.
-    stale: bool,
 }
 
 /// A foreign route that takes precedence over ours.
@@ -49,17 +34,26 @@ pub(super) enum Guard {
 /// One change to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Task {
+    slot: Slot,
     pub(super) prefix: Prefix,
     pub(super) change: Change,
+}
+
+impl Task {
+    /// The same where there is nothing to replace.
+    pub(super) fn as_addition(mut self) -> Self {
+        if let Change::Install { replaces, .. } = &mut self.change {
+            *replaces = false;
+        }
+        self
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     Install {
         metric: u32,
-        /// For plain routes, and where a group cannot be had.
-        hops: Hops,
-        group: Option<u32>,
+        ways: Ways,
         /// We have a route with this metric there.
         replaces: bool,
     },
@@ -73,12 +67,12 @@ pub(super) enum Change {
 pub(super) struct Plan {
     protocol: u8,
     table: u32,
-    wanted: FxHashMap<Prefix, Wanted>,
-    kernel: FxHashMap<Prefix, SmallVec<[Held; 1]>>,
+    routes: Routes,
+    sets: NextHopSets,
     guards: FxHashMap<Prefix, Guard>,
     refused: IndexMap<Prefix, Refusal>,
-    /// Prefixes to look at.
-    dirty: IndexSet<Prefix>,
+    /// Entries to look at, each once.
+    dirty: VecDeque<Slot>,
     /// Families whose adopted routes have been swept.
     swept: FamilySet,
     repairs: u64,
@@ -89,35 +83,54 @@ impl Plan {
         Self {
             protocol,
             table,
-            wanted: FxHashMap::default(),
-            kernel: FxHashMap::default(),
+            routes: Routes::default(),
+            sets: NextHopSets::default(),
             guards: FxHashMap::default(),
             refused: IndexMap::default(),
-            dirty: IndexSet::default(),
+            dirty: VecDeque::new(),
             swept: FamilySet::EMPTY,
             repairs: 0,
         }
     }
 
+    fn look_at(&mut self, slot: Slot) {
+        if let Some(entry) = self.routes.get_mut(slot)
+            && !std::mem::replace(&mut entry.dirty, true)
+        {
+            self.dirty.push_back(slot);
+        }
+    }
+
+    fn look_at_all(&mut self, slots: Vec<Slot>) {
+        slots.into_iter().for_each(|slot| self.look_at(slot));
+    }
+
+    fn slots_where(&self, of_interest: impl Fn(&Entry) -> bool) -> Vec<Slot> {
+        let entries = self.routes.iter().filter(|(_, entry)| of_interest(entry));
+        entries.map(|(slot, _)| slot).collect()
+    }
+
     /// What is wanted for a prefix now.
     pub(super) fn want(&mut self, prefix: Prefix, wanted: Option<Wanted>) {
-        match wanted {
-            Some(wanted) => {
-                self.wanted.insert(prefix, wanted);
-            }
-            None => {
-                self.wanted.remove(&prefix);
-            }
+        let slot = self.routes.entry(prefix);
+        let wanted = wanted.map(|wanted| WantedRoute {
+            set: self.sets.acquire(wanted.next_hops),
+            metric: wanted.metric,
+        });
+        if let Some(entry) = self.routes.get_mut(slot) {
+            let before = std::mem::replace(&mut entry.wanted, wanted);
+            before
+                .into_iter()
+                .for_each(|before| self.sets.release(before.set));
         }
-        self.dirty.insert(prefix);
+        self.look_at(slot);
     }
 
     /// Adopted routes of a family that are not wanted go.
     pub(super) fn sweep(&mut self, family: Family) {
         self.swept.insert(family);
-        let of_family = |prefix: &&Prefix| Family::of(prefix) == family;
-        let stale: Vec<Prefix> = self.kernel.keys().filter(of_family).copied().collect();
-        self.dirty.extend(stale);
+        let held = self.slots_where(|entry| Family::of(&entry.prefix) == family && !entry.held().is_empty());
+        self.look_at_all(held);
     }
 
     /// Whether all families have been swept.
@@ -127,13 +140,14 @@ impl Plan {
 
     /// The ways to these next hops changed.
     pub(super) fn next_hops_changed(&mut self, changed: &FxHashSet<IpAddr>) {
-        let uses = |wanted: &Wanted| wanted.next_hops.iter().any(|next_hop| changed.contains(next_hop));
-        let touched = self
-            .wanted
-            .iter()
-            .filter(|(_, wanted)| uses(wanted))
-            .map(|(prefix, _)| *prefix);
-        self.dirty.extend(touched);
+        let sets = self.sets.next_hops_changed(changed);
+        let touched = self.slots_where(|entry| entry.wanted.is_some_and(|wanted| sets.contains(&wanted.set)));
+        self.look_at_all(touched);
+    }
+
+    /// Groups have gone, or are to be had again.
+    pub(super) fn forget_groups(&mut self) {
+        self.sets.forget_ways();
     }
 
     /// The foreign routes that take precedence now.
@@ -144,55 +158,60 @@ impl Plan {
             .filter(|(prefix, guard)| self.guards.get(*prefix) != Some(*guard));
         let new = self.guards.keys().filter(|prefix| !before.contains_key(*prefix));
         let touched: Vec<Prefix> = changed.map(|(prefix, _)| prefix).chain(new).copied().collect();
-        self.dirty
-            .extend(touched.into_iter().filter(|p| self.wanted.contains_key(p)));
+        for prefix in touched {
+            if self
+                .routes
+                .find(&prefix)
+                .is_some_and(|entry| entry.wanted.is_some())
+            {
+                let slot = self.routes.entry(prefix);
+                self.look_at(slot);
+            }
+        }
     }
 
     /// Our routes as the kernel has them. Where that is not what we believed, it is looked at again; so
     /// is all that was refused.
     pub(super) fn read_back(&mut self, seen: &[Route]) {
-        let mut kernel: FxHashMap<Prefix, SmallVec<[Held; 1]>> = FxHashMap::default();
+        let mut kernel: FxHashMap<Prefix, HeldRoutes> = FxHashMap::default();
         for route in seen
             .iter()
             .filter(|r| r.protocol == self.protocol && r.table == self.table)
         {
-            let shape = shape_of(route);
             let prefix = route.destination;
-            let held = self
-                .kernel
-                .get(&prefix)
-                .into_iter()
-                .flatten()
-                .find(|h| h.metric == route.metric);
-            let stale = match held {
+            let known = self.routes.find(&prefix).map(Entry::held).unwrap_or_default();
+            let stale = match known.iter().find(|held| held.metric == route.metric) {
                 Some(held) => held.stale,
                 // Ours by protocol, but not put there in this run.
                 None => !self.swept.contains(Family::of(&prefix)),
             };
             kernel.entry(prefix).or_default().push(Held {
                 metric: route.metric,
-                shape,
+                shape: Shape::of(route),
                 stale,
             });
         }
-        let believed = std::mem::replace(&mut self.kernel, kernel);
-        for (prefix, held) in &believed {
-            let found = self
-                .kernel
-                .get(prefix)
-                .map(SmallVec::as_slice)
-                .unwrap_or_default();
-            if !held.iter().all(|held| found.contains(held)) {
-                self.repairs += u64::from(self.wanted.contains_key(prefix));
-                self.dirty.insert(*prefix);
+        let mut differing = Vec::new();
+        for (slot, entry) in self.routes.iter() {
+            let found = kernel.remove(&entry.prefix).unwrap_or_default();
+            let lost = !entry.held().iter().all(|held| found.contains(held));
+            self.repairs += u64::from(lost && entry.wanted.is_some());
+            if lost || found.len() != entry.held().len() {
+                differing.push((slot, found));
             }
         }
-        let unknown = self
-            .kernel
-            .iter()
-            .filter(|(prefix, held)| held.len() != believed.get(*prefix).map_or(0, SmallVec::len));
-        self.dirty.extend(unknown.map(|(prefix, _)| *prefix));
-        self.dirty.extend(self.refused.keys().copied());
+        for (prefix, found) in kernel {
+            differing.push((self.routes.entry(prefix), found));
+        }
+        for (slot, found) in differing {
+            self.routes.set_held(slot, found);
+            self.look_at(slot);
+        }
+        let refused: Vec<Prefix> = self.refused.keys().copied().collect();
+        for prefix in refused {
+            let slot = self.routes.entry(prefix);
+            self.look_at(slot);
+        }
     }
 
     /// Whether a route of ours leans on another route for its next hops.
@@ -201,8 +220,12 @@ impl Plan {
             return false;
         }
         let connected = |address: &IpAddr| resolver.get(*address).is_some_and(|known| known.connected);
-        match self.wanted.get(&route.destination) {
-            Some(wanted) => !wanted.next_hops.iter().all(connected),
+        match self
+            .routes
+            .find(&route.destination)
+            .and_then(|entry| entry.wanted)
+        {
+            Some(wanted) => !self.sets.next_hops(wanted.set).iter().all(connected),
             None => true, // adopted, and nothing is known of it
         }
     }
@@ -217,71 +240,77 @@ impl Plan {
         let mut tasks = Vec::new();
         let mut objects = objects;
         for _ in 0..limit {
-            let Some(prefix) = self.dirty.pop() else { break };
-            self.refused.swap_remove(&prefix);
-            self.compare(prefix, resolver, objects.as_deref_mut(), &mut tasks);
+            let Some(slot) = self.dirty.pop_front() else { break };
+            self.compare(slot, resolver, objects.as_deref_mut(), &mut tasks);
         }
         tasks
     }
 
     fn compare(
         &mut self,
-        prefix: Prefix,
+        slot: Slot,
         resolver: &Resolver,
         objects: Option<&mut Objects>,
         tasks: &mut Vec<Task>,
     ) {
-        let target = match self.target(&prefix, resolver) {
-            Ok(target) => target,
+        let Some(entry) = self.routes.get_mut(slot) else {
+            return;
+        };
+        entry.dirty = false;
+        let (prefix, wanted) = (entry.prefix, entry.wanted);
+        if !self.refused.is_empty() {
+            self.refused.swap_remove(&prefix);
+        }
+        let target = wanted.and_then(|wanted| match self.target(&prefix, wanted, resolver, objects) {
+            Ok(ways) => Some((wanted.metric, ways)),
             Err(refusal) => {
                 self.refused.insert(prefix, refusal);
                 None
             }
+        });
+        let keeps_stale = wanted.is_none() && !self.swept.contains(Family::of(&prefix));
+        let Some(entry) = self.routes.get(slot) else {
+            return;
         };
-        let keeps_stale = !self.swept.contains(Family::of(&prefix)) && !self.wanted.contains_key(&prefix);
-        let held = self
-            .kernel
-            .get_mut(&prefix)
-            .map(SmallVec::as_mut_slice)
-            .unwrap_or_default();
         let wanted_metric = target.as_ref().map(|(metric, _)| *metric);
-        if let Some((metric, hops)) = target {
-            let group = match objects {
-                Some(objects) if hops.len() > 1 => objects.group(&hops),
-                _ => None,
-            };
-            let shape = match group {
-                Some(id) => Shape::Group(id),
-                None => Shape::Plain(hops.clone()),
-            };
-            match held.iter_mut().find(|held| held.metric == metric) {
-                Some(held) if held.shape == shape => held.stale = false,
-                found => {
-                    let change = Change::Install {
-                        metric,
-                        hops,
-                        group,
-                        replaces: found.is_some(),
-                    };
-                    tasks.push(Task { prefix, change });
-                }
-            }
-        }
-        for held in held.iter().filter(|held| Some(held.metric) != wanted_metric) {
-            if !(held.stale && keeps_stale) {
-                tasks.push(Task {
-                    prefix,
-                    change: Change::Remove { metric: held.metric },
+        let mut push = |change| tasks.push(Task { slot, prefix, change });
+        let mut confirmed = None;
+        if let Some((metric, ways)) = target {
+            let found = entry.held().iter().find(|held| held.metric == metric);
+            if found.is_some_and(|held| held.shape == ways.shape(true)) {
+                confirmed = Some(metric);
+            } else {
+                let replaces = found.is_some();
+                push(Change::Install {
+                    metric,
+                    ways,
+                    replaces,
                 });
             }
         }
+        for held in entry
+            .held()
+            .iter()
+            .filter(|held| Some(held.metric) != wanted_metric)
+        {
+            if !(held.stale && keeps_stale) {
+                push(Change::Remove { metric: held.metric });
+            }
+        }
+        match confirmed {
+            Some(metric) => self.routes.confirm(slot, metric),
+            None => self.routes.tidy(slot),
+        }
     }
 
-    /// Metric and ways out of a wanted route, or why there are none.
-    fn target(&self, prefix: &Prefix, resolver: &Resolver) -> Result<Option<(u32, Hops)>, Refusal> {
-        let Some(wanted) = self.wanted.get(prefix) else {
-            return Ok(None);
-        };
+    /// The ways out of a wanted route, or why there are none.
+    fn target(
+        &mut self,
+        prefix: &Prefix,
+        wanted: WantedRoute,
+        resolver: &Resolver,
+        objects: Option<&mut Objects>,
+    ) -> Result<Ways, Refusal> {
         match self.guards.get(prefix) {
             // A raised preference is on purpose: the workload moves away (live migration).
             Some(Guard::Workload { interface }) if wanted.metric >= METRIC_NORMAL => {
@@ -292,12 +321,13 @@ impl Plan {
             Some(Guard::DeadEnd { protocol }) => return Err(Refusal::DeadEnd { protocol: *protocol }),
             _ => {}
         }
-        let hops = resolver.hops(&wanted.next_hops);
-        match (hops.is_empty(), wanted.next_hops.first()) {
-            (false, _) => Ok(Some((wanted.metric, hops))),
-            (true, Some(next_hop)) => Err(Refusal::NextHop { next_hop: *next_hop }),
-            (true, None) => Ok(None),
+        let ways = self.sets.ways(wanted.set, resolver, objects);
+        if !ways.hops.is_empty() {
+            return Ok(ways);
         }
+        let first = self.sets.next_hops(wanted.set).first();
+        let next_hop = first.copied().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+        Err(Refusal::NextHop { next_hop })
     }
 
     /// Whether nothing is left to look at.
@@ -312,15 +342,15 @@ impl Plan {
             Change::Remove { metric } => Request::DeleteRoute(route.metric(*metric)),
             Change::Install {
                 metric,
-                hops,
-                group,
+                ways,
                 replaces,
             } => {
-                let route = match group.filter(|_| with_group) {
-                    Some(id) => route.metric(*metric).next_hop(id),
-                    None => Route {
+                let route = route.metric(*metric);
+                let route = match ways.shape(with_group) {
+                    Shape::Group(id) => route.next_hop(id),
+                    Shape::Plain(hops) => Route {
                         hops: hops.to_vec(),
-                        ..route.metric(*metric)
+                        ..route
                     },
                 };
                 if *replaces {
@@ -334,26 +364,19 @@ impl Plan {
 
     /// The kernel has done it.
     pub(super) fn done(&mut self, task: &Task, with_group: bool) {
-        let held = self.kernel.entry(task.prefix).or_default();
         match &task.change {
-            Change::Remove { metric } => held.retain(|held| held.metric != *metric),
-            Change::Install {
-                metric, hops, group, ..
-            } => {
-                let shape = match group.filter(|_| with_group) {
-                    Some(id) => Shape::Group(id),
-                    None => Shape::Plain(hops.clone()),
-                };
-                held.retain(|held| held.metric != *metric);
-                held.push(Held {
-                    metric: *metric,
-                    shape,
-                    stale: false,
-                });
+            Change::Remove { metric } => {
+                self.routes.release(task.slot, *metric);
+                self.routes.tidy(task.slot);
             }
-        }
-        if held.is_empty() {
-            self.kernel.remove(&task.prefix);
+            Change::Install { metric, ways, .. } => {
+                let held = Held {
+                    metric: *metric,
+                    shape: ways.shape(with_group),
+                    stale: false,
+                };
+                self.routes.hold(task.slot, held);
+            }
         }
     }
 
@@ -364,34 +387,29 @@ impl Plan {
 
     /// The kernel turned out to have a route of ours there: it is taken over.
     pub(super) fn found(&mut self, route: &Route) {
-        let held = self.kernel.entry(route.destination).or_default();
-        held.retain(|held| held.metric != route.metric);
-        held.push(Held {
+        let slot = self.routes.entry(route.destination);
+        let held = Held {
             metric: route.metric,
-            shape: shape_of(route),
+            shape: Shape::of(route),
             stale: true,
-        });
-        self.dirty.insert(route.destination);
+        };
+        self.routes.hold(slot, held);
+        self.look_at(slot);
     }
 
-    /// Groups that routes use.
-    pub(super) fn used_groups(&self) -> FxHashSet<u32> {
-        let held = self.kernel.values().flatten();
-        held.filter_map(|held| match held.shape {
-            Shape::Group(id) => Some(id),
-            Shape::Plain(_) => None,
-        })
-        .collect()
+    /// Whether routes use a group.
+    pub(super) fn uses_group(&self, id: u32) -> bool {
+        self.routes.uses_group(id)
     }
 
     /// Routes of ours that the kernel has.
     pub(super) fn held_count(&self) -> usize {
-        self.kernel.values().map(SmallVec::len).sum()
+        self.routes.held_count()
     }
 
     pub(super) fn report(&self, status: &mut FibStatus) {
         status.installed = self.held_count();
-        status.stale = self.kernel.values().flatten().filter(|held| held.stale).count();
+        status.stale = self.routes.stale_count();
         status.pending = self.dirty.len();
         status.refused = self.refused.len();
         let listed = self.refused.iter().take(REFUSED_LISTED_MAX);
@@ -407,22 +425,12 @@ impl Plan {
     }
 }
 
-fn shape_of(route: &Route) -> Shape {
-    match route.next_hop_id {
-        Some(id) => Shape::Group(id),
-        // A dead end of ours would be a mistake: without hops it equals nothing that is wanted.
-        None if route.kind != RouteKind::Unicast => Shape::Plain(Hops::new()),
-        None => {
-            let mut hops: Hops = route
-                .hops
-                .iter()
-                .map(|hop| Hop {
-                    unusable: false,
-                    ..*hop
-                })
-                .collect();
-            hops.sort_unstable();
-            Shape::Plain(hops)
+impl Ways {
+    /// The shape of a route that leads these ways; without `with_group`, a plain one.
+    fn shape(&self, with_group: bool) -> Shape {
+        match self.group.filter(|_| with_group) {
+            Some(id) => Shape::Group(id),
+            None => Shape::Plain(Arc::clone(&self.hops)),
         }
     }
 }

@@ -155,10 +155,11 @@ impl World {
             }
         }
         assert!(self.plan.is_idle());
-        for request in self
+        let unused = self
             .objects
-            .unused(&self.plan.used_groups(), self.plan.is_swept())
-        {
+            .unused(|id| self.plan.uses_group(id), self.plan.is_swept());
+        self.plan.forget_groups();
+        for request in unused {
             assert!(self.kernel.apply(&request), "{request}");
             self.objects.done(&request);
         }

@@ -97,6 +97,36 @@ fn packets_take_every_path_of_a_group() {
 }
 
 #[test]
+fn groups_do_without_a_suspended_next_hop_until_it_is_resumed() {
+    let mut world = World::new(2);
+    let fib = world.start();
+    fib.apply(vec![
+        want("10.8.0.0/16", &["10.0.1.2"]),
+        want("10.9.0.0/16", &["10.0.0.2", "10.0.1.2"]),
+        want("fd09::/64", &["fd00:0::2", "fd00:1::2"]),
+    ]);
+    settle(&fib);
+    let whole = world.ours();
+    fib.suspend("10.0.1.2".parse().unwrap());
+    settle(&fib);
+    let without = [
+        "10.8.0.0/16 via 10.0.1.2 metric 1024",
+        "10.9.0.0/16 group 10.0.0.2 metric 1024",
+        "fd09::/64 group fd00:1::2,fd00::2 metric 1024",
+    ];
+    assert_eq!(world.ours(), without);
+    // What is read back is as it should be.
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(
+        (fib.status().repairs, world.ours()),
+        (0, without.map(str::to_owned).to_vec())
+    );
+    fib.resume("10.0.1.2".parse().unwrap());
+    settle(&fib);
+    assert_eq!(world.ours(), whole);
+}
+
+#[test]
 fn a_lost_carrier_moves_routes_and_its_return_brings_them_back() {
     let mut world = World::new(2);
     let fib = world.start();

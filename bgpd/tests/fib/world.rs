@@ -10,7 +10,7 @@ use bgpd::rib::{FibChange, SelectedPath};
 use bgpd::wire::{Attributes, NextHop};
 use netlink::{Connection, NetNs, Route, RouteFilter, VethSpec, table};
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) host: NetNs,

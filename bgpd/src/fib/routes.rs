@@ -1,0 +1,225 @@
+//! One entry a prefix: what is wanted for it and what the kernel has of ours. An entry has a number, so that its
+//! prefix is looked up once on the way into the kernel.
+
+use netlink::{Hop, Route, RouteKind};
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::next_hop_sets::SetId;
+use super::resolve::Hops;
+use crate::wire::Prefix;
+
+use std::sync::Arc;
+
+/// The number of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(u32);
+
+/// What is wanted for a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WantedRoute {
+    pub(super) set: SetId,
+    pub(super) metric: u32,
+}
+
+/// How a route of ours leads out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    Plain(Arc<Hops>),
+    Group(u32),
+}
+
+impl Shape {
+    /// As the kernel shows it.
+    pub(super) fn of(route: &Route) -> Self {
+        match route.next_hop_id {
+            Some(id) => Self::Group(id),
+            // A dead end of ours would be a mistake: without hops it equals nothing that is wanted.
+            None if route.kind != RouteKind::Unicast => Self::Plain(Arc::default()),
+            None => {
+                let usable = |hop: &Hop| Hop {
+                    unusable: false,
+                    ..*hop
+                };
+                let mut hops: Hops = route.hops.iter().map(usable).collect();
+                hops.sort_unstable();
+                Self::Plain(Arc::new(hops))
+            }
+        }
+    }
+}
+
+/// A route of ours in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) metric: u32,
+    pub(super) shape: Shape,
+    /// Found at the start, and not wanted so far.
+    pub(super) stale: bool,
+}
+
+/// Of a prefix, one for each metric.
+pub(super) type HeldRoutes = SmallVec<[Held; 1]>;
+
+/// A prefix.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) prefix: Prefix,
+    pub(super) wanted: Option<WantedRoute>,
+    /// To be looked at.
+    pub(super) dirty: bool,
+    held: HeldRoutes,
+}
+
+impl Entry {
+    /// What the kernel has.
+    pub(super) fn held(&self) -> &[Held] {
+        &self.held
+    }
+}
+
+/// All entries, and sums over them.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    entries: Vec<Option<Entry>>,
+    free: Vec<Slot>,
+    slots: FxHashMap<Prefix, Slot>,
+    held: usize,
+    stale: usize,
+    group_users: FxHashMap<u32, usize>,
+}
+
+impl Routes {
+    /// The entry of a prefix, made if need be.
+    pub(super) fn entry(&mut self, prefix: Prefix) -> Slot {
+        let (entries, free) = (&mut self.entries, &mut self.free);
+        *self.slots.entry(prefix).or_insert_with(|| {
+            let slot = free.pop().unwrap_or_else(|| {
+                entries.push(None);
+                Slot((entries.len() - 1) as u32)
+            });
+            if let Some(place) = entries.get_mut(slot.0 as usize) {
+                *place = Some(Entry {
+                    prefix,
+                    wanted: None,
+                    dirty: false,
+                    held: HeldRoutes::new(),
+                });
+            }
+            slot
+        })
+    }
+
+    /// The entry of a prefix, if there is one.
+    pub(super) fn find(&self, prefix: &Prefix) -> Option<&Entry> {
+        self.get(*self.slots.get(prefix)?)
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Entry> {
+        self.entries.get(slot.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.entries.get_mut(slot.0 as usize)?.as_mut()
+    }
+
+    /// All entries with their numbers.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Slot, &Entry)> {
+        let numbered = self.entries.iter().enumerate();
+        numbered.filter_map(|(at, entry)| Some((Slot(at as u32), entry.as_ref()?)))
+    }
+
+    /// The kernel has this route now, in the place of one with the same metric.
+    pub(super) fn hold(&mut self, slot: Slot, held: Held) {
+        self.release(slot, held.metric);
+        self.count(&held);
+        if let Some(entry) = self.get_mut(slot) {
+            entry.held.push(held);
+        }
+    }
+
+    /// The kernel has no route of ours with this metric.
+    pub(super) fn release(&mut self, slot: Slot, metric: u32) {
+        let Some(entry) = self.get_mut(slot) else { return };
+        let Some(at) = entry.held.iter().position(|held| held.metric == metric) else {
+            return;
+        };
+        let gone = entry.held.swap_remove(at);
+        self.discount(&gone);
+    }
+
+    /// The kernel has these routes of ours and no other.
+    pub(super) fn set_held(&mut self, slot: Slot, held: HeldRoutes) {
+        held.iter().for_each(|held| self.count(held));
+        let Some(entry) = self.get_mut(slot) else { return };
+        let before = std::mem::replace(&mut entry.held, held);
+        before.iter().for_each(|held| self.discount(held));
+    }
+
+    /// A route that was found at the start is wanted.
+    pub(super) fn confirm(&mut self, slot: Slot, metric: u32) {
+        let Some(Some(entry)) = self.entries.get_mut(slot.0 as usize) else {
+            return;
+        };
+        let found = entry
+            .held
+            .iter_mut()
+            .find(|held| held.metric == metric && held.stale);
+        if let Some(held) = found {
+            held.stale = false;
+            self.stale -= 1;
+        }
+    }
+
+    fn count(&mut self, held: &Held) {
+        self.held += 1;
+        self.stale += usize::from(held.stale);
+        if let Shape::Group(id) = held.shape {
+            *self.group_users.entry(id).or_default() += 1;
+        }
+    }
+
+    fn discount(&mut self, held: &Held) {
+        self.held -= 1;
+        self.stale -= usize::from(held.stale);
+        if let Shape::Group(id) = held.shape
+            && let Some(users) = self.group_users.get_mut(&id)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.group_users.remove(&id);
+            }
+        }
+    }
+
+    /// Forgets an entry that says nothing.
+    pub(super) fn tidy(&mut self, slot: Slot) {
+        let Some(place) = self.entries.get_mut(slot.0 as usize) else {
+            return;
+        };
+        if let Some(entry) = place
+            && entry.wanted.is_none()
+            && entry.held.is_empty()
+            && !entry.dirty
+        {
+            self.slots.remove(&entry.prefix);
+            *place = None;
+            self.free.push(slot);
+        }
+    }
+
+    /// Routes of ours that the kernel has.
+    pub(super) fn held_count(&self) -> usize {
+        self.held
+    }
+
+    /// Of these, found at the start and not wanted so far.
+    pub(super) fn stale_count(&self) -> usize {
+        self.stale
+    }
+
+    /// Whether routes use a group.
+    pub(super) fn uses_group(&self, id: u32) -> bool {
+        self.group_users.contains_key(&id)
+    }
+}
