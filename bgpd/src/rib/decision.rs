@@ -14,10 +14,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::intern::AttrId;
-use super::table::Path;
+use super::paths::Path;
 use super::{Ineligible, PeerId, Rib, RibSettings};
 use crate::config::NeighborKey;
-use crate::wire::{Attributes, Community, Prefix};
+use crate::wire::{Attributes, Community};
 
 /// LOCAL_PREF of a route that has none.
 pub const LOCAL_PREF_DEFAULT: u32 = 100;
@@ -260,13 +260,8 @@ fn same_path(candidates: &[Candidate], best: usize, other: usize) -> bool {
 }
 
 impl Rib {
-    /// The paths of a prefix that may be selected.
-    pub(super) fn candidates(&self, prefix: &Prefix) -> SmallVec<[Candidate; 2]> {
-        let paths = self
-            .tables
-            .entry(prefix)
-            .map(|entry| entry.paths.as_slice())
-            .unwrap_or_default();
+    /// Those of a prefix's paths that may be selected.
+    pub(super) fn candidates(&self, paths: &[Path]) -> SmallVec<[Candidate; 2]> {
         paths
             .iter()
             .filter_map(|path| self.candidate(path).ok())
@@ -275,7 +270,7 @@ impl Rib {
 
     /// A path as a candidate, or why it is none.
     pub(super) fn candidate(&self, path: &Path) -> Result<Candidate, Ineligible> {
-        let id = path.accepted?;
+        let id = path.accepted()?;
         let attributes = Arc::clone(self.attributes.get(id));
         let Some(peer) = self.peers.get(&path.peer) else {
             // Our own: it needs no next hop.
@@ -292,10 +287,7 @@ impl Rib {
                 metric: 0,
             });
         };
-        let metric = self
-            .next_hops
-            .metric(attributes.next_hop.address())
-            .ok_or(Ineligible::NextHopUnreachable)?;
+        let metric = self.attributes.metric(id).ok_or(Ineligible::NextHopUnreachable)?;
         let (key, router_id) = (peer.settings.key, peer.settings.router_id);
         let weight = attributes.weight.or(peer.settings.routing.import.weight);
         Ok(Candidate {

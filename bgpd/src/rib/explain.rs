@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::export::Withheld;
+use super::export::{ExportCache, Withheld};
 use super::{Peer, PeerId, Rib};
 use crate::config::NeighborKey;
 use crate::policy::Explanation;
@@ -62,9 +62,13 @@ impl Rib {
     fn told_to(&self, id: PeerId, peer: &Peer, prefix: &Prefix) -> ToldView {
         let family = Family::of(prefix);
         let known = || {
-            let (_, group) = self.place_of(id, family)?;
-            let out = group.out.get(prefix)?;
-            Some(Arc::clone(self.attributes.get(out.attributes)))
+            let place = self.tables.of(family).find(prefix)?;
+            if self.is_on_its_way(id, family, place) {
+                return None;
+            }
+            let mut cache = ExportCache::default();
+            let (_, out) = self.told_at(id, family, place, &mut cache)?;
+            cache.get(out?).map(Arc::clone)
         };
         let (told, export) = match self.explain_export(id, *prefix) {
             _ if !peer.settings.families.contains(family) => (Err(NotTold::Family), None),

@@ -1,14 +1,14 @@
 //! What a route becomes on its way to an update group (RFC 4271 sections 5.1 and 9.1.3, RFC 4456).
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::decision::LOCAL_PREF_DEFAULT;
-use super::groups::{Out, is_withheld};
-use super::intern::AttrId;
+use super::groups::is_withheld;
+use super::paths::Chosen;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::{ExportOptions, NextHopMode, PrivateAs};
 use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source, Verdict};
@@ -227,6 +227,17 @@ impl GroupKey {
         }
     }
 
+    /// The route as it goes out after the export policy.
+    fn decided(&self, decision: Decision, route: &Attributes) -> Option<Attributes> {
+        let mut finished = match decision {
+            Decision::Reject => return None,
+            Decision::Unchanged => route.clone(),
+            Decision::Changed(changed) => *changed,
+        };
+        self.finish(&mut finished);
+        Some(finished)
+    }
+
     /// What the policy does not see: our AS, and what does not leave it.
     fn finish(&self, route: &mut Attributes) {
         route.weight = None;
@@ -281,62 +292,114 @@ const fn is_private(asn: u32) -> bool {
     matches!(asn, 64_512..=65_534 | 4_200_000_000..=4_294_967_294)
 }
 
-/// Routes of one source and attribute set are prepared once for many prefixes.
+/// A finished set of attributes in an [`ExportCache`]. Equal sets have equal ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct OutId(u32);
+
+/// A route as a group is told it, and the peer that it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Out {
+    pub(super) attributes: OutId,
+    pub(super) source: PeerId,
+}
+
+/// Where a route comes from, and where it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    pub(super) source: PeerId,
+    pub(super) next_hop: Option<IpAddr>,
+}
+
+/// What a group is told of routes, worked out once for many prefixes. It lives for a step: ids of
+/// attributes mean the same all along.
 #[derive(Debug, Default)]
 pub(super) struct ExportCache {
-    prepared: FxHashMap<(AttrId, PeerId), Option<Prepared>>,
+    prepared: FxHashMap<Chosen, Option<Prepared>>,
+    finished: indexmap::IndexSet<Arc<Attributes>, rustc_hash::FxBuildHasher>,
 }
 
 #[derive(Debug)]
 struct Prepared {
+    source: PeerId,
     /// For the policy.
-    route: Arc<Attributes>,
+    route: Attributes,
     unchanged_next_hop: NextHop,
-    /// For the wire, if the policy changes nothing; the cache holds a reference.
-    finished: AttrId,
+    /// Where the policy says the same for all prefixes: what that is.
+    verdict: Option<Option<OutId>>,
+}
+
+impl ExportCache {
+    fn store(&mut self, attributes: Attributes) -> OutId {
+        let (id, _) = self.finished.insert_full(Arc::new(attributes));
+        OutId(id as u32)
+    }
+
+    /// The attributes of an id of this cache.
+    pub(super) fn get(&self, id: OutId) -> Option<&Arc<Attributes>> {
+        self.finished.get_index(id.0 as usize)
+    }
+
+    /// Where a route comes from and leads to.
+    pub(super) fn way(&self, out: Out) -> Way {
+        Way {
+            source: out.source,
+            next_hop: self
+                .get(out.attributes)
+                .map(|attributes| attributes.next_hop.address()),
+        }
+    }
 }
 
 impl Rib {
-    /// What a group is told of a prefix. What it gives holds a reference.
-    pub(super) fn export(&mut self, key: &GroupKey, prefix: &Prefix, cache: &mut ExportCache) -> Option<Out> {
-        let best = *self.tables.entry(prefix)?.chosen.first()?;
+    /// What a group is told of a prefix whose best path is `best`: it follows from that alone, and so need
+    /// not be stored.
+    pub(super) fn export(
+        &self,
+        key: &GroupKey,
+        prefix: &Prefix,
+        best: Chosen,
+        cache: &mut ExportCache,
+    ) -> Option<Out> {
         if key.summary_of(prefix).is_some() {
             return None;
         }
-        let Self {
-            attributes, peers, ..
-        } = self;
-        let prepared = cache
-            .prepared
-            .entry((best.attributes, best.peer))
-            .or_insert_with(|| {
-                let source = peers.get(&best.peer).map(|peer| &peer.settings);
-                let route = key.prepare(source, attributes.get(best.attributes)).ok()?;
-                let mut finished = route.clone();
-                key.finish(&mut finished);
-                Some(Prepared {
-                    unchanged_next_hop: attributes.get(best.attributes).next_hop,
-                    route: Arc::new(route),
-                    finished: attributes.intern(finished),
-                })
+        if !cache.prepared.contains_key(&best) {
+            let prepared = self.prepare(key, best, cache);
+            cache.prepared.insert(best, prepared);
+        }
+        let prepared = cache.prepared.get(&best)?.as_ref()?;
+        let out_of = prepared.source;
+        if let Some(verdict) = prepared.verdict {
+            return verdict.map(|attributes| Out {
+                attributes,
+                source: out_of,
             });
-        let prepared = prepared.as_ref()?;
-        let source = peers.get(&best.peer).map(|peer| &peer.settings);
+        }
+        let source = self.source(best.peer).map(|(_, settings)| settings);
         let route = key.route(source, &prepared.route, prepared.unchanged_next_hop);
-        let attributes = match key.export.decide(prefix, &route) {
-            Decision::Reject => return None,
-            Decision::Unchanged => {
-                attributes.retain(prepared.finished);
-                prepared.finished
-            }
-            Decision::Changed(mut changed) => {
-                key.finish(&mut changed);
-                attributes.intern(*changed)
-            }
-        };
+        let decision = key.export.decide(prefix, &route);
+        let finished = key.decided(decision, &prepared.route)?;
         Some(Out {
-            attributes,
-            source: best.peer,
+            attributes: cache.store(finished),
+            source: out_of,
+        })
+    }
+
+    fn prepare(&self, key: &GroupKey, best: Chosen, cache: &mut ExportCache) -> Option<Prepared> {
+        let (id, source) = self.source(best.peer).unzip();
+        let attributes = self.attributes.get(best.attributes);
+        let unchanged_next_hop = attributes.next_hop;
+        let route = key.prepare(source, attributes).ok()?;
+        let seen = key.route(source, &route, unchanged_next_hop);
+        let verdict = key.export.judge(&seen).map(|decision| {
+            let finished = key.decided(decision, &route)?;
+            Some(cache.store(finished))
+        });
+        Some(Prepared {
+            source: id.unwrap_or(best.peer),
+            route,
+            unchanged_next_hop,
+            verdict,
         })
     }
 
@@ -344,19 +407,16 @@ impl Rib {
     /// peer is not told routes of this family.
     pub fn explain_export(&self, id: PeerId, prefix: Prefix) -> Option<Result<Explanation, Withheld>> {
         let prefix = prefix.trunc();
-        let best = *self.tables.entry(&prefix)?.chosen.first()?;
+        let best = self.tables.entry(&prefix)?.best()?;
         let (peer, group) = self.place_of(id, Family::of(&prefix))?;
-        let source = self.peers.get(&best.peer).map(|peer| &peer.settings);
-        let attributes = self.attributes.get(best.attributes);
-        let explained = group.key.explain(source, &prefix, attributes);
-        let next_hop = group
-            .out
-            .get(&prefix)
-            .map(|out| self.attributes.get(out.attributes).next_hop.address());
+        let source = self.source(best.peer).map(|(_, settings)| settings);
+        let explained = group
+            .key
+            .explain(source, &prefix, self.attributes.get(best.attributes));
+        let mut cache = ExportCache::default();
+        let out = self.export(&group.key, &prefix, best, &mut cache);
         let member = (id, peer.settings.key.address);
-        let own = next_hop.map_or(best.peer == id, |next_hop| {
-            is_withheld(member, best.peer, next_hop)
-        });
+        let own = out.map_or(best.peer == id, |out| is_withheld(member, cache.way(out)));
         Some(explained.and_then(|explanation| {
             if own {
                 Err(Withheld::ItsOwn)
@@ -364,11 +424,5 @@ impl Rib {
                 Ok(explanation)
             }
         }))
-    }
-
-    pub(super) fn drop_cache(&mut self, cache: ExportCache) {
-        for prepared in cache.prepared.into_values().flatten() {
-            self.attributes.release(prepared.finished);
-        }
     }
 }

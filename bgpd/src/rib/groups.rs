@@ -1,8 +1,12 @@
-//! Update groups: peers that are told the same share one Adj-RIB-Out and its messages.
+//! Update groups: peers that are told the same share its computation and its messages.
 //!
-//! A group's Adj-RIB-Out holds what the group is told, with the peer that each route came from. A member
-//! is told all of it but the routes that it sent itself and those whose next hop it is
-//! (RFC 4271 section 5.1.3), so the members' own views need no storage.
+//! There is no Adj-RIB-Out in store. What a group is told of a prefix follows from the prefix's best path
+//! and the group's settings ([`Rib::export`]), so it is worked out whenever it is asked for. When a best path
+//! changes, the table remembers the one that peers were told of until they are told of the new one: each
+//! group then compares what follows from both, and says the difference. A member is told all of it but the
+//! routes that it sent itself and those whose next hop it is (RFC 4271 section 5.1.3); RFC 4456 would allow
+//! to reflect a route back to its sender, but since what members share is what they are told by others, it
+//! would save nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -11,16 +15,16 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::export::{ExportCache, GroupKey};
-use super::intern::AttrId;
-use super::peers::Peer;
-use super::table::{IndexMap, IndexSet};
+use super::bits::BitSet;
+use super::export::{ExportCache, GroupKey, Out, Way};
+use super::paths::Chosen;
+use super::table::IndexMap;
 use super::{PeerId, Rib};
-use crate::wire::{Attributes, Family, FamilySet, Prefix};
+use crate::wire::{Attributes, Family, Prefix};
 
 /// Prefixes looked at in one step of [`Rib::poll_transmit`], which bounds its time (some 10 ms) and what
 /// it queues. The more, the fuller the messages when many sets of attributes change at once.
-pub(super) const PREFIXES_PER_STEP: usize = 32_768;
+pub(super) const PREFIXES_PER_STEP: usize = 65_536;
 
 /// Something to tell peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,21 +60,11 @@ pub enum Outgoing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct GroupId(u32);
 
-/// A route in a group's Adj-RIB-Out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Out {
-    pub(super) attributes: AttrId,
-    pub(super) source: PeerId,
-}
-
 /// Peers that are told the same of one family.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) members: Vec<PeerId>,
-    pub(super) out: FxHashMap<Prefix, Out>,
-    /// Prefixes whose best path changed since `out` was computed.
-    pub(super) pending: IndexSet<Prefix>,
 }
 
 /// A peer's place in a group.
@@ -78,18 +72,56 @@ pub(super) struct Group {
 pub(super) struct Membership {
     pub(super) group: GroupId,
     /// What it has not been told; nothing when it is told what the group is.
-    pub(super) lag: Option<IndexMap<Prefix, Told>>,
+    pub(super) lag: Option<Lag>,
     /// Its End-of-RIB is to be sent when it has been told everything.
     pub(super) end_of_rib_due: bool,
 }
 
-/// What a peer that lags knows of a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Told {
-    /// Nothing: a route that is gone by now need not be withdrawn.
-    No,
-    /// Perhaps an earlier route.
-    Maybe,
+impl Membership {
+    pub(super) fn bytes(&self) -> usize {
+        self.lag.as_ref().map_or(0, |lag| lag.changed.bytes())
+    }
+}
+
+/// What a member has not been told, by places of the table.
+#[derive(Debug, Default)]
+pub(super) struct Lag {
+    /// Prefixes that changed, and that it may know of. Each is held.
+    pub(super) changed: BitSet,
+    /// The table is being dumped to it.
+    pub(super) dump: Option<Dump>,
+}
+
+/// How far a dump of the table has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dump {
+    /// The next place.
+    pub(super) next: u32,
+    /// What lies ahead has been told before, and is told once more.
+    pub(super) again: bool,
+}
+
+impl Lag {
+    /// Whether a change of a prefix is to be noted: not if the member knows nothing of it and the dump
+    /// will come by.
+    pub(super) fn is_behind(&self, place: u32) -> bool {
+        let ahead = |dump: Dump| !dump.again && dump.next <= place;
+        !self.dump.is_some_and(ahead)
+    }
+
+    /// The next place to tell the member of, in a table with so many places, and whether it was held: whether
+    /// the member may know of it.
+    pub(super) fn next(&mut self, places: u32) -> Option<(u32, bool)> {
+        if let Some(dump) = &mut self.dump {
+            let place = dump.next;
+            if place < places {
+                dump.next += 1;
+                return Some((place, self.changed.remove(place)));
+            }
+            self.dump = None;
+        }
+        self.changed.pop().map(|place| (place, true))
+    }
 }
 
 /// All groups and what waits to be sent.
@@ -104,71 +136,64 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// A prefix's best path changed.
-    pub(super) fn note(&mut self, family: Family, prefix: Prefix) {
-        for group in self.by_id.values_mut().filter(|group| group.key.family == family) {
-            group.pending.insert(prefix);
-        }
-    }
-
-    /// The group of a key, made if need be: then true, and all of `prefixes` are pending.
-    pub(super) fn find_or_make(
-        &mut self,
-        key: GroupKey,
-        prefixes: impl FnOnce() -> Vec<Prefix>,
-    ) -> (GroupId, bool) {
+    /// The group of a key, made if need be.
+    pub(super) fn find_or_make(&mut self, key: GroupKey) -> GroupId {
         if let Some(id) = self.by_key.get(&key) {
-            return (*id, false);
+            return *id;
         }
         self.last += 1;
         let id = GroupId(self.last);
         self.by_key.insert(key.clone(), id);
-        let pending = prefixes().into_iter().collect();
-        self.by_id.insert(
-            id,
-            Group {
-                key,
-                members: Vec::new(),
-                out: FxHashMap::default(),
-                pending,
-            },
-        );
-        (id, true)
+        let members = Vec::new();
+        self.by_id.insert(id, Group { key, members });
+        id
     }
 
-    /// Take a group that has no member left.
-    pub(super) fn take_if_empty(&mut self, id: GroupId) -> Option<Group> {
-        if !self.by_id.get(&id)?.members.is_empty() {
-            return None;
+    /// Forget a group that has no member left.
+    pub(super) fn drop_if_empty(&mut self, id: GroupId) {
+        if self.by_id.get(&id).is_some_and(|group| group.members.is_empty())
+            && let Some(group) = self.by_id.remove(&id)
+        {
+            self.by_key.remove(&group.key);
         }
-        let group = self.by_id.remove(&id)?;
-        self.by_key.remove(&group.key);
-        Some(group)
     }
 
-    fn next_pending(&self, deferred: FamilySet) -> Option<GroupId> {
-        let pending = |group: &Group| !group.pending.is_empty() && !deferred.contains(group.key.family);
+    /// The groups of a family.
+    pub(super) fn of(&self, family: Family) -> impl Iterator<Item = &Group> {
         self.by_id
-            .iter()
-            .find(|(_, group)| pending(group))
-            .map(|(id, _)| *id)
+            .values()
+            .filter(move |group| group.key.family == family)
+    }
+
+    /// Whether anybody is told of the family.
+    pub(super) fn has_any(&self, family: Family) -> bool {
+        self.of(family).next().is_some()
     }
 }
 
 /// Whether a member is not told a route of its group: it sent it, or it is its next hop.
-pub(super) fn is_withheld(member: (PeerId, IpAddr), source: PeerId, next_hop: IpAddr) -> bool {
-    member.0 == source || member.1 == next_hop
+pub(super) fn is_withheld(member: (PeerId, IpAddr), way: Way) -> bool {
+    member.0 == way.source || way.next_hop == Some(member.1)
 }
 
-/// What a step has found out, by who is to hear it.
+/// A prefix whose best path changed.
+struct Change {
+    place: u32,
+    prefix: Prefix,
+    told: Option<Chosen>,
+    best: Option<Chosen>,
+}
+
+/// What a group is to hear in a step, by who of it is to hear it.
 #[derive(Default)]
 struct Step {
-    announced: IndexMap<(AttrId, PeerId), Vec<Prefix>>,
-    withdrawn: IndexMap<(PeerId, IpAddr), Vec<Prefix>>,
+    announced: IndexMap<Out, Vec<Prefix>>,
+    withdrawn: IndexMap<Way, Vec<Prefix>>,
     /// Routes that one member alone loses, because they come from it or lead to it now.
     withheld: IndexMap<PeerId, Vec<Prefix>>,
 }
 
+/// A group's members that are told what the group is.
 type Members = SmallVec<[(PeerId, IpAddr); 8]>;
 
 impl Rib {
@@ -180,9 +205,11 @@ impl Rib {
             if let Some(transmit) = self.groups.outbox.pop_front() {
                 return Some(transmit);
             }
-            if let Some(id) = self.groups.next_pending(self.deferred) {
-                self.flush(id);
-            } else if let Some((peer, family)) = self.groups.lagging.first().copied() {
+            let due = |family: &Family| !self.deferred.contains(*family);
+            let mut families = Family::ALL.into_iter().filter(due);
+            if let Some(family) = families.find(|family| self.tables.of(*family).has_pending()) {
+                self.flush(family);
+            } else if let Some((peer, family)) = self.next_lagging() {
                 self.catch_up(peer, family);
             } else if !self.queue_ends_of_rib() {
                 return None;
@@ -190,41 +217,75 @@ impl Rib {
         }
     }
 
-    /// Bring a part of a group's Adj-RIB-Out up to date and queue what its members must hear.
-    pub(super) fn flush(&mut self, id: GroupId) {
-        let Some(mut group) = self.groups.by_id.remove(&id) else {
-            return;
-        };
+    fn next_lagging(&self) -> Option<(PeerId, Family)> {
+        let mut lagging = self.groups.lagging.iter().copied();
+        lagging.find(|(_, family)| !self.deferred.contains(*family))
+    }
+
+    /// Work out everything that is pending in a family.
+    pub(super) fn flush_all(&mut self, family: Family) {
+        while self.tables.of(family).has_pending() {
+            self.flush(family);
+        }
+    }
+
+    /// Work out a part of what is pending in a family, for all its groups.
+    fn flush(&mut self, family: Family) {
+        let table = self.tables.of_mut(family);
+        let taken = table.take_pending(PREFIXES_PER_STEP);
+        let changes = taken.iter().filter_map(|pending| {
+            let change = Change {
+                place: pending.place,
+                prefix: table.prefix(pending.place)?,
+                told: pending.told,
+                best: table.best(pending.place),
+            };
+            (change.told != change.best).then_some(change)
+        });
+        let changes: Vec<Change> = changes.collect();
+        let groups = self.groups.by_id.iter();
+        let groups = groups.filter(|(_, group)| group.key.family == family);
+        for id in groups.map(|(id, _)| *id).collect::<Vec<_>>() {
+            if let Some(group) = self.groups.by_id.remove(&id) {
+                self.flush_group(&group, &changes);
+                self.groups.by_id.insert(id, group);
+            }
+        }
+        for pending in taken {
+            self.tables.of_mut(family).drop_if_unused(pending.place);
+            if let Some(told) = pending.told {
+                self.attributes.release(told.attributes);
+            }
+        }
+        if !Family::ALL.iter().any(|f| self.tables.of(*f).has_pending()) {
+            self.formerly.clear();
+        }
+    }
+
+    fn flush_group(&mut self, group: &Group, changes: &[Change]) {
         let family = group.key.family;
-        let (current, behind) = self.members_of(&group);
+        let (current, behind) = self.members_of(group);
         let mut cache = ExportCache::default();
         let mut step = Step::default();
-        let mut replaced = Vec::new();
-        for _ in 0..PREFIXES_PER_STEP {
-            let Some(prefix) = group.pending.pop() else { break };
-            let new = self.export(&group.key, &prefix, &mut cache);
-            let old = match new {
-                Some(new) => group.out.insert(prefix, new),
-                None => group.out.remove(&prefix),
-            };
+        for change in changes {
+            let of_one = |chosen: Option<Chosen>, id| chosen.is_none_or(|chosen| chosen.peer == id);
+            if let ([(only, _)], []) = (current.as_slice(), behind.as_slice())
+                && of_one(change.told, *only)
+                && of_one(change.best, *only)
+            {
+                // It need not be told what it says itself.
+                continue;
+            }
+            let mut out = |chosen| self.export(&group.key, &change.prefix, chosen, &mut cache);
+            let (old, new) = (change.told.and_then(&mut out), change.best.and_then(&mut out));
             if new != old {
-                self.note_change(&current, prefix, old, new, &mut step);
+                step.note(&current, change.prefix, old, new, &cache);
                 for peer in &behind {
-                    if let Some(lag) = self.lag_of(*peer, family) {
-                        lag.entry(prefix).or_insert(Told::Maybe);
-                    }
+                    self.note_lag(*peer, family, change.place);
                 }
             }
-            // Each stored route holds a reference; those that were replaced are let go at the end, because
-            // the step still looks at them.
-            replaced.extend(old.map(|old| old.attributes));
         }
-        self.queue_step(family, &current, step);
-        self.drop_cache(cache);
-        for id in replaced {
-            self.attributes.release(id);
-        }
-        self.groups.by_id.insert(id, group);
+        self.queue_step(family, &current, step, &cache);
     }
 
     fn members_of(&self, group: &Group) -> (Members, Vec<PeerId>) {
@@ -240,48 +301,9 @@ impl Rib {
         (current, behind)
     }
 
-    fn note_change(
-        &self,
-        current: &Members,
-        prefix: Prefix,
-        old: Option<Out>,
-        new: Option<Out>,
-        step: &mut Step,
-    ) {
-        let next_hop = |out: Out| self.attributes.get(out.attributes).next_hop.address();
-        match (old, new) {
-            (_, Some(new)) => {
-                step.announced
-                    .entry((new.attributes, new.source))
-                    .or_default()
-                    .push(prefix);
-                let Some(old) = old else { return };
-                let (before, after) = (next_hop(old), next_hop(new));
-                if (old.source, before) == (new.source, after) {
-                    return;
-                }
-                for member in current {
-                    let knew = !is_withheld(*member, old.source, before);
-                    if knew && is_withheld(*member, new.source, after) {
-                        step.withheld.entry(member.0).or_default().push(prefix);
-                    }
-                }
-            }
-            (Some(old), None) => {
-                step.withdrawn
-                    .entry((old.source, next_hop(old)))
-                    .or_default()
-                    .push(prefix);
-            }
-            (None, None) => {}
-        }
-    }
-
-    fn queue_step(&mut self, family: Family, current: &Members, step: Step) {
-        let audience = |source, next_hop| -> Vec<PeerId> {
-            let told = current
-                .iter()
-                .filter(|member| !is_withheld(**member, source, next_hop));
+    fn queue_step(&mut self, family: Family, current: &Members, step: Step, cache: &ExportCache) {
+        let audience = |way: Way| -> Vec<PeerId> {
+            let told = current.iter().filter(|member| !is_withheld(**member, way));
             told.map(|(id, _)| *id).collect()
         };
         let mut queue = |peers: Vec<PeerId>, outgoing| {
@@ -293,24 +315,48 @@ impl Rib {
                 });
             }
         };
-        for ((source, next_hop), prefixes) in step.withdrawn {
-            queue(audience(source, next_hop), Outgoing::Withdraw { prefixes });
+        for (way, prefixes) in step.withdrawn {
+            queue(audience(way), Outgoing::Withdraw { prefixes });
         }
         for (member, prefixes) in step.withheld {
             queue(vec![member], Outgoing::Withdraw { prefixes });
         }
-        for ((id, source), prefixes) in step.announced {
-            let attributes = Arc::clone(self.attributes.get(id));
-            let peers = audience(source, attributes.next_hop.address());
-            queue(peers, Outgoing::Announce { attributes, prefixes });
+        for (out, prefixes) in step.announced {
+            if let Some(attributes) = cache.get(out.attributes).map(Arc::clone) {
+                queue(
+                    audience(cache.way(out)),
+                    Outgoing::Announce { attributes, prefixes },
+                );
+            }
         }
     }
+}
 
-    pub(super) fn lag_of(&mut self, peer: PeerId, family: Family) -> Option<&mut IndexMap<Prefix, Told>> {
-        self.peers
-            .get_mut(&peer)
-            .and_then(|peer: &mut Peer| peer.membership_mut(family).as_mut())?
-            .lag
-            .as_mut()
+impl Step {
+    fn note(
+        &mut self,
+        current: &Members,
+        prefix: Prefix,
+        old: Option<Out>,
+        new: Option<Out>,
+        cache: &ExportCache,
+    ) {
+        match (old, new) {
+            (old, Some(new)) => {
+                self.announced.entry(new).or_default().push(prefix);
+                let Some(old) = old else { return };
+                let (old, new) = (cache.way(old), cache.way(new));
+                if old == new {
+                    return;
+                }
+                for member in current {
+                    if !is_withheld(*member, old) && is_withheld(*member, new) {
+                        self.withheld.entry(member.0).or_default().push(prefix);
+                    }
+                }
+            }
+            (Some(old), None) => self.withdrawn.entry(cache.way(old)).or_default().push(prefix),
+            (None, None) => {}
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
-use super::{PeerId, PeerSettings, Rib, RibSettings};
+use super::{AttributeSet, PeerId, PeerSettings, Rib, RibSettings};
 use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source};
 use crate::wire::{Attributes, Community, Prefix, Role};
 
@@ -45,6 +45,23 @@ impl fmt::Display for Ineligible {
             Self::NextHopUnreachable => "the next hop is unreachable",
         })
     }
+}
+
+/// What is not to be taken from an external peer is taken off: LOCAL_PREF (RFC 4271 section 5.1.5), and the
+/// marks of reflection, which is within an AS.
+pub(super) fn from_external(set: AttributeSet) -> AttributeSet {
+    let attributes = set.attributes();
+    if attributes.local_pref.is_none()
+        && attributes.originator_id.is_none()
+        && attributes.cluster_list.is_empty()
+    {
+        return set;
+    }
+    let mut attributes = Attributes::clone(attributes);
+    attributes.local_pref = None;
+    attributes.originator_id = None;
+    attributes.cluster_list.clear();
+    attributes.into()
 }
 
 /// Whether a route has been here before, leads here, or may not come from this peer. The same for all

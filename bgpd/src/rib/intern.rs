@@ -1,128 +1,273 @@
 //! Sets of path attributes, each stored once and named by a small number.
+//!
+//! A set comes hashed ([`AttributeSet`]): whoever decodes it does that, so that the owner of the RIB only
+//! compares.
 
-use std::sync::Arc;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
-use rustc_hash::FxHashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
-use crate::wire::Attributes;
+use super::next_hops::{NextHopId, NextHopInterest, NextHopState, NextHops};
+use crate::wire::{AsPath, Attributes, Family, NextHop, Segment, UnknownAttribute};
+
+static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
+
+/// A set of attributes that is ready to be looked up in the RIB. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct AttributeSet {
+    attributes: Arc<Attributes>,
+    hash: u64,
+}
+
+impl AttributeSet {
+    /// The attributes.
+    pub fn attributes(&self) -> &Arc<Attributes> {
+        &self.attributes
+    }
+}
+
+impl From<Attributes> for AttributeSet {
+    fn from(attributes: Attributes) -> Self {
+        Self {
+            hash: HASHER.hash_one(&attributes),
+            attributes: Arc::new(attributes),
+        }
+    }
+}
 
 /// A set of attributes in the [`Interner`]. Equal sets have equal ids as long as one is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct AttrId(u32);
 
+#[cfg(test)]
+impl AttrId {
+    pub(super) const fn of(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     attributes: Arc<Attributes>,
+    hash: u64,
     references: u32,
+    /// Paths that were accepted with it: only their next hops matter.
+    accepted: u32,
+    /// Of accepted paths.
+    next_hop: NextHopId,
 }
 
 /// Counted sets of attributes. Who stores an id holds a reference to it.
 #[derive(Debug)]
 pub(super) struct Interner {
-    ids: FxHashMap<Arc<Attributes>, AttrId>,
+    ids: HashTable<u32>,
     slots: Vec<Option<Slot>>,
     free: Vec<AttrId>,
+    next_hops: NextHops,
     /// Given for an id that is not held, which would be a mistake of ours.
     none: Arc<Attributes>,
 }
 
-impl Default for Interner {
-    fn default() -> Self {
-        let unspecified = crate::wire::NextHop::unspecified(crate::wire::Family::Ipv4Unicast);
+impl Interner {
+    pub(super) fn new(assume_reachable: bool) -> Self {
+        let unspecified = NextHop::unspecified(Family::Ipv4Unicast);
         Self {
-            ids: FxHashMap::default(),
+            ids: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
+            next_hops: NextHops::new(assume_reachable),
             none: Arc::new(Attributes::originated(unspecified)),
         }
     }
-}
 
-impl Interner {
     /// The id of a set, with one more reference to it.
-    pub(super) fn intern(&mut self, attributes: Attributes) -> AttrId {
-        if let Some(id) = self.ids.get(&attributes) {
-            let id = *id;
-            self.retain(id);
-            return id;
-        }
-        let attributes = Arc::new(attributes);
-        let slot = Slot {
-            attributes: Arc::clone(&attributes),
-            references: 1,
+    pub(super) fn intern(&mut self, set: AttributeSet) -> AttrId {
+        let Self { ids, slots, free, .. } = self;
+        let slot = |id: &u32| slots.get(*id as usize).and_then(Option::as_ref);
+        let is_it = |id: &u32| {
+            slot(id).is_some_and(|slot| slot.hash == set.hash && slot.attributes == set.attributes)
         };
-        let id = match self.free.pop() {
+        let hash_of = |id: &u32| slot(id).map_or(0, |slot| slot.hash);
+        let vacant = match ids.entry(set.hash, is_it, hash_of) {
+            hashbrown::hash_table::Entry::Occupied(found) => {
+                let id = AttrId(*found.get());
+                self.retain(id);
+                return id;
+            }
+            hashbrown::hash_table::Entry::Vacant(vacant) => vacant,
+        };
+        let slot = Some(Slot {
+            attributes: set.attributes,
+            hash: set.hash,
+            references: 1,
+            accepted: 0,
+            next_hop: NextHopId::default(),
+        });
+        let id = match free.pop() {
             Some(id) => {
-                if let Some(place) = self.slots.get_mut(id.0 as usize) {
-                    *place = Some(slot);
+                if let Some(place) = slots.get_mut(id.0 as usize) {
+                    *place = slot;
                 }
                 id
             }
             None => {
-                self.slots.push(Some(slot));
-                AttrId((self.slots.len() - 1) as u32)
+                slots.push(slot);
+                AttrId((slots.len() - 1) as u32)
             }
         };
-        self.ids.insert(attributes, id);
+        vacant.insert(id.0);
         id
+    }
+
+    fn slot_mut(&mut self, id: AttrId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id.0 as usize)?.as_mut();
+        debug_assert!(slot.is_some(), "used a free id");
+        slot
+    }
+
+    fn slot(&self, id: AttrId) -> Option<&Slot> {
+        let slot = self.slots.get(id.0 as usize)?.as_ref();
+        debug_assert!(slot.is_some(), "read a free id");
+        slot
     }
 
     /// One more reference.
     pub(super) fn retain(&mut self, id: AttrId) {
-        match self.slots.get_mut(id.0 as usize) {
-            Some(Some(slot)) => slot.references += 1,
-            _ => debug_assert!(false, "retained a free id"),
+        if let Some(slot) = self.slot_mut(id) {
+            slot.references += 1;
         }
     }
 
     /// One reference less; the set goes with the last.
     pub(super) fn release(&mut self, id: AttrId) {
-        let Some(place) = self.slots.get_mut(id.0 as usize) else {
-            return;
-        };
-        let Some(slot) = place else {
-            debug_assert!(false, "released a free id");
-            return;
-        };
+        let Some(slot) = self.slot_mut(id) else { return };
         slot.references -= 1;
-        if slot.references == 0 {
-            self.ids.remove(&slot.attributes);
+        if slot.references > 0 {
+            return;
+        }
+        let hash = slot.hash;
+        if let Ok(found) = self.ids.find_entry(hash, |other| *other == id.0) {
+            found.remove();
+        }
+        if self.ids.is_empty() {
+            // Whatever it took goes back.
+            (self.ids, self.slots, self.free) = (HashTable::new(), Vec::new(), Vec::new());
+        } else if let Some(place) = self.slots.get_mut(id.0 as usize) {
             *place = None;
             self.free.push(id);
         }
     }
 
+    /// One more path is accepted with these attributes: their next hop matters.
+    pub(super) fn accept(&mut self, id: AttrId) {
+        let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) else {
+            return;
+        };
+        slot.accepted += 1;
+        if slot.accepted == 1 {
+            slot.next_hop = self.next_hops.retain(slot.attributes.next_hop.address());
+        }
+    }
+
+    /// One accepted path less.
+    pub(super) fn unaccept(&mut self, id: AttrId) {
+        let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) else {
+            return;
+        };
+        slot.accepted -= 1;
+        if slot.accepted == 0 {
+            self.next_hops.release(slot.next_hop);
+        }
+    }
+
     /// The set of an id.
     pub(super) fn get(&self, id: AttrId) -> &Arc<Attributes> {
-        match self.slots.get(id.0 as usize) {
-            Some(Some(slot)) => &slot.attributes,
-            _ => {
-                debug_assert!(false, "read a free id");
-                &self.none
-            }
-        }
+        self.slot(id).map_or(&self.none, |slot| &slot.attributes)
+    }
+
+    /// The cost of the next hop of an accepted path; none if it cannot be used.
+    pub(super) fn metric(&self, id: AttrId) -> Option<u32> {
+        self.next_hops.metric(self.slot(id)?.next_hop)
+    }
+
+    /// The next hop of an accepted path.
+    pub(super) fn next_hop(&self, id: AttrId) -> Option<NextHopId> {
+        Some(self.slot(id)?.next_hop)
+    }
+
+    /// Store what is known of next hops; gives those whose metric or reachability changed.
+    pub(super) fn set_next_hops(
+        &mut self,
+        states: impl IntoIterator<Item = (IpAddr, NextHopState)>,
+    ) -> rustc_hash::FxHashSet<NextHopId> {
+        self.next_hops.set(states)
+    }
+
+    /// Next hops whose use began or ended.
+    pub(super) fn poll_next_hops(&mut self) -> Vec<NextHopInterest> {
+        self.next_hops.poll()
+    }
+
+    /// How many next hops are in use.
+    pub(super) fn next_hop_count(&self) -> usize {
+        self.next_hops.len()
     }
 
     /// How many sets are held.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
     }
+
+    /// What the sets take, in bytes, with the tables that name them.
+    pub(super) fn bytes(&self) -> usize {
+        let sets = self
+            .slots
+            .iter()
+            .flatten()
+            .map(|slot| set_bytes(&slot.attributes));
+        sets.sum::<usize>()
+            + self.slots.capacity() * size_of::<Option<Slot>>()
+            + self.free.capacity() * size_of::<AttrId>()
+            + self.ids.allocation_size()
+    }
+}
+
+/// The counters of an `Arc`.
+const ARC_BYTES: usize = 2 * size_of::<usize>();
+
+fn set_bytes(attributes: &Attributes) -> usize {
+    let AsPath { segments } = &attributes.as_path;
+    let ases = segments
+        .iter()
+        .map(|segment| size_of_val(segment.ases.as_slice()));
+    let unknown = attributes.unknown.iter().map(|attribute| attribute.value.len());
+    ARC_BYTES
+        + size_of::<Attributes>()
+        + segments.len() * size_of::<Segment>()
+        + ases.sum::<usize>()
+        + size_of_val(attributes.communities.as_slice())
+        + size_of_val(attributes.cluster_list.as_slice())
+        + size_of_val(attributes.extended_communities.as_slice())
+        + size_of_val(attributes.large_communities.as_slice())
+        + attributes.unknown.len() * size_of::<UnknownAttribute>()
+        + unknown.sum::<usize>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Family, NextHop};
 
-    fn attributes(med: u32) -> Attributes {
+    fn attributes(med: u32) -> AttributeSet {
         let mut attributes = Attributes::originated(NextHop::unspecified(Family::Ipv4Unicast));
         attributes.med = Some(med);
-        attributes
+        attributes.into()
     }
 
     #[test]
     fn equal_sets_are_stored_once_and_freed_with_their_last_reference() {
-        let mut interner = Interner::default();
+        let mut interner = Interner::new(true);
         let (one, again, two) = (
             interner.intern(attributes(1)),
             interner.intern(attributes(1)),
@@ -142,5 +287,8 @@ mod tests {
             (interner.get(three).med, interner.get(two).med),
             (Some(3), Some(2))
         );
+        interner.release(two);
+        interner.release(three);
+        assert_eq!((interner.len(), interner.bytes()), (0, 0));
     }
 }

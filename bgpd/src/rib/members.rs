@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
-
-use super::export::GroupKey;
-use super::groups::{Group, Membership, Outgoing, PREFIXES_PER_STEP, Told, Transmit, is_withheld};
-use super::intern::AttrId;
+use super::export::{ExportCache, GroupKey, OutId};
+use super::groups::{Dump, Group, Lag, Membership, Outgoing, PREFIXES_PER_STEP, Transmit, is_withheld};
+use super::paths::Chosen;
 use super::table::IndexMap;
 use super::{PeerId, Rib};
 use crate::wire::{Attributes, Family, Prefix};
@@ -34,10 +32,7 @@ impl Rib {
         };
         peer.paused = false;
         for family in Family::ALL {
-            if peer
-                .membership(family)
-                .is_some_and(|membership| membership.lag.is_some())
-            {
+            if peer.membership(family).is_some_and(|m| m.lag.is_some()) {
                 self.groups.lagging.insert((id, family));
             }
         }
@@ -45,7 +40,6 @@ impl Rib {
 
     /// The peer asks for the whole table of a family once more (RFC 2918).
     pub fn refresh(&mut self, id: PeerId, family: Family) {
-        let dump = self.dump_for(id, family);
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -54,9 +48,7 @@ impl Rib {
             return;
         };
         let lag = membership.lag.get_or_insert_default();
-        for prefix in dump {
-            lag.entry(prefix).or_insert(Told::Maybe);
-        }
+        lag.dump = Some(Dump { next: 0, again: true });
         if !paused {
             self.groups.lagging.insert((id, family));
         }
@@ -71,62 +63,41 @@ impl Rib {
         peer.end_of_rib = Default::default();
         let families = peer.settings.families;
         for family in families.iter() {
-            self.join(id, family, true, IndexMap::default());
+            let dump = Dump {
+                next: 0,
+                again: false,
+            };
+            let nothing = self.tables.of(family).places() == 0;
+            let lag = (!nothing).then_some(Lag {
+                dump: Some(dump),
+                ..Lag::default()
+            });
+            self.join(id, family, lag, true);
         }
     }
 
-    /// Put a peer into the group that its settings ask for. `told` are routes that it knows of already.
-    fn join(&mut self, id: PeerId, family: Family, end_of_rib_due: bool, told: IndexMap<Prefix, Told>) {
-        let Some(peer) = self.peers.get(&id) else { return };
-        let key = GroupKey::of(&peer.settings, family);
-        let paused = peer.paused;
-        let (group_id, _) = self.groups.find_or_make(key, || self.tables.prefixes(family));
-        let Some(group) = self.groups.by_id.get_mut(&group_id) else {
+    /// Put a peer into the group that its settings ask for.
+    fn join(&mut self, id: PeerId, family: Family, lag: Option<Lag>, end_of_rib_due: bool) {
+        let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        group.members.push(id);
-        if let Some(peer) = self.peers.get_mut(&id) {
-            *peer.membership_mut(family) = Some(Membership {
-                group: group_id,
-                lag: None,
-                end_of_rib_due,
-            });
+        let group = self.groups.find_or_make(GroupKey::of(&peer.settings, family));
+        if let Some(group) = self.groups.by_id.get_mut(&group) {
+            group.members.push(id);
         }
-        let mut lag = told;
-        for prefix in self.dump_for(id, family) {
-            lag.entry(prefix).or_insert(Told::No);
-        }
-        if lag.is_empty() && !paused {
-            return;
-        }
-        if let Some(membership) = self
-            .peers
-            .get_mut(&id)
-            .and_then(|peer| peer.membership_mut(family).as_mut())
-        {
-            membership.lag = Some(lag);
-        }
-        if !paused {
+        let lag = if peer.paused {
+            lag.or_else(|| Some(Lag::default()))
+        } else {
+            lag
+        };
+        if lag.is_some() && !peer.paused {
             self.groups.lagging.insert((id, family));
         }
-    }
-
-    /// All that a peer is to know, routes with equal attributes together.
-    fn dump_for(&self, id: PeerId, family: Family) -> Vec<Prefix> {
-        let Some((peer, group)) = self.place_of(id, family) else {
-            return Vec::new();
-        };
-        let member = (id, peer.settings.key.address);
-        let known = group.out.iter().filter(|(_, out)| {
-            !is_withheld(
-                member,
-                out.source,
-                self.attributes.get(out.attributes).next_hop.address(),
-            )
+        *peer.membership_mut(family) = Some(Membership {
+            group,
+            lag,
+            end_of_rib_due,
         });
-        let mut known: Vec<(AttrId, Prefix)> = known.map(|(prefix, out)| (out.attributes, *prefix)).collect();
-        known.sort_unstable();
-        known.into_iter().map(|(_, prefix)| prefix).collect()
     }
 
     pub(super) fn place_of(&self, id: PeerId, family: Family) -> Option<(&super::Peer, &Group)> {
@@ -138,7 +109,10 @@ impl Rib {
     /// The session is over: nothing more is sent.
     pub(super) fn leave_groups(&mut self, id: PeerId) {
         for family in Family::ALL {
-            self.leave(id, family);
+            let lag = self.leave(id, family).and_then(|membership| membership.lag);
+            for place in lag.into_iter().flat_map(|lag| lag.changed) {
+                self.tables.of_mut(family).let_go(place);
+            }
         }
         for transmit in &mut self.groups.outbox {
             transmit.peers.retain(|peer| *peer != id);
@@ -152,89 +126,97 @@ impl Rib {
         if let Some(group) = self.groups.by_id.get_mut(&membership.group) {
             group.members.retain(|member| *member != id);
         }
-        if let Some(group) = self.groups.take_if_empty(membership.group) {
-            for out in group.out.values() {
-                self.attributes.release(out.attributes);
-            }
-        }
+        self.groups.drop_if_empty(membership.group);
         Some(membership)
     }
 
     /// Move a peer to the groups that its changed settings ask for, and tell it the difference.
     pub(super) fn regroup(&mut self, id: PeerId) {
         for family in Family::ALL {
-            let mut knows: FxHashMap<Prefix, Arc<Attributes>> =
-                self.advertised(id, family).into_iter().collect();
-            let mut told: IndexMap<Prefix, Told> = IndexMap::default();
-            told.extend(knows.keys().map(|prefix| (*prefix, Told::Maybe)));
+            // So that what peers were told is what follows from the best paths as they are now.
+            self.flush_all(family);
+            let Some((_, group)) = self.place_of(id, family) else {
+                continue;
+            };
+            let before = group.key.clone();
             let Some(membership) = self.leave(id, family) else {
                 continue;
             };
-            for (prefix, state) in membership.lag.into_iter().flatten() {
-                told.insert(prefix, state);
-                knows.remove(&prefix);
-            }
-            self.join(id, family, membership.end_of_rib_due, told);
-            self.skip_known(id, family, &knows);
+            self.join(id, family, membership.lag, membership.end_of_rib_due);
+            self.note_difference(id, family, &before);
         }
     }
 
-    /// Of what a member is to be told, leave out what it knows.
-    fn skip_known(&mut self, id: PeerId, family: Family, knows: &FxHashMap<Prefix, Arc<Attributes>>) {
-        let Some(group) = self
+    /// A member of a group that was in another one before, with that key, is to hear what differs.
+    fn note_difference(&mut self, id: PeerId, family: Family, before: &GroupKey) {
+        let Some((peer, group)) = self.place_of(id, family) else {
+            return;
+        };
+        let (member, paused) = ((id, peer.settings.key.address), peer.paused);
+        let table = self.tables.of(family);
+        let (mut old_cache, mut new_cache) = (ExportCache::default(), ExportCache::default());
+        let told = |key: &GroupKey, prefix: &Prefix, best: Chosen, cache: &mut ExportCache| {
+            let out = self.export(key, prefix, best, cache);
+            let out = out.filter(|out| !is_withheld(member, cache.way(*out)))?;
+            cache.get(out.attributes).map(Arc::clone)
+        };
+        let mut differs = Vec::new();
+        for (place, entry) in table.live() {
+            let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
+                continue;
+            };
+            let old = told(before, &prefix, best, &mut old_cache);
+            if old != told(&group.key, &prefix, best, &mut new_cache) {
+                differs.push(place);
+            }
+        }
+        let Some(membership) = self
             .peers
-            .get(&id)
-            .and_then(|peer| peer.membership(family))
-            .map(|m| m.group)
+            .get_mut(&id)
+            .and_then(|peer| peer.membership_mut(family).as_mut())
         else {
             return;
         };
-        // A new group is to be filled first, which nobody hears: its only member lags.
-        while !self.deferred.contains(family)
-            && self
-                .groups
-                .by_id
-                .get(&group)
-                .is_some_and(|group| !group.pending.is_empty())
-        {
-            self.flush(group);
+        if differs.is_empty() {
+            return;
         }
-        let is_known =
-            |(prefix, attributes): &(Prefix, Arc<Attributes>)| knows.get(prefix) == Some(attributes);
-        let known = self.advertised(id, family).into_iter().filter(is_known);
-        let known: FxHashSet<Prefix> = known.map(|(prefix, _)| prefix).collect();
-        if let Some(lag) = self.lag_of(id, family) {
-            lag.retain(|prefix, _| !known.contains(prefix));
+        membership.lag.get_or_insert_default();
+        if !paused {
+            self.groups.lagging.insert((id, family));
+        }
+        for place in differs {
+            self.note_lag(id, family, place);
+        }
+    }
+
+    /// A member that is behind has one more prefix to hear of.
+    pub(super) fn note_lag(&mut self, id: PeerId, family: Family, place: u32) {
+        let membership = self.peers.get_mut(&id).map(|peer| peer.membership_mut(family));
+        if let Some(Some(Membership { lag: Some(lag), .. })) = membership
+            && lag.is_behind(place)
+            && lag.changed.insert(place)
+        {
+            self.tables.of_mut(family).hold(place);
         }
     }
 
     /// Queue a part of what a member has missed, as it is now.
     pub(super) fn catch_up(&mut self, id: PeerId, family: Family) {
-        let Some(lag) = self.lag_of(id, family) else {
+        let membership = self
+            .peers
+            .get_mut(&id)
+            .and_then(|peer| peer.membership_mut(family).as_mut());
+        let Some(mut lag) = membership.and_then(|membership| membership.lag.take()) else {
             self.groups.lagging.remove(&(id, family));
             return;
         };
-        let step: Vec<(Prefix, Told)> = lag.drain(..lag.len().min(PREFIXES_PER_STEP)).collect();
-        let caught_up = lag.is_empty();
-        let Some((peer, group)) = self.place_of(id, family) else {
-            return;
-        };
-        let member = (id, peer.settings.key.address);
-        let mut announced: IndexMap<AttrId, Vec<Prefix>> = IndexMap::default();
-        let mut withdrawn = Vec::new();
-        for (prefix, told) in step {
-            let known = group.out.get(&prefix).filter(|out| {
-                !is_withheld(
-                    member,
-                    out.source,
-                    self.attributes.get(out.attributes).next_hop.address(),
-                )
-            });
-            match (known, told) {
-                (Some(out), _) => announced.entry(out.attributes).or_default().push(prefix),
-                (None, Told::Maybe) => withdrawn.push(prefix),
-                (None, Told::No) => {}
-            }
+        let step = self.missed(id, family, &mut lag);
+        if lag.dump.is_none() && lag.changed.is_empty() {
+            self.groups.lagging.remove(&(id, family));
+        } else if let Some(peer) = self.peers.get_mut(&id)
+            && let Some(membership) = peer.membership_mut(family)
+        {
+            membership.lag = Some(lag);
         }
         let mut queue = |outgoing| {
             self.groups.outbox.push_back(Transmit {
@@ -243,23 +225,69 @@ impl Rib {
                 outgoing,
             });
         };
-        if !withdrawn.is_empty() {
-            queue(Outgoing::Withdraw { prefixes: withdrawn });
+        if !step.withdrawn.is_empty() {
+            let prefixes = step.withdrawn;
+            queue(Outgoing::Withdraw { prefixes });
         }
-        for (attributes, prefixes) in announced {
-            let attributes = Arc::clone(self.attributes.get(attributes));
+        for (attributes, prefixes) in step.announced {
             queue(Outgoing::Announce { attributes, prefixes });
         }
-        if caught_up {
-            self.groups.lagging.remove(&(id, family));
-            if let Some(membership) = self
-                .peers
-                .get_mut(&id)
-                .and_then(|peer| peer.membership_mut(family).as_mut())
-            {
-                membership.lag = None;
+    }
+
+    /// Take a step's worth of places out of what a member has missed, and see what became of them.
+    fn missed(&mut self, id: PeerId, family: Family, lag: &mut Lag) -> CatchUp {
+        let mut cache = ExportCache::default();
+        let mut announced: IndexMap<OutId, Vec<Prefix>> = IndexMap::default();
+        let mut withdrawn = Vec::new();
+        for _ in 0..PREFIXES_PER_STEP {
+            let Some((place, held)) = lag.next(self.tables.of(family).places()) else {
+                break;
+            };
+            match self.told_at(id, family, place, &mut cache) {
+                Some((prefix, Some(out))) => announced.entry(out).or_default().push(prefix),
+                Some((prefix, None)) if held => withdrawn.push(prefix),
+                _ => {}
+            }
+            if held {
+                self.tables.of_mut(family).let_go(place);
             }
         }
+        let attributes = |id| cache.get(id).map(Arc::clone);
+        let announced = announced.into_iter();
+        CatchUp {
+            announced: announced
+                .filter_map(|(id, prefixes)| Some((attributes(id)?, prefixes)))
+                .collect(),
+            withdrawn,
+        }
+    }
+
+    /// The prefix at a place and what a member is told of it.
+    pub(super) fn told_at(
+        &self,
+        id: PeerId,
+        family: Family,
+        place: u32,
+        cache: &mut ExportCache,
+    ) -> Option<(Prefix, Option<OutId>)> {
+        let (peer, group) = self.place_of(id, family)?;
+        let member = (id, peer.settings.key.address);
+        let table = self.tables.of(family);
+        let prefix = table.prefix(place)?;
+        let out = table
+            .best(place)
+            .and_then(|best| self.export(&group.key, &prefix, best, cache));
+        let out = out.filter(|out| !is_withheld(member, cache.way(*out)));
+        Some((prefix, out.map(|out| out.attributes)))
+    }
+
+    /// Whether a member has yet to be told how a prefix is now.
+    pub(super) fn is_on_its_way(&self, id: PeerId, family: Family, place: u32) -> bool {
+        let membership = self.peers.get(&id).and_then(|peer| peer.membership(family));
+        let lag = membership.and_then(|membership| membership.lag.as_ref());
+        self.deferred.contains(family)
+            || self.tables.of(family).is_pending(place)
+            || lag.is_some_and(|lag| lag.changed.contains(place) || !lag.is_behind(place))
     }
 
     /// End-of-RIB for the members that know everything now. False if there are none.
@@ -295,4 +323,10 @@ impl Rib {
         }
         any
     }
+}
+
+/// What a member hears in a step of catching up.
+struct CatchUp {
+    announced: Vec<(Arc<Attributes>, Vec<Prefix>)>,
+    withdrawn: Vec<Prefix>,
 }

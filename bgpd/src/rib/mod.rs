@@ -34,6 +34,7 @@
 //! assert_eq!(changes[0].paths[0].attributes.next_hop.address(), address);
 //! ```
 
+mod bits;
 mod decision;
 mod explain;
 mod export;
@@ -42,8 +43,10 @@ mod import;
 mod intern;
 mod members;
 mod next_hops;
+mod paths;
 mod peers;
 mod record;
+mod select;
 mod table;
 mod view;
 
@@ -60,17 +63,17 @@ pub use explain::{NotTold, ToldView};
 pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
+pub use intern::AttributeSet;
 pub use next_hops::{NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
 pub use record::PathRecord;
-pub use view::{Counters, PathStatus, PathView, Totals};
+pub use view::{Counters, Memory, PathStatus, PathView, Totals};
 
 use export::GroupKey;
 use groups::Groups;
-use intern::{AttrId, Interner};
-use next_hops::NextHops;
+use intern::Interner;
 use peers::Peer;
-use table::{Chosen, FamilyTables, IndexSet, Path};
+use table::FamilyTables;
 
 /// Equal paths that are used together where nothing else is set: what the widest common leaf has as uplinks.
 pub const MULTIPATH_MAX_DEFAULT: usize = 16;
@@ -142,6 +145,14 @@ pub struct FibChange {
     pub paths: Vec<SelectedPath>,
 }
 
+/// A peer that is gone, or was different before, as the source of routes.
+#[derive(Debug)]
+struct Former {
+    /// Who it is, or was.
+    id: PeerId,
+    settings: PeerSettings,
+}
+
 /// Adj-RIBs-In, Loc-RIB and Adj-RIBs-Out. See the module's text.
 #[derive(Debug)]
 pub struct Rib {
@@ -149,11 +160,11 @@ pub struct Rib {
     peers: FxHashMap<PeerId, Peer>,
     peer_of: FxHashMap<NeighborKey, PeerId>,
     last_peer: u32,
+    /// Sources as they were when others were told of their routes: until those have heard what became of them.
+    formerly: FxHashMap<PeerId, Former>,
     attributes: Interner,
     tables: FamilyTables,
-    next_hops: NextHops,
     deferred: FamilySet,
-    fib_changes: IndexSet<Prefix>,
     groups: Groups,
 }
 
@@ -161,15 +172,14 @@ impl Rib {
     /// An empty RIB.
     pub fn new(settings: RibSettings) -> Self {
         Self {
-            next_hops: NextHops::new(settings.assume_reachable),
+            attributes: Interner::new(settings.assume_reachable),
             settings,
             peers: FxHashMap::default(),
             peer_of: FxHashMap::default(),
             last_peer: PeerId::LOCAL.0,
-            attributes: Interner::default(),
+            formerly: FxHashMap::default(),
             tables: FamilyTables::default(),
             deferred: FamilySet::EMPTY,
-            fib_changes: IndexSet::default(),
             groups: Groups::default(),
         }
     }
@@ -182,10 +192,7 @@ impl Rib {
             Some(id) => {
                 let id = *id;
                 self.leave_groups(id);
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.settings = settings;
-                    peer.up = true;
-                }
+                self.come_back(id, settings);
                 self.judge_peer_again(id);
                 id
             }
@@ -214,7 +221,7 @@ impl Rib {
             if retain.contains(family) {
                 // RFC 4724 section 4.2: of consecutive restarts, only what came since the last one is kept.
                 self.remove_paths(id, family, |path| path.stale);
-                kept += self.tables.mark_stale(family, id);
+                kept += self.tables.of_mut(family).mark_stale(id);
             } else {
                 self.remove_paths(id, family, |_| true);
             }
@@ -229,32 +236,29 @@ impl Rib {
     pub fn update(
         &mut self,
         id: PeerId,
-        mut attributes: Attributes,
+        attributes: impl Into<AttributeSet>,
         prefixes: impl IntoIterator<Item = Prefix>,
     ) {
         let Some(peer) = self.peers.get(&id) else { return };
+        let mut set = attributes.into();
         if peer.is_ebgp() {
-            // RFC 4271 section 5.1.5: not to be taken from external peers. Reflection is within an AS.
-            attributes.local_pref = None;
-            attributes.originator_id = None;
-            attributes.cluster_list.clear();
+            set = import::from_external(set);
         }
-        let loops = import::loops(&self.settings, &peer.settings, &attributes);
-        let received = self.attributes.intern(attributes);
+        let received = self.attributes.intern(set);
+        let judged = self.judge(id, received);
         for prefix in prefixes {
-            self.insert(id, prefix.trunc(), received, loops);
+            self.insert(id, &prefix, received, judged);
         }
+        self.judged(judged);
         self.attributes.release(received);
     }
 
     /// Routes that a peer announces no longer.
     pub fn withdraw(&mut self, id: PeerId, prefixes: impl IntoIterator<Item = Prefix>) {
         for prefix in prefixes {
-            let prefix = prefix.trunc();
-            if let Some(path) = self.tables.remove_path(&prefix, id) {
-                self.count(id, Family::of(&prefix), -1);
-                self.release_path(&path);
-                self.select(&prefix);
+            let family = Family::of(&prefix);
+            if let Some(place) = self.tables.of(family).find(&prefix) {
+                self.remove(family, place, id);
             }
         }
     }
@@ -281,7 +285,7 @@ impl Rib {
         if gone
             && !Family::ALL
                 .iter()
-                .any(|family| self.tables.has_path_of(*family, id))
+                .any(|family| self.tables.of(*family).has_path_of(id))
         {
             self.forget_peer(id);
         }
@@ -296,8 +300,10 @@ impl Rib {
         attributes
             .large_communities
             .clone_from(&network.large_communities);
-        let id = self.attributes.intern(attributes);
-        self.insert(PeerId::LOCAL, network.prefix.trunc(), id, None);
+        let id = self.attributes.intern(attributes.into());
+        let judged = self.judge(PeerId::LOCAL, id);
+        self.insert(PeerId::LOCAL, &network.prefix, id, judged);
+        self.judged(judged);
         self.attributes.release(id);
     }
 
@@ -317,8 +323,8 @@ impl Rib {
     /// Select now, and go on as usual.
     pub fn finish_deferral(&mut self, family: Family) {
         if self.deferred.remove(family) {
-            for prefix in self.tables.prefixes(family) {
-                self.select(&prefix);
+            for place in 0..self.tables.of(family).places() {
+                self.select_again(family, place);
             }
         }
     }
@@ -342,23 +348,23 @@ impl Rib {
         if peer.settings == settings {
             return;
         }
+        let source_changes = peer.settings.differs_as_source(&settings);
+        if source_changes {
+            self.flush_everything();
+        }
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
         let before = std::mem::replace(&mut peer.settings, settings.clone());
+        if source_changes {
+            self.remember_source(id, before.clone());
+        }
         let differs = |family: &Family| GroupKey::of(&before, *family) != GroupKey::of(&settings, *family);
-        let regroup = Family::ALL.iter().any(differs);
         if before.for_import() != settings.for_import() {
             self.judge_peer_again(id);
         }
-        if regroup {
+        if Family::ALL.iter().any(differs) {
             self.regroup(id);
-        }
-        let reflects = |settings: &PeerSettings| (settings.route_reflector_client, settings.cluster_id);
-        if reflects(&before) != reflects(&settings) {
-            // Whom its routes are reflected to depends on it as well.
-            for family in Family::ALL {
-                for prefix in self.tables.prefixes_where(family, |path| path.peer == id) {
-                    self.groups.note(family, prefix);
-                }
-            }
         }
     }
 
@@ -369,193 +375,117 @@ impl Rib {
 
     /// What is known of next hops now. One call for many is much cheaper than many calls.
     pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (IpAddr, NextHopState)>) {
-        let changed = self.next_hops.set(states);
+        let changed = self.attributes.set_next_hops(states);
         if changed.is_empty() {
             return;
         }
         for family in Family::ALL {
-            let attributes = &self.attributes;
-            let touched = self.tables.prefixes_where(family, |path| {
-                path.accepted
-                    .is_ok_and(|id| changed.contains(&attributes.get(id).next_hop.address()))
-            });
-            for prefix in touched {
-                self.select(&prefix);
+            for place in 0..self.tables.of(family).places() {
+                let touched = |path: &paths::Path| {
+                    let next_hop = path.accepted().ok().and_then(|id| self.attributes.next_hop(id));
+                    next_hop.is_some_and(|id| changed.contains(&id))
+                };
+                let entry = self.tables.of(family).entry(place);
+                if entry.is_some_and(|entry| entry.paths().iter().any(touched)) {
+                    self.select_again(family, place);
+                }
             }
         }
     }
 
     /// Next hops that came into use or went out of it since the last call.
     pub fn poll_next_hops(&mut self) -> Vec<NextHopInterest> {
-        self.next_hops.poll()
+        self.attributes.poll_next_hops()
     }
 
     /// Prefixes whose selection changed since they were last given out, at most `limit` of them.
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
-        let mut changes = Vec::with_capacity(limit.min(self.fib_changes.len()));
-        while changes.len() < limit {
-            let Some(prefix) = self.fib_changes.pop() else {
-                break;
-            };
-            changes.push(FibChange {
-                prefix,
-                paths: self.selected(&prefix),
-            });
+        let waiting: usize = Family::ALL.iter().map(|f| self.tables.of(*f).fib_len()).sum();
+        let mut changes = Vec::with_capacity(limit.min(waiting));
+        for family in Family::ALL {
+            while changes.len() < limit {
+                let Some(place) = self.tables.of_mut(family).take_fib() else {
+                    break;
+                };
+                let paths = self.selected(family, place);
+                let prefix = self.tables.of(family).prefix(place);
+                changes.extend(prefix.map(|prefix| FibChange { prefix, paths }));
+                self.tables.of_mut(family).drop_if_unused(place);
+            }
         }
         changes
     }
 
-    fn insert(&mut self, id: PeerId, prefix: Prefix, received: AttrId, loops: Option<Ineligible>) {
-        let accepted = match loops {
-            Some(reason) => Err(reason),
-            None => self.judge(id, &prefix, received),
-        };
-        self.attributes.retain(received);
-        if let Ok(accepted) = accepted {
-            self.next_hops
-                .retain(self.attributes.get(accepted).next_hop.address());
-        }
-        let path = Path {
-            peer: id,
-            received,
-            accepted,
-            stale: false,
-        };
-        match self.tables.put_path(prefix, path) {
-            Some(replaced) => self.release_path(&replaced),
-            None => self.count(id, Family::of(&prefix), 1),
-        }
-        self.select(&prefix);
-    }
-
-    fn count(&mut self, id: PeerId, family: Family, by: i32) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.count(family, by);
-        }
-    }
-
-    /// The import policy. What it gives holds a reference.
-    fn judge(&mut self, id: PeerId, prefix: &Prefix, received: AttrId) -> Result<AttrId, Ineligible> {
-        use crate::policy::Decision;
-        let attributes = self.attributes.get(received);
-        let decision = match self.peers.get(&id) {
-            Some(peer) => import::decide(&peer.settings, prefix, attributes),
-            None => Decision::Unchanged, // our own
-        };
-        match decision {
-            Decision::Reject => Err(Ineligible::Policy),
-            Decision::Unchanged => {
-                self.attributes.retain(received);
-                Ok(received)
-            }
-            Decision::Changed(changed) => Ok(self.attributes.intern(*changed)),
-        }
-    }
-
-    /// All of a peer's routes once more, because its settings changed.
-    fn judge_peer_again(&mut self, id: PeerId) {
+    /// Nobody installs routes: what [`Rib::poll_fib`] would give is forgotten.
+    pub fn skip_fib(&mut self) {
         for family in Family::ALL {
-            for prefix in self.tables.prefixes_where(family, |path| path.peer == id) {
-                let Some(path) = self.tables.path(&prefix, id).cloned() else {
+            let table = self.tables.of_mut(family);
+            while let Some(place) = table.take_fib() {
+                table.drop_if_unused(place);
+            }
+        }
+    }
+
+    fn come_back(&mut self, id: PeerId, settings: PeerSettings) {
+        let changes = |peer: &Peer| peer.settings.differs_as_source(&settings);
+        let source_changes = self.peers.get(&id).is_some_and(changes);
+        if source_changes {
+            self.flush_everything();
+        }
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.up = true;
+            let before = std::mem::replace(&mut peer.settings, settings);
+            if source_changes {
+                self.remember_source(id, before);
+            }
+        }
+    }
+
+    fn flush_everything(&mut self) {
+        for family in Family::ALL {
+            self.flush_all(family);
+        }
+    }
+
+    /// What a peer's routes are told as depends on settings of its that have just changed: others are to hear
+    /// the difference. Nothing may be pending.
+    fn remember_source(&mut self, id: PeerId, before: PeerSettings) {
+        self.last_peer += 1;
+        let then = PeerId(self.last_peer);
+        let mut any = false;
+        for family in Family::ALL {
+            let table = self.tables.of_mut(family);
+            for place in 0..table.places() {
+                let Some(best) = table.best(place).filter(|best| best.peer == id) else {
                     continue;
                 };
-                let Some(peer) = self.peers.get(&id) else { continue };
-                let attributes = self.attributes.get(path.received);
-                let accepted = match import::loops(&self.settings, &peer.settings, attributes) {
-                    Some(reason) => Err(reason),
-                    None => self.judge(id, &prefix, path.received),
-                };
-                if let Ok(accepted) = accepted {
-                    self.next_hops
-                        .retain(self.attributes.get(accepted).next_hop.address());
+                let told = paths::Chosen { peer: then, ..best };
+                if table.note_pending(place, Some(told)) {
+                    self.attributes.retain(best.attributes);
+                    any = true;
                 }
-                self.attributes.retain(path.received);
-                if let Some(replaced) = self.tables.put_path(prefix, Path { accepted, ..path }) {
-                    self.release_path(&replaced);
-                }
-                self.select(&prefix);
             }
         }
-    }
-
-    fn remove_paths(&mut self, id: PeerId, family: Family, which: impl Fn(&Path) -> bool) {
-        for prefix in self
-            .tables
-            .prefixes_where(family, |path| path.peer == id && which(path))
-        {
-            self.withdraw(id, [prefix]);
+        if any {
+            self.formerly.insert(then, Former { id, settings: before });
         }
-    }
-
-    fn release_path(&mut self, path: &Path) {
-        if let Ok(accepted) = path.accepted {
-            self.next_hops
-                .release(self.attributes.get(accepted).next_hop.address());
-            self.attributes.release(accepted);
-        }
-        self.attributes.release(path.received);
     }
 
     fn forget_peer(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.remove(&id) {
             self.peer_of.remove(&peer.settings.key);
+            if Family::ALL.iter().any(|f| self.tables.of(*f).has_pending()) {
+                let settings = peer.settings;
+                self.formerly.insert(id, Former { id, settings });
+            }
         }
     }
 
-    /// Choose again for a prefix (RFC 4271 section 9.1.2) and note who must hear of it.
-    fn select(&mut self, prefix: &Prefix) {
-        let family = Family::of(prefix);
-        if self.deferred.contains(family) {
-            return;
+    /// A peer as the source of routes: as it is, or as it was when others were told of them last.
+    pub(super) fn source(&self, id: PeerId) -> Option<(PeerId, &PeerSettings)> {
+        match self.peers.get(&id) {
+            Some(peer) => Some((id, &peer.settings)),
+            None => self.formerly.get(&id).map(|former| (former.id, &former.settings)),
         }
-        let chosen = self.choose(prefix);
-        let Some(entry) = self.tables.entry_mut(prefix) else {
-            return;
-        };
-        if entry.chosen == chosen {
-            self.tables.drop_if_empty(prefix);
-            return;
-        }
-        for choice in &chosen {
-            self.attributes.retain(choice.attributes);
-        }
-        let best_changed = entry.chosen.first() != chosen.first();
-        let before = std::mem::replace(&mut entry.chosen, chosen);
-        for choice in &before {
-            self.attributes.release(choice.attributes);
-        }
-        self.tables.drop_if_empty(prefix);
-        self.fib_changes.insert(*prefix);
-        if best_changed {
-            self.groups.note(family, *prefix);
-        }
-    }
-
-    fn choose(&self, prefix: &Prefix) -> table::Choices {
-        let candidates = self.candidates(prefix);
-        let ranking = decision::rank(&self.settings, &candidates);
-        let chosen = ranking.multipath.iter().filter_map(|at| candidates.get(*at));
-        chosen
-            .map(|c| Chosen {
-                peer: c.peer,
-                attributes: c.id,
-            })
-            .collect()
-    }
-
-    fn selected(&self, prefix: &Prefix) -> Vec<SelectedPath> {
-        let Some(entry) = self.tables.entry(prefix) else {
-            return Vec::new();
-        };
-        let chosen = entry.chosen.iter().filter_map(|choice| {
-            let peer = self.peers.get(&choice.peer)?;
-            let attributes = Arc::clone(self.attributes.get(choice.attributes));
-            Some(SelectedPath {
-                peer: peer.settings.key,
-                ebgp: peer.is_ebgp(),
-                attributes,
-            })
-        });
-        chosen.collect()
     }
 }

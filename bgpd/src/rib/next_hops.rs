@@ -27,8 +27,13 @@ pub enum NextHopInterest {
     Forget(IpAddr),
 }
 
-#[derive(Debug, Default)]
+/// A next hop in use, by a small number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct NextHopId(u32);
+
+#[derive(Debug)]
 struct Tracked {
+    address: IpAddr,
     references: u32,
     state: Option<NextHopState>,
 }
@@ -38,7 +43,9 @@ struct Tracked {
 pub(super) struct NextHops {
     /// Used before their state is known.
     assume_reachable: bool,
-    tracked: FxHashMap<IpAddr, Tracked>,
+    ids: FxHashMap<IpAddr, NextHopId>,
+    tracked: Vec<Tracked>,
+    free: Vec<NextHopId>,
     changed: IndexSet<IpAddr>,
 }
 
@@ -46,31 +53,59 @@ impl NextHops {
     pub(super) fn new(assume_reachable: bool) -> Self {
         Self {
             assume_reachable,
-            tracked: FxHashMap::default(),
+            ids: FxHashMap::default(),
+            tracked: Vec::new(),
+            free: Vec::new(),
             changed: IndexSet::default(),
         }
     }
 
-    /// One more path uses it.
-    pub(super) fn retain(&mut self, address: IpAddr) {
-        let tracked = self.tracked.entry(address).or_default();
-        tracked.references += 1;
-        if tracked.references == 1 && !address.is_unspecified() {
+    /// One more set of attributes uses it.
+    pub(super) fn retain(&mut self, address: IpAddr) -> NextHopId {
+        if let Some(id) = self.ids.get(&address) {
+            if let Some(tracked) = self.tracked.get_mut(id.0 as usize) {
+                tracked.references += 1;
+            }
+            return *id;
+        }
+        if !address.is_unspecified() {
             self.changed.insert(address);
         }
+        let new = Tracked {
+            address,
+            references: 1,
+            state: None,
+        };
+        let id = match self.free.pop() {
+            Some(id) => {
+                if let Some(tracked) = self.tracked.get_mut(id.0 as usize) {
+                    *tracked = new;
+                }
+                id
+            }
+            None => {
+                self.tracked.push(new);
+                NextHopId((self.tracked.len() - 1) as u32)
+            }
+        };
+        self.ids.insert(address, id);
+        id
     }
 
-    /// One path less uses it.
-    pub(super) fn release(&mut self, address: IpAddr) {
-        let Some(tracked) = self.tracked.get_mut(&address) else {
+    /// One set less uses it.
+    pub(super) fn release(&mut self, id: NextHopId) {
+        let Some(tracked) = self.tracked.get_mut(id.0 as usize) else {
             return;
         };
         tracked.references -= 1;
-        if tracked.references == 0 {
-            self.tracked.remove(&address);
-            if !address.is_unspecified() {
-                self.changed.insert(address);
-            }
+        if tracked.references > 0 {
+            return;
+        }
+        let address = tracked.address;
+        self.ids.remove(&address);
+        self.free.push(id);
+        if !address.is_unspecified() {
+            self.changed.insert(address);
         }
     }
 
@@ -78,23 +113,26 @@ impl NextHops {
     pub(super) fn set(
         &mut self,
         states: impl IntoIterator<Item = (IpAddr, NextHopState)>,
-    ) -> FxHashSet<IpAddr> {
+    ) -> FxHashSet<NextHopId> {
         let mut changed = FxHashSet::default();
         for (address, state) in states {
-            let before = self.metric(address);
-            if let Some(tracked) = self.tracked.get_mut(&address) {
+            let Some(id) = self.ids.get(&address).copied() else {
+                continue;
+            };
+            let before = self.metric(id);
+            if let Some(tracked) = self.tracked.get_mut(id.0 as usize) {
                 tracked.state = Some(state);
-                if self.metric(address) != before {
-                    changed.insert(address);
-                }
+            }
+            if self.metric(id) != before {
+                changed.insert(id);
             }
         }
         changed
     }
 
     /// The cost of a next hop that can be used.
-    pub(super) fn metric(&self, address: IpAddr) -> Option<u32> {
-        match self.tracked.get(&address).and_then(|tracked| tracked.state) {
+    pub(super) fn metric(&self, id: NextHopId) -> Option<u32> {
+        match self.tracked.get(id.0 as usize)?.state {
             Some(NextHopState::Reachable { metric }) => Some(metric),
             Some(NextHopState::Unreachable) => None,
             None => self.assume_reachable.then_some(0),
@@ -104,7 +142,7 @@ impl NextHops {
     pub(super) fn poll(&mut self) -> Vec<NextHopInterest> {
         let changed = std::mem::take(&mut self.changed).into_iter();
         let interest = changed.map(|address| {
-            if self.tracked.contains_key(&address) {
+            if self.ids.contains_key(&address) {
                 NextHopInterest::Resolve(address)
             } else {
                 NextHopInterest::Forget(address)
@@ -115,6 +153,6 @@ impl NextHops {
 
     /// How many are in use.
     pub(super) fn len(&self) -> usize {
-        self.tracked.len()
+        self.ids.len()
     }
 }

@@ -106,6 +106,21 @@ impl PeerSettings {
         }
     }
 
+    /// Whether a route from this peer may become another one on its way out than with the other settings.
+    pub(super) fn differs_as_source(&self, other: &Self) -> bool {
+        let as_source = |peer: &Self| {
+            let ases = (peer.remote_as, peer.local_as);
+            (
+                peer.key,
+                ases,
+                peer.router_id,
+                peer.route_reflector_client,
+                peer.cluster_id,
+            )
+        };
+        as_source(self) != as_source(other)
+    }
+
     pub(super) fn self_next_hop(&self, family: Family) -> Option<NextHop> {
         let [v4, v6] = self.self_next_hop;
         match family {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::table::Path;
+use super::paths::Path;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::NeighborKey;
 use crate::wire::{Attributes, Family, Prefix};
@@ -30,7 +30,7 @@ impl Rib {
             .tables
             .entry(prefix)
             .into_iter()
-            .flat_map(|entry| &entry.paths);
+            .flat_map(|entry| entry.paths());
         paths.map(|path| self.record(path)).collect()
     }
 
@@ -41,7 +41,7 @@ impl Rib {
 
     /// The best path of a prefix, where it came from (none for our own), and its attributes.
     pub fn best_route(&self, prefix: &Prefix) -> Option<(Option<NeighborKey>, Arc<Attributes>)> {
-        let best = self.tables.entry(prefix)?.chosen.first()?;
+        let best = self.tables.entry(prefix)?.best()?;
         let attributes = Arc::clone(self.attributes.get(best.attributes));
         Some((self.key_of(best.peer), attributes))
     }
@@ -53,8 +53,8 @@ impl Rib {
 
     /// How many prefixes of a family have a best path.
     pub fn selected_count(&self, family: Family) -> usize {
-        let entries = self.tables.of(family).values();
-        entries.filter(|entry| !entry.chosen.is_empty()).count()
+        let entries = self.tables.of(family).live();
+        entries.filter(|(_, entry)| entry.best().is_some()).count()
     }
 
     fn record(&self, path: &Path) -> PathRecord {
@@ -62,7 +62,7 @@ impl Rib {
         PathRecord {
             peer: self.key_of(path.peer),
             received: attributes(path.received),
-            accepted: path.accepted.ok().map(attributes),
+            accepted: path.accepted().ok().map(attributes),
         }
     }
 }

@@ -1,146 +1,517 @@
-//! All paths by prefix: the Adj-RIBs-In and the Loc-RIB in one table a family.
+//! All paths by prefix: the Adj-RIBs-In, the Loc-RIB and what of it the peers were told, in one table a
+//! family.
+//!
+//! A prefix has a *place*, a small number that it keeps as long as anything is known of it. What waits for
+//! work is a set of places, and Adj-RIBs-Out take no memory at all: they follow from the best path (see
+//! `groups`). What a prefix takes:
+//!
+//! | bytes | for |
+//! |---|---|
+//! | 24 | [`Entry`]: its only path, 4 octets of its address, its length |
+//! | 12 | the rest of an IPv6 address, in an array of its own |
+//! | 6 to 12 | its slot in the hash index, which is between 44 % and 87 % full |
+//! | 48, then 16 a path | more than one path, on the heap |
 
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use rustc_hash::{FxHashMap, FxHasher};
-use smallvec::SmallVec;
+use hashbrown::{DefaultHashBuilder, HashTable};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::PeerId;
-use super::import::Ineligible;
-use super::intern::AttrId;
+use super::bits::BitSet;
+use super::paths::{Choices, Chosen, Path, Paths};
 use crate::wire::{Family, Prefix};
 
-/// A set that keeps its order of insertion.
-pub(super) type IndexSet<T> = indexmap::IndexSet<T, BuildHasherDefault<FxHasher>>;
 /// A map that keeps its order of insertion.
-pub(super) type IndexMap<K, V> = indexmap::IndexMap<K, V, BuildHasherDefault<FxHasher>>;
+pub(super) type IndexMap<K, V> = indexmap::IndexMap<K, V, rustc_hash::FxBuildHasher>;
+/// A set that keeps its order of insertion.
+pub(super) type IndexSet<T> = indexmap::IndexSet<T, rustc_hash::FxBuildHasher>;
 
-/// One peer's route to a prefix.
-#[derive(Clone, Debug)]
-pub(super) struct Path {
-    /// Who announced it.
-    pub(super) peer: PeerId,
-    /// As it came.
-    pub(super) received: AttrId,
-    /// After the import policy, or why it is not used.
-    pub(super) accepted: Result<AttrId, Ineligible>,
-    /// Kept from before the peer's restart.
-    pub(super) stale: bool,
-}
-
-/// A path that was selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chosen {
-    pub(super) peer: PeerId,
-    pub(super) attributes: AttrId,
-}
-
-/// The best path and those equal to it.
-pub(super) type Choices = SmallVec<[Chosen; 1]>;
+/// A place that holds no prefix.
+const FREE: u8 = u8::MAX;
+/// The end of the list of free places.
+const NO_PLACE: u32 = u32::MAX;
+/// Most members of update groups that can wait for one prefix and let go of it again.
+const HOLDS_MAX: u16 = u16::MAX;
 
 /// A prefix.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Entry {
-    /// At most one a peer, in no order.
-    pub(super) paths: SmallVec<[Path; 1]>,
-    /// The best path first.
-    pub(super) chosen: Choices,
+    /// At most one a peer; the chosen ones first, the best at the front.
+    paths: Paths,
+    /// The first four octets of the address; of a free place, the next free one.
+    head: u32,
+    /// Members of update groups that are to be told of it later.
+    holds: u16,
+    /// In bits.
+    length: u8,
+    /// How many of the paths are selected.
+    chosen: u8,
+}
+
+impl Entry {
+    pub(super) fn paths(&self) -> &[Path] {
+        self.paths.as_slice()
+    }
+
+    /// The best path and those equal to it, the best first.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = Chosen> {
+        let selected = self.paths().iter().take(self.chosen.into());
+        selected.filter_map(|path| {
+            Some(Chosen {
+                peer: path.peer,
+                attributes: path.accepted().ok()?,
+            })
+        })
+    }
+
+    pub(super) fn best(&self) -> Option<Chosen> {
+        self.chosen().next()
+    }
+
+    fn is_free(&self) -> bool {
+        self.length == FREE
+    }
+}
+
+/// A prefix whose best path changed since the peers were told of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) place: u32,
+    /// What they were told of. It holds a reference to its attributes.
+    pub(super) told: Option<Chosen>,
+}
+
+/// The address and length of a prefix as the table compares them.
+#[derive(Clone, Copy, Hash, PartialEq, Eq)]
+struct Key {
+    head: u32,
+    tail: [u8; 12],
+    length: u8,
+}
+
+impl Key {
+    fn of(prefix: &Prefix) -> Self {
+        let length = prefix.prefix_len();
+        match prefix {
+            IpNet::V4(net) => Self {
+                head: net.network().to_bits(),
+                tail: [0; 12],
+                length,
+            },
+            IpNet::V6(net) => {
+                let bits = net.network().to_bits();
+                let octets = bits.to_be_bytes();
+                let (_, tail) = octets.split_at(4);
+                Self {
+                    head: (bits >> 96) as u32,
+                    tail: tail.try_into().unwrap_or_default(),
+                    length,
+                }
+            }
+        }
+    }
+}
+
+/// The table of a family.
+#[derive(Debug)]
+pub(super) struct Table {
+    family: Family,
+    entries: Vec<Entry>,
+    /// The rest of IPv6 addresses, by place.
+    tails: Vec<[u8; 12]>,
+    first_free: u32,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// Prefixes that peers are to be told of, in the order in which they changed, each once.
+    pending: VecDeque<Pending>,
+    is_pending: BitSet,
+    /// Prefixes whose selection changed since the kernel was told.
+    fib: BitSet,
+}
+
+impl Table {
+    pub(super) fn new(family: Family) -> Self {
+        Self {
+            family,
+            entries: Vec::new(),
+            tails: Vec::new(),
+            first_free: NO_PLACE,
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            pending: VecDeque::new(),
+            is_pending: BitSet::default(),
+            fib: BitSet::default(),
+        }
+    }
+
+    /// One more than the highest place in use.
+    pub(super) fn places(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// The place of a prefix, if anything is known of it.
+    pub(super) fn find(&self, prefix: &Prefix) -> Option<u32> {
+        let key = Key::of(prefix);
+        let is_it = |place: &u32| key_at(&self.entries, &self.tails, *place) == Some(key);
+        self.index.find(hash(&self.hasher, &key), is_it).copied()
+    }
+
+    /// The place of a prefix, made if need be.
+    pub(super) fn find_or_add(&mut self, prefix: &Prefix) -> u32 {
+        let key = Key::of(prefix);
+        let Self {
+            entries,
+            tails,
+            index,
+            hasher,
+            first_free,
+            ..
+        } = self;
+        let hash_at = |place: &u32| key_at(entries, tails, *place).map_or(0, |key| hash(hasher, &key));
+        let is_it = |place: &u32| key_at(entries, tails, *place) == Some(key);
+        let vacant = match index.entry(hash(hasher, &key), is_it, hash_at) {
+            hashbrown::hash_table::Entry::Occupied(found) => return *found.get(),
+            hashbrown::hash_table::Entry::Vacant(vacant) => vacant,
+        };
+        let entry = Entry {
+            paths: Paths::None,
+            head: key.head,
+            holds: 0,
+            length: key.length,
+            chosen: 0,
+        };
+        let wide = self.family == Family::Ipv6Unicast;
+        let place = match entries.get_mut(*first_free as usize) {
+            Some(free) => {
+                let place = std::mem::replace(first_free, free.head);
+                *free = entry;
+                if let Some(tail) = tails.get_mut(place as usize) {
+                    *tail = key.tail;
+                }
+                place
+            }
+            None => {
+                entries.push(entry);
+                if wide {
+                    tails.push(key.tail);
+                }
+                (entries.len() - 1) as u32
+            }
+        };
+        vacant.insert(place);
+        place
+    }
+
+    pub(super) fn entry(&self, place: u32) -> Option<&Entry> {
+        self.entries.get(place as usize).filter(|entry| !entry.is_free())
+    }
+
+    /// The prefix at a place.
+    pub(super) fn prefix(&self, place: u32) -> Option<Prefix> {
+        let key = key_at(&self.entries, &self.tails, place)?;
+        let net = match self.family {
+            Family::Ipv4Unicast => IpNet::V4(Ipv4Net::new(Ipv4Addr::from(key.head), key.length).ok()?),
+            Family::Ipv6Unicast => {
+                let mut octets = [0; 16];
+                let (head, tail) = octets.split_at_mut(4);
+                head.copy_from_slice(&key.head.to_be_bytes());
+                tail.copy_from_slice(&key.tail);
+                IpNet::V6(Ipv6Net::new(Ipv6Addr::from(octets), key.length).ok()?)
+            }
+        };
+        Some(net)
+    }
+
+    /// The places of prefixes that have a path, in no order that means anything.
+    pub(super) fn live(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        let live = |(_, entry): &(u32, &Entry)| !entry.paths().is_empty();
+        (0..).zip(&self.entries).filter(live)
+    }
+
+    pub(super) fn chosen(&self, place: u32) -> Choices {
+        self.entry(place).into_iter().flat_map(Entry::chosen).collect()
+    }
+
+    pub(super) fn best(&self, place: u32) -> Option<Chosen> {
+        self.entry(place)?.best()
+    }
+
+    fn entry_mut(&mut self, place: u32) -> Option<&mut Entry> {
+        self.entries.get_mut(place as usize)
+    }
+
+    /// Store a path; gives the one that it replaces.
+    pub(super) fn put_path(&mut self, place: u32, path: Path) -> Option<Path> {
+        self.entry_mut(place)?.paths.put(path)
+    }
+
+    pub(super) fn remove_path(&mut self, place: u32, peer: PeerId) -> Option<Path> {
+        self.entry_mut(place)?.paths.remove(peer)
+    }
+
+    /// Note the selection: paths that are there, the best first.
+    pub(super) fn set_chosen(&mut self, place: u32, chosen: &[Chosen]) {
+        if let Some(entry) = self.entry_mut(place) {
+            entry.paths.bring_forward(chosen);
+            entry.chosen = chosen.len().min(u8::MAX.into()) as u8;
+        }
+    }
+
+    /// Mark a peer's paths as stale; gives their number.
+    pub(super) fn mark_stale(&mut self, peer: PeerId) -> usize {
+        let paths = self
+            .entries
+            .iter_mut()
+            .flat_map(|entry| entry.paths.as_mut_slice());
+        let marked = paths
+            .filter(|path| path.peer == peer)
+            .map(|path| path.stale = true);
+        marked.count()
+    }
+
+    pub(super) fn has_path_of(&self, peer: PeerId) -> bool {
+        self.live()
+            .any(|(_, entry)| entry.paths().iter().any(|path| path.peer == peer))
+    }
+
+    /// The best path of a prefix is another than `told`; true if it was not pending yet: then `told` is
+    /// kept and must hold a reference.
+    pub(super) fn note_pending(&mut self, place: u32, told: Option<Chosen>) -> bool {
+        let new = self.is_pending.insert(place);
+        if new {
+            self.pending.push_back(Pending { place, told });
+        }
+        new
+    }
+
+    /// Whether peers are to be told of a prefix.
+    pub(super) fn is_pending(&self, place: u32) -> bool {
+        self.is_pending.contains(place)
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Take the first of the pending prefixes.
+    pub(super) fn take_pending(&mut self, count: usize) -> Vec<Pending> {
+        let taken: Vec<Pending> = self.pending.drain(..count.min(self.pending.len())).collect();
+        for pending in &taken {
+            self.is_pending.remove(pending.place);
+        }
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+            self.is_pending.clear();
+        }
+        taken
+    }
+
+    /// The kernel is to be told of a prefix.
+    pub(super) fn note_fib(&mut self, place: u32) {
+        self.fib.insert(place);
+    }
+
+    pub(super) fn take_fib(&mut self) -> Option<u32> {
+        self.fib.pop()
+    }
+
+    /// Of how many prefixes the kernel is to be told.
+    pub(super) fn fib_len(&self) -> usize {
+        self.fib.len()
+    }
+
+    /// A member of a group will be told of a prefix later.
+    pub(super) fn hold(&mut self, place: u32) {
+        if let Some(entry) = self.entry_mut(place) {
+            entry.holds = entry.holds.saturating_add(1);
+        }
+    }
+
+    /// It was told. A count that was ever at its limit stays there, and its place is never used again.
+    pub(super) fn let_go(&mut self, place: u32) {
+        if let Some(entry) = self.entry_mut(place)
+            && entry.holds < HOLDS_MAX
+        {
+            entry.holds = entry.holds.saturating_sub(1);
+        }
+        self.drop_if_unused(place);
+    }
+
+    /// Forget a prefix that has no path and that nobody is to be told of.
+    pub(super) fn drop_if_unused(&mut self, place: u32) {
+        let Some(entry) = self.entry(place) else { return };
+        let used = !entry.paths().is_empty() || entry.holds > 0;
+        if used || self.is_pending.contains(place) || self.fib.contains(place) {
+            return;
+        }
+        let Some(key) = key_at(&self.entries, &self.tails, place) else {
+            return;
+        };
+        let found = self
+            .index
+            .find_entry(hash(&self.hasher, &key), |other| *other == place);
+        if let Ok(found) = found {
+            found.remove();
+        }
+        if self.index.is_empty() {
+            // Whatever it took goes back.
+            *self = Self::new(self.family);
+            return;
+        }
+        let next_free = std::mem::replace(&mut self.first_free, place);
+        if let Some(entry) = self.entry_mut(place) {
+            (entry.length, entry.head) = (FREE, next_free);
+        }
+    }
+
+    /// Prefixes and paths.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        self.live().fold((0, 0), |(prefixes, paths), (_, entry)| {
+            (prefixes + 1, paths + entry.paths().len())
+        })
+    }
+
+    /// What the table takes, in bytes; memory that it could fill without growing is not counted.
+    pub(super) fn bytes(&self) -> usize {
+        let heap: usize = self.entries.iter().map(|entry| entry.paths.heap_bytes()).sum();
+        self.entries.len() * size_of::<Entry>()
+            + self.tails.len() * 12
+            + self.index.allocation_size()
+            + self.pending.len() * size_of::<Pending>()
+            + self.is_pending.bytes()
+            + self.fib.bytes()
+            + heap
+    }
+}
+
+fn key_at(entries: &[Entry], tails: &[[u8; 12]], place: u32) -> Option<Key> {
+    let entry = entries.get(place as usize).filter(|entry| !entry.is_free())?;
+    Some(Key {
+        head: entry.head,
+        tail: tails.get(place as usize).copied().unwrap_or_default(),
+        length: entry.length,
+    })
+}
+
+fn hash(hasher: &DefaultHashBuilder, key: &Key) -> u64 {
+    // IPv4 prefixes, which have no tail, are the most.
+    if key.tail == [0; 12] {
+        hasher.hash_one((u64::from(key.head) << 8) | u64::from(key.length))
+    } else {
+        hasher.hash_one(key)
+    }
 }
 
 /// One table a family.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FamilyTables {
-    v4: FxHashMap<Prefix, Entry>,
-    v6: FxHashMap<Prefix, Entry>,
+    v4: Table,
+    v6: Table,
+}
+
+impl Default for FamilyTables {
+    fn default() -> Self {
+        Self {
+            v4: Table::new(Family::Ipv4Unicast),
+            v6: Table::new(Family::Ipv6Unicast),
+        }
+    }
 }
 
 impl FamilyTables {
-    pub(super) fn of(&self, family: Family) -> &FxHashMap<Prefix, Entry> {
+    pub(super) fn of(&self, family: Family) -> &Table {
         match family {
             Family::Ipv4Unicast => &self.v4,
             Family::Ipv6Unicast => &self.v6,
         }
     }
 
-    fn of_mut(&mut self, family: Family) -> &mut FxHashMap<Prefix, Entry> {
+    pub(super) fn of_mut(&mut self, family: Family) -> &mut Table {
         match family {
             Family::Ipv4Unicast => &mut self.v4,
             Family::Ipv6Unicast => &mut self.v6,
         }
     }
 
+    /// The entry of a prefix, if anything is known of it.
     pub(super) fn entry(&self, prefix: &Prefix) -> Option<&Entry> {
-        self.of(Family::of(prefix)).get(prefix)
+        let table = self.of(Family::of(prefix));
+        table.entry(table.find(prefix)?)
     }
 
-    pub(super) fn entry_mut(&mut self, prefix: &Prefix) -> Option<&mut Entry> {
-        self.of_mut(Family::of(prefix)).get_mut(prefix)
-    }
-
+    /// A peer's path of a prefix.
     pub(super) fn path(&self, prefix: &Prefix, peer: PeerId) -> Option<&Path> {
-        self.entry(prefix)?.paths.iter().find(|path| path.peer == peer)
+        self.entry(prefix)?.paths().iter().find(|path| path.peer == peer)
     }
 
-    /// Store a path; gives the one that it replaces.
-    pub(super) fn put_path(&mut self, prefix: Prefix, path: Path) -> Option<Path> {
-        let entry = self.of_mut(Family::of(&prefix)).entry(prefix).or_default();
-        match entry.paths.iter_mut().find(|old| old.peer == path.peer) {
-            Some(old) => Some(std::mem::replace(old, path)),
-            None => {
-                entry.paths.push(path);
-                None
-            }
-        }
-    }
-
-    pub(super) fn remove_path(&mut self, prefix: &Prefix, peer: PeerId) -> Option<Path> {
-        let entry = self.entry_mut(prefix)?;
-        let at = entry.paths.iter().position(|path| path.peer == peer)?;
-        Some(entry.paths.swap_remove(at))
-    }
-
-    /// Forget a prefix that has neither a path nor a selection.
-    pub(super) fn drop_if_empty(&mut self, prefix: &Prefix) {
-        if self
-            .entry(prefix)
-            .is_some_and(|entry| entry.paths.is_empty() && entry.chosen.is_empty())
-        {
-            self.of_mut(Family::of(prefix)).remove(prefix);
-        }
-    }
-
+    /// Every prefix that has a path, in no order.
     pub(super) fn prefixes(&self, family: Family) -> Vec<Prefix> {
-        self.of(family).keys().copied().collect()
+        self.prefixes_where(family, |_| true)
     }
 
-    /// Prefixes with a path that is wanted.
+    /// Prefixes with a path that is wanted, in no order.
     pub(super) fn prefixes_where(&self, family: Family, wanted: impl Fn(&Path) -> bool) -> Vec<Prefix> {
-        let entries = self.of(family).iter();
-        entries
-            .filter(|(_, entry)| entry.paths.iter().any(&wanted))
-            .map(|(prefix, _)| *prefix)
-            .collect()
+        let table = self.of(family);
+        let places = table
+            .live()
+            .filter(|(_, entry)| entry.paths().iter().any(&wanted));
+        places.filter_map(|(place, _)| table.prefix(place)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rib::import::Ineligible;
+    use crate::rib::intern::AttrId;
+
+    fn net(text: &str) -> Prefix {
+        text.parse().unwrap()
     }
 
-    pub(super) fn has_path_of(&self, family: Family, peer: PeerId) -> bool {
-        self.of(family)
-            .values()
-            .any(|entry| entry.paths.iter().any(|path| path.peer == peer))
+    #[test]
+    fn an_entry_takes_24_bytes() {
+        assert_eq!(size_of::<Entry>(), 24);
     }
 
-    /// Mark a peer's paths as stale; gives their number.
-    pub(super) fn mark_stale(&mut self, family: Family, peer: PeerId) -> usize {
-        let mut marked = 0;
-        for path in self
-            .of_mut(family)
-            .values_mut()
-            .flat_map(|entry| &mut entry.paths)
-        {
-            if path.peer == peer {
-                path.stale = true;
-                marked += 1;
+    #[test]
+    fn prefixes_keep_their_places_until_nobody_needs_them() {
+        let path = Path::new(PeerId(1), AttrId::of(1), Err(Ineligible::Policy));
+        for (family, nets) in [
+            (Family::Ipv4Unicast, ["10.0.0.0/8", "10.0.0.0/9", "0.0.0.0/0"]),
+            (Family::Ipv6Unicast, ["2001:db8::/32", "2001:db8::1/128", "::/0"]),
+        ] {
+            let mut table = Table::new(family);
+            let places = nets.map(|text| table.find_or_add(&net(text)));
+            assert_eq!(places, [0, 1, 2]);
+            for (text, place) in nets.iter().zip(places) {
+                assert_eq!(table.find(&net(text)), Some(place));
+                assert_eq!(table.prefix(place), Some(net(text)));
+                table.put_path(place, path);
             }
+            assert_eq!(table.counts(), (3, 3));
+            table.drop_if_unused(1);
+            assert_eq!(table.places(), 3, "it has a path");
+            table.remove_path(1, PeerId(1));
+            table.hold(1);
+            table.note_fib(1);
+            assert!(table.note_pending(1, None) && !table.note_pending(1, None));
+            assert_eq!(table.take_pending(5).len(), 1);
+            table.let_go(1);
+            assert_eq!(table.prefix(1), Some(net(nets[1])), "the kernel is to be told");
+            assert_eq!(table.take_fib(), Some(1));
+            table.drop_if_unused(1);
+            assert_eq!((table.find(&net(nets[1])), table.prefix(1)), (None, None));
+            assert_eq!(table.find_or_add(&net(nets[1])), 1, "the place is used again");
+            table.drop_if_unused(1);
+            for place in [0, 2] {
+                table.remove_path(place, PeerId(1));
+                table.drop_if_unused(place);
+            }
+            assert_eq!((table.places(), table.bytes()), (0, 0));
         }
-        marked
     }
 }

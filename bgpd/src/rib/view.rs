@@ -1,11 +1,15 @@
 //! Looking at the RIB: lists, counters, and why a path is, or is not, the best one.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::decision::{self, Step};
-use super::groups::is_withheld;
-use super::table::Path;
+use super::export::{ExportCache, Way};
+use super::groups::{Membership, is_withheld};
+use super::paths::Path;
 use super::{Ineligible, PeerId, Rib};
 use crate::config::NeighborKey;
 use crate::wire::{Attributes, Family, Prefix};
@@ -94,6 +98,38 @@ pub struct Totals {
     pub groups: usize,
 }
 
+/// What the RIB takes, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Prefixes, their paths, and what waits to be told of them.
+    pub table_bytes: usize,
+    /// Sets of attributes.
+    pub attribute_bytes: usize,
+    /// What peers that are behind are to be told later.
+    pub waiting_bytes: usize,
+    /// Prefixes with at least one path.
+    pub prefixes: usize,
+    /// Paths.
+    pub paths: usize,
+}
+
+impl Memory {
+    /// All of it.
+    pub fn bytes(&self) -> usize {
+        self.table_bytes + self.attribute_bytes + self.waiting_bytes
+    }
+
+    /// All of it by the number of prefixes; 0 without any.
+    pub fn bytes_per_prefix(&self) -> usize {
+        self.bytes().checked_div(self.prefixes).unwrap_or_default()
+    }
+
+    /// All of it by the number of paths; 0 without any.
+    pub fn bytes_per_path(&self) -> usize {
+        self.bytes().checked_div(self.paths).unwrap_or_default()
+    }
+}
+
 impl Rib {
     /// The peer of a neighbour, if it is up or has stale routes.
     pub fn peer(&self, key: NeighborKey) -> Option<PeerId> {
@@ -106,7 +142,7 @@ impl Rib {
         let Some(entry) = self.tables.entry(&prefix) else {
             return Vec::new();
         };
-        let candidates = self.candidates(&prefix);
+        let candidates = self.candidates(entry.paths());
         let ranking = decision::rank(&self.settings, &candidates);
         let rank_of = |peer: PeerId| candidates.iter().position(|c| c.peer == peer);
         let winner = ranking
@@ -132,7 +168,7 @@ impl Rib {
             }
         };
         let mut views: Vec<PathView> = entry
-            .paths
+            .paths()
             .iter()
             .map(|path| self.view(prefix, path, status(path)))
             .collect();
@@ -179,35 +215,74 @@ impl Rib {
             return Vec::new();
         };
         let member = (id, peer.settings.key.address);
-        let routes = group
-            .out
-            .iter()
-            .map(|(prefix, out)| (prefix, out, self.attributes.get(out.attributes)));
-        let known = routes.filter(|(_, out, a)| !is_withheld(member, out.source, a.next_hop.address()));
-        let mut known: Vec<_> = known.map(|(prefix, _, a)| (*prefix, Arc::clone(a))).collect();
+        let table = self.tables.of(family);
+        let mut cache = ExportCache::default();
+        let mut known = Vec::new();
+        for (place, entry) in table.live() {
+            let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
+                continue;
+            };
+            let out = self.export(&group.key, &prefix, best, &mut cache);
+            let out = out.filter(|out| !is_withheld(member, cache.way(*out)));
+            let attributes = out.and_then(|out| cache.get(out.attributes));
+            known.extend(attributes.map(|attributes| (prefix, Arc::clone(attributes))));
+        }
         known.sort_unstable_by_key(|(prefix, _)| *prefix);
         known
     }
 
     /// A peer's routes of a family, by number.
     pub fn counters(&self, id: PeerId, family: Family) -> Counters {
-        let mut counters = Counters::default();
-        for entry in self.tables.of(family).values() {
-            let Some(path) = entry.paths.iter().find(|path| path.peer == id) else {
-                continue;
-            };
-            counters.received += 1;
-            counters.accepted += usize::from(path.accepted.is_ok());
-            counters.stale += usize::from(path.stale);
-            counters.selected += usize::from(entry.chosen.iter().any(|chosen| chosen.peer == id));
+        self.all_counters(family).remove(&id).unwrap_or_default()
+    }
+
+    /// The routes of all peers of a family, by number: one walk over the table.
+    pub fn all_counters(&self, family: Family) -> FxHashMap<PeerId, Counters> {
+        let mut counters: FxHashMap<PeerId, Counters> = FxHashMap::default();
+        let table = self.tables.of(family);
+        for (_, entry) in table.live() {
+            for path in entry.paths() {
+                let counters = counters.entry(path.peer).or_default();
+                counters.received += 1;
+                counters.accepted += usize::from(path.accepted().is_ok());
+                counters.stale += usize::from(path.stale);
+            }
+            for chosen in entry.chosen() {
+                counters.entry(chosen.peer).or_default().selected += 1;
+            }
         }
-        if let Some((peer, group)) = self.place_of(id, family) {
-            let member = (id, peer.settings.key.address);
-            let next_hop = |id| self.attributes.get(id).next_hop.address();
-            let told = group.out.values();
-            counters.advertised = told
-                .filter(|out| !is_withheld(member, out.source, next_hop(out.attributes)))
-                .count();
+        for group in self.groups.of(family) {
+            let members = group.members.iter().filter_map(|id| {
+                let peer = self.peers.get(id)?;
+                Some((*id, peer.settings.key.address))
+            });
+            let members: Vec<(PeerId, IpAddr)> = members.collect();
+            let mut told = 0;
+            let mut withheld: FxHashMap<PeerId, usize> = FxHashMap::default();
+            let mut cache = ExportCache::default();
+            // Who is not told what a source says, or what leads to it, is worked out once for each pair.
+            let mut audiences: FxHashMap<Way, Vec<PeerId>> = FxHashMap::default();
+            for (place, entry) in table.live() {
+                let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
+                    continue;
+                };
+                let Some(out) = self.export(&group.key, &prefix, best, &mut cache) else {
+                    continue;
+                };
+                told += 1;
+                let way = cache.way(out);
+                let without = audiences.entry(way).or_insert_with(|| {
+                    let without = members.iter().filter(|member| is_withheld(**member, way));
+                    without.map(|(id, _)| *id).collect()
+                });
+                for id in without {
+                    *withheld.entry(*id).or_default() += 1;
+                }
+            }
+            for (id, _) in &members {
+                let withheld = withheld.get(id).copied().unwrap_or_default();
+                counters.entry(*id).or_default().advertised = told - withheld;
+            }
         }
         counters
     }
@@ -216,20 +291,32 @@ impl Rib {
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
             attribute_sets: self.attributes.len(),
-            next_hops: self.next_hops.len(),
+            next_hops: self.attributes.next_hop_count(),
             groups: self.groups.by_id.len(),
             ..Totals::default()
         };
         for family in Family::ALL {
-            totals.prefixes += self.tables.of(family).len();
-            totals.paths += self
-                .tables
-                .of(family)
-                .values()
-                .map(|entry| entry.paths.len())
-                .sum::<usize>();
+            let (prefixes, paths) = self.tables.of(family).counts();
+            totals.prefixes += prefixes;
+            totals.paths += paths;
         }
         totals
+    }
+
+    /// What the RIB takes.
+    pub fn memory(&self) -> Memory {
+        let Totals { prefixes, paths, .. } = self.totals();
+        let lags = self
+            .peers
+            .values()
+            .flat_map(|peer| peer.memberships.iter().flatten());
+        Memory {
+            table_bytes: Family::ALL.iter().map(|f| self.tables.of(*f).bytes()).sum(),
+            attribute_bytes: self.attributes.bytes(),
+            waiting_bytes: lags.map(Membership::bytes).sum(),
+            prefixes,
+            paths,
+        }
     }
 
     pub(super) fn key_of(&self, id: PeerId) -> Option<NeighborKey> {
@@ -237,7 +324,7 @@ impl Rib {
     }
 
     fn view(&self, prefix: Prefix, path: &Path, status: PathStatus) -> PathView {
-        let attributes = Arc::clone(self.attributes.get(path.accepted.unwrap_or(path.received)));
+        let attributes = Arc::clone(self.attributes.get(path.accepted().unwrap_or(path.received)));
         PathView {
             prefix,
             peer: self.key_of(path.peer),

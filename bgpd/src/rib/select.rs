@@ -1,0 +1,236 @@
+//! Paths come and go, and each time the prefix's selection is made anew (RFC 4271 section 9.1.2).
+
+use std::sync::Arc;
+
+use super::decision;
+use super::intern::AttrId;
+use super::paths::{Choices, Chosen, Path};
+use super::{AttributeSet, Ineligible, PeerId, Rib, SelectedPath, import};
+use crate::policy::Decision;
+use crate::wire::{Family, Prefix};
+
+/// What import makes of a set of attributes.
+#[derive(Clone, Copy)]
+pub(super) enum Judged {
+    /// The same for all prefixes. The accepted set holds a reference.
+    Alike(Result<AttrId, Ineligible>),
+    /// The policy looks at the prefix.
+    ByPrefix,
+}
+
+impl Rib {
+    /// Loop checks and import policy for a received set. Give the outcome back by [`Rib::judged`].
+    pub(super) fn judge(&mut self, id: PeerId, received: AttrId) -> Judged {
+        let Some(peer) = self.peers.get(&id) else {
+            self.attributes.retain(received);
+            return Judged::Alike(Ok(received)); // our own
+        };
+        let attributes = self.attributes.get(received);
+        if let Some(reason) = import::loops(&self.settings, &peer.settings, attributes) {
+            return Judged::Alike(Err(reason));
+        }
+        match import::decide_all(&peer.settings, attributes) {
+            Some(decision) => Judged::Alike(self.accept(received, decision)),
+            None => Judged::ByPrefix,
+        }
+    }
+
+    /// What [`Rib::judge`] gave is not needed any more.
+    pub(super) fn judged(&mut self, judged: Judged) {
+        if let Judged::Alike(Ok(accepted)) = judged {
+            self.attributes.release(accepted);
+        }
+    }
+
+    /// What the import policy made of a set, with a reference.
+    fn accept(&mut self, received: AttrId, decision: Decision) -> Result<AttrId, Ineligible> {
+        match decision {
+            Decision::Reject => Err(Ineligible::Policy),
+            Decision::Unchanged => {
+                self.attributes.retain(received);
+                Ok(received)
+            }
+            Decision::Changed(changed) => Ok(self.attributes.intern(AttributeSet::from(*changed))),
+        }
+    }
+
+    /// What import makes of a prefix, with a reference.
+    fn accepted(
+        &mut self,
+        id: PeerId,
+        prefix: &Prefix,
+        received: AttrId,
+        judged: Judged,
+    ) -> Result<AttrId, Ineligible> {
+        if let Judged::Alike(accepted) = judged {
+            if let Ok(accepted) = accepted {
+                self.attributes.retain(accepted);
+            }
+            return accepted;
+        }
+        let decision = match self.peers.get(&id) {
+            Some(peer) => import::decide(&peer.settings, prefix, self.attributes.get(received)),
+            None => Decision::Unchanged,
+        };
+        self.accept(received, decision)
+    }
+
+    /// Store a path as it was received.
+    pub(super) fn insert(&mut self, id: PeerId, prefix: &Prefix, received: AttrId, judged: Judged) {
+        let accepted = self.accepted(id, prefix, received, judged);
+        let family = Family::of(prefix);
+        let place = self.tables.of_mut(family).find_or_add(prefix);
+        self.put(family, place, Path::new(id, received, accepted));
+    }
+
+    /// All of a peer's routes once more, because its settings changed.
+    pub(super) fn judge_peer_again(&mut self, id: PeerId) {
+        for family in Family::ALL {
+            for place in 0..self.tables.of(family).places() {
+                let Some(path) = self.path_at(family, place, id) else {
+                    continue;
+                };
+                let Some(prefix) = self.tables.of(family).prefix(place) else {
+                    continue;
+                };
+                let judged = self.judge(id, path.received);
+                let accepted = self.accepted(id, &prefix, path.received, judged);
+                self.judged(judged);
+                let mut again = Path::new(id, path.received, accepted);
+                again.stale = path.stale;
+                self.put(family, place, again);
+            }
+        }
+    }
+
+    pub(super) fn path_at(&self, family: Family, place: u32, id: PeerId) -> Option<Path> {
+        let entry = self.tables.of(family).entry(place)?;
+        entry.paths().iter().find(|path| path.peer == id).copied()
+    }
+
+    /// Store a path. What its import policy gave holds a reference already.
+    fn put(&mut self, family: Family, place: u32, path: Path) {
+        self.attributes.retain(path.received);
+        if let Ok(accepted) = path.accepted() {
+            self.attributes.accept(accepted);
+        }
+        let table = self.tables.of_mut(family);
+        let before = table.chosen(place);
+        let replaced = table.put_path(place, path);
+        if replaced != Some(path) {
+            self.select(family, place, before);
+        }
+        match replaced {
+            Some(replaced) => self.release_path(&replaced),
+            None => self.count(path.peer, family, 1),
+        }
+    }
+
+    fn count(&mut self, id: PeerId, family: Family, by: i32) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.count(family, by);
+        }
+    }
+
+    /// Take a path out.
+    pub(super) fn remove(&mut self, family: Family, place: u32, id: PeerId) {
+        let table = self.tables.of_mut(family);
+        let before = table.chosen(place);
+        if let Some(path) = table.remove_path(place, id) {
+            self.count(id, family, -1);
+            self.select(family, place, before);
+            self.release_path(&path);
+        }
+    }
+
+    /// Take those of a peer's paths out that are meant.
+    pub(super) fn remove_paths(&mut self, id: PeerId, family: Family, which: impl Fn(&Path) -> bool) {
+        for place in 0..self.tables.of(family).places() {
+            if self.path_at(family, place, id).is_some_and(|path| which(&path)) {
+                self.remove(family, place, id);
+            }
+        }
+    }
+
+    fn release_path(&mut self, path: &Path) {
+        if let Ok(accepted) = path.accepted() {
+            self.attributes.unaccept(accepted);
+            self.attributes.release(accepted);
+        }
+        self.attributes.release(path.received);
+    }
+
+    /// Select again, with nothing changed but what the selection depends on.
+    pub(super) fn select_again(&mut self, family: Family, place: u32) {
+        let before = self.tables.of(family).chosen(place);
+        self.select(family, place, before);
+    }
+
+    /// Choose again for a prefix and note who must hear of it. `before` was chosen before the paths
+    /// changed; the attributes are still held.
+    fn select(&mut self, family: Family, place: u32, before: Choices) {
+        let chosen = if self.deferred.contains(family) {
+            Choices::new()
+        } else {
+            self.choose(family, place)
+        };
+        let table = self.tables.of_mut(family);
+        table.set_chosen(place, &chosen);
+        if chosen != before {
+            table.note_fib(place);
+            let told = before.first().copied();
+            if told != chosen.first().copied()
+                && self.groups.has_any(family)
+                && table.note_pending(place, told)
+                && let Some(told) = told
+            {
+                self.attributes.retain(told.attributes);
+            }
+        }
+        self.tables.of_mut(family).drop_if_unused(place);
+    }
+
+    fn choose(&self, family: Family, place: u32) -> Choices {
+        let Some(entry) = self.tables.of(family).entry(place) else {
+            return Choices::new();
+        };
+        if let [path] = entry.paths() {
+            let usable = self.usable(path).ok();
+            return usable.into_iter().collect();
+        }
+        let candidates = self.candidates(entry.paths());
+        let ranking = decision::rank(&self.settings, &candidates);
+        let chosen = ranking.multipath.iter().filter_map(|at| candidates.get(*at));
+        let chosen = chosen.map(|candidate| Chosen {
+            peer: candidate.peer,
+            attributes: candidate.id,
+        });
+        chosen.collect()
+    }
+
+    /// A path as it would be selected, or why it cannot be.
+    fn usable(&self, path: &Path) -> Result<Chosen, Ineligible> {
+        let attributes = path.accepted()?;
+        if path.peer != PeerId::LOCAL && self.attributes.metric(attributes).is_none() {
+            return Err(Ineligible::NextHopUnreachable);
+        }
+        Ok(Chosen {
+            peer: path.peer,
+            attributes,
+        })
+    }
+
+    /// What is to be installed for a prefix.
+    pub(super) fn selected(&self, family: Family, place: u32) -> Vec<SelectedPath> {
+        let chosen = self.tables.of(family).chosen(place);
+        let selected = chosen.iter().filter_map(|choice| {
+            let peer = self.peers.get(&choice.peer)?;
+            Some(SelectedPath {
+                peer: peer.settings.key,
+                ebgp: peer.is_ebgp(),
+                attributes: Arc::clone(self.attributes.get(choice.attributes)),
+            })
+        });
+        selected.collect()
+    }
+}
