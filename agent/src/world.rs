@@ -90,6 +90,9 @@ impl World {
             AnyResource::BgpPeer(peer) => {
                 self.fabric.peers.insert(name.1, (**peer).clone());
             }
+            AnyResource::BgpFilter(filter) => {
+                self.fabric.filters.insert(name.1, (**filter).clone());
+            }
             AnyResource::IpPool(pool) => {
                 self.fabric.pools.insert(name.1, (**pool).clone());
             }
@@ -117,6 +120,7 @@ impl World {
             Kind::Node => drop(self.fabric.nodes.remove(&name)),
             Kind::BgpConfiguration => drop(self.fabric.configurations.remove(&name)),
             Kind::BgpPeer => drop(self.fabric.peers.remove(&name)),
+            Kind::BgpFilter => drop(self.fabric.filters.remove(&name)),
             Kind::IpPool => drop(self.fabric.pools.remove(&name)),
             Kind::WorkloadEndpoint => self.set_local_addresses((namespace.clone(), name.clone()), Vec::new()),
             _ => {}
@@ -218,7 +222,7 @@ impl World {
 fn is_of_fabric(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Node | Kind::BgpConfiguration | Kind::BgpPeer | Kind::IpPool
+        Kind::Node | Kind::BgpConfiguration | Kind::BgpFilter | Kind::BgpPeer | Kind::IpPool
     )
 }
 

@@ -3,7 +3,9 @@
 //! A pure function, [`translate`]. What it does for each resource and field is what Calico's confd templates do;
 //! where a setting has no counterpart yet, a problem is named and nothing else changes.
 
+mod bfd;
 mod export;
+mod filters;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use api::v3::bgp_configuration::{BindMode, DEFAULT_AS_NUMBER};
-use api::{BgpConfiguration, BgpPeer, IpPool, Node};
+use api::{BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node};
 use bgpd::config::{BGP_PORT, Config, NeighborKey, Network};
 use ipnet::IpNet;
 
@@ -31,6 +33,8 @@ pub struct Resources {
     pub configurations: BTreeMap<String, BgpConfiguration>,
     /// Explicit peers.
     pub peers: BTreeMap<String, BgpPeer>,
+    /// What explicit peers are told and what is taken from them.
+    pub filters: BTreeMap<String, BgpFilter>,
     /// Address pools.
     pub pools: BTreeMap<String, IpPool>,
     /// Blocks whose affinity to this host is confirmed.
@@ -160,7 +164,7 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     config.restart_time = settings.restart_time;
     config.listen = listen_addresses(resources, &local);
     config.networks = networks(resources);
-    let policy = export::policy(resources, &mut problems);
+    let policy = export::BaseRules::new(resources, &local, &mut problems);
     let mut origins = BTreeMap::new();
     for (origin, neighbor) in sessions::sessions(resources, &local, settings, &policy, &mut problems) {
         origins.insert(neighbor.key(), origin);
@@ -267,33 +271,32 @@ fn hashed_router_id(name: &str) -> Ipv4Addr {
     octets.into()
 }
 
+/// The metric of a normal route.
+fn normal_priority(resources: &Resources, v4: bool) -> u32 {
+    let set = default_configuration(resources).and_then(|spec| {
+        if v4 {
+            spec.ipv4_normal_route_priority
+        } else {
+            spec.ipv6_normal_route_priority
+        }
+    });
+    set.and_then(|priority| u32::try_from(priority).ok())
+        .unwrap_or(NORMAL_ROUTE_PRIORITY)
+}
+
 /// Own blocks as aggregates, and addresses of own workloads that lie in somebody else's block (borrowed).
 fn networks(resources: &Resources) -> Vec<Network> {
-    let spec = default_configuration(resources);
-    let priority = |v4: bool| {
-        let set = spec.and_then(|s| {
-            if v4 {
-                s.ipv4_normal_route_priority
-            } else {
-                s.ipv6_normal_route_priority
-            }
-        });
-        set.and_then(|p| u32::try_from(p).ok())
-            .unwrap_or(NORMAL_ROUTE_PRIORITY)
-    };
     let borrowed = resources
         .workload_addresses
         .iter()
         .filter(|address| !resources.blocks.iter().any(|block| block.contains(*address)))
-        .filter(|address| export::pools(resources).any(|(cidr, _)| cidr.contains(*address)))
+        .filter(|address| export::pools(resources).any(|(_, cidr, _)| cidr.contains(*address)))
         .map(|address| IpNet::from(*address));
-    resources
-        .blocks
-        .iter()
-        .copied()
+    let blocks = resources.blocks.iter().copied();
+    blocks
         .chain(borrowed)
         .map(|prefix| {
-            let priority = priority(prefix.addr().is_ipv4());
+            let priority = normal_priority(resources, prefix.addr().is_ipv4());
             Network {
                 local_pref: Some(PRIORITY_SCALE.saturating_sub(priority)),
                 ..Network::from(prefix)

@@ -7,9 +7,11 @@ use api::selector::Selector;
 use api::v3::bgp_configuration::BgpPassword;
 use api::v3::bgp_peer::{NextHopMode, ReversePeering, SourceAddress};
 use api::{BgpPeer, GoDuration, Node};
-use bgpd::config::{BGP_PORT, Neighbor};
+use bgpd::config::{BGP_PORT, BfdSettings, Neighbor};
 use bgpd::policy::Policy;
 
+use super::bfd;
+use super::export::{self, BaseRules};
 use super::{
     Local, PeerType, Resources, SessionOrigin, Settings, address_of, cluster_id_of, default_as,
     default_configuration, is_reflector, listen_port, node_as,
@@ -23,7 +25,9 @@ struct Builder<'a> {
     resources: &'a Resources,
     local: &'a Local<'a>,
     settings: &'a Settings,
-    export: &'a Policy,
+    base: &'a BaseRules,
+    /// Import and export policy by family (is it IPv4?) and filters: sessions with the same ones share them.
+    policies: BTreeMap<(bool, Vec<String>), (Policy, Policy)>,
     problems: &'a mut Vec<String>,
     sessions: BTreeMap<IpAddr, (SessionOrigin, Neighbor)>,
 }
@@ -43,14 +47,15 @@ pub(super) fn sessions(
     resources: &Resources,
     local: &Local<'_>,
     settings: &Settings,
-    export: &Policy,
+    base: &BaseRules,
     problems: &mut Vec<String>,
 ) -> Vec<(SessionOrigin, Neighbor)> {
     let mut builder = Builder {
         resources,
         local,
         settings,
-        export,
+        base,
+        policies: BTreeMap::new(),
         problems,
         sessions: BTreeMap::new(),
     };
@@ -171,7 +176,8 @@ impl Builder<'_> {
                 if own == address {
                     continue;
                 }
-                let mut neighbor = self.neighbor(&remote);
+                let mut neighbor = self.neighbor(&remote, &[]);
+                neighbor.description = format!("node-to-node mesh with {node_name}");
                 neighbor.source = Some(own);
                 neighbor.passive = self.defers_to(&remote);
                 neighbor.password = self.password(
@@ -204,7 +210,9 @@ impl Builder<'_> {
         if own == remote.address {
             return;
         }
-        let mut neighbor = self.neighbor(&remote);
+        let mut neighbor = self.neighbor(&remote, &spec.filters);
+        neighbor.description = format!("BGPPeer({name})");
+        neighbor.bfd = self.bfd(name, peer, remote.address);
         neighbor.passive = passive;
         if spec.source_address != Some(SourceAddress::None) {
             neighbor.source = Some(own);
@@ -251,14 +259,44 @@ impl Builder<'_> {
     }
 
     /// Everything that all sessions have alike.
-    fn neighbor(&self, remote: &Remote) -> Neighbor {
+    fn neighbor(&mut self, remote: &Remote, filters: &[String]) -> Neighbor {
         let mut neighbor = Neighbor::new(remote.address, remote.remote_as, self.local.local_as);
         neighbor.port = remote.port;
         neighbor.ttl = Some(TTL_ANY_HOPS);
         neighbor.hold_time = self.settings.hold_time;
-        neighbor.import = Policy::Accept;
-        neighbor.export = self.export.clone();
+        (neighbor.import, neighbor.export) = self.policies(filters, remote.address.is_ipv4());
         neighbor
+    }
+
+    fn policies(&mut self, filters: &[String], v4: bool) -> (Policy, Policy) {
+        let Self {
+            resources,
+            base,
+            problems,
+            policies,
+            ..
+        } = self;
+        policies
+            .entry((v4, filters.to_vec()))
+            .or_insert_with(|| {
+                let import = export::import(resources, filters, v4, problems);
+                (import, base.export(resources, filters, v4, problems))
+            })
+            .clone()
+    }
+
+    /// BFD as the peer's annotation asks for it.
+    fn bfd(&mut self, name: &str, peer: &BgpPeer, address: IpAddr) -> Option<BfdSettings> {
+        match bfd::settings(&peer.metadata.annotations) {
+            Ok(settings) => settings.map(|settings| bfd::towards(&settings, self.local.node, address)),
+            Err(reason) => {
+                let problem = format!("BGPPeer({name}) {reason}: no BFD");
+                if !self.problems.contains(&problem) {
+                    self.problems.push(problem);
+                }
+                None
+            }
+        }
     }
 
     /// RFC 4456: clients are iBGP peers outside our own cluster.
@@ -378,10 +416,6 @@ impl Builder<'_> {
     fn name_unsupported(&mut self, name: &str, peer: &BgpPeer) {
         let spec = &peer.spec;
         let unsupported: BTreeSet<&str> = [
-            (
-                "filters: BGP filters are not applied yet",
-                !spec.filters.is_empty(),
-            ),
             (
                 "reachableBy: no static route is made yet",
                 !spec.reachable_by.is_empty(),
