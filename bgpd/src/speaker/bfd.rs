@@ -1,7 +1,7 @@
 //! BFD of a neighbour: opened with its task, kept over resets of the session.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc::WeakUnboundedSender;
@@ -9,6 +9,7 @@ use tokio::sync::mpsc::WeakUnboundedSender;
 use super::neighbor::Command;
 use crate::bfd::{Bfd, Handle, Hops, Path, Settings, Status};
 use crate::config::{Config, Neighbor};
+use crate::fib::Fib;
 
 /// Least TTL of a packet that came over so many hops, when it was sent with 255 (RFC 5082).
 const fn minimum_ttl(hops: u8) -> u8 {
@@ -54,6 +55,13 @@ impl BfdPlan {
     }
 }
 
+impl BfdPlan {
+    /// The next hop that is lost with the path: over several hops, none is known to be.
+    fn gateway(&self) -> Option<IpAddr> {
+        matches!(self.path.hops, Hops::Single).then_some(self.path.remote)
+    }
+}
+
 /// RFC 5880 section 6.8.9: Echo packets are looped back by forwarding, which here is the kernel's. Where it
 /// does not forward, none are asked for.
 fn echo_interval(neighbor: IpAddr, interval: Duration) -> Duration {
@@ -72,15 +80,17 @@ fn echo_interval(neighbor: IpAddr, interval: Duration) -> Duration {
 /// BFD of a neighbour's task.
 pub(super) struct NeighborBfd {
     bfd: Bfd,
+    fib: Weak<Fib>,
     /// To the task itself.
     commands: WeakUnboundedSender<Command>,
     open: Option<(BfdPlan, Handle)>,
 }
 
 impl NeighborBfd {
-    pub(super) fn new(bfd: Bfd, commands: WeakUnboundedSender<Command>) -> Self {
+    pub(super) fn new(bfd: Bfd, fib: Weak<Fib>, commands: WeakUnboundedSender<Command>) -> Self {
         Self {
             bfd,
+            fib,
             commands,
             open: None,
         }
@@ -89,6 +99,7 @@ impl NeighborBfd {
     /// Follows the configuration; the session stays up if there still is to be one on the same path.
     pub(super) fn follow(&mut self, plan: Option<BfdPlan>) {
         let Some(plan) = plan else {
+            self.trust_path();
             self.open = None;
             return;
         };
@@ -100,8 +111,18 @@ impl NeighborBfd {
                 *current = plan;
             }
             _ => {
+                self.trust_path();
                 let commands = self.commands.clone();
+                let (fib, gateway) = (self.fib.clone(), plan.gateway());
                 let notify = move |change: crate::bfd::StateChange| {
+                    if let (Some(fib), Some(gateway)) = (fib.upgrade(), gateway) {
+                        // Long before the routes that go with the session have been gone through.
+                        if change.is_failure() {
+                            fib.suspend(gateway);
+                        } else if change.to == crate::bfd::State::Up {
+                            fib.resume(gateway);
+                        }
+                    }
                     if let Some(commands) = commands.upgrade().filter(|_| change.is_failure()) {
                         // A task that has ended has no session to end.
                         let _ = commands.send(Command::PathFailed);
@@ -110,6 +131,14 @@ impl NeighborBfd {
                 let handle = self.bfd.open(plan.path, plan.settings.clone(), Box::new(notify));
                 self.open = Some((plan, handle));
             }
+        }
+    }
+
+    /// The BGP session is up, whatever BFD says: its routes are used.
+    pub(super) fn trust_path(&self) {
+        let gateway = self.open.as_ref().and_then(|(plan, _)| plan.gateway());
+        if let (Some(fib), Some(gateway)) = (self.fib.upgrade(), gateway) {
+            fib.resume(gateway);
         }
     }
 

@@ -133,7 +133,7 @@ impl Speaker {
             true => Some(Arc::new(Fib::start(options.fib.clone())?)),
             false => None,
         };
-        let fib_status = fib.as_ref().map(Arc::downgrade).unwrap_or_default();
+        let weak_fib = fib.as_ref().map(Arc::downgrade).unwrap_or_default();
         let start = RibStart {
             config: Arc::new(config.clone()),
             fib,
@@ -147,6 +147,7 @@ impl Speaker {
         let shared = Shared {
             rib: rib.clone(),
             bfd: bfd.clone(),
+            fib: weak_fib.clone(),
             peer_events: peer_events.clone(),
             restart_complete: restart_complete.clone(),
             numbers: Arc::new(AtomicU64::new(1)),
@@ -163,7 +164,7 @@ impl Speaker {
             bfd,
             peer_events,
             restart_complete,
-            fib: fib_status,
+            fib: weak_fib,
             rib_thread: Mutex::new(Some(rib_thread)),
             runtime,
         };

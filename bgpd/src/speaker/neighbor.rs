@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
 use crate::bfd::Bfd;
 use crate::config::{NeighborChange, NeighborKey};
+use crate::fib::Fib;
 use crate::monitor::MonitoredPeer;
 use crate::session::{
     Action, ConnectionId, Event, Outgoing, Received, Session, Settings, State, StopReason, Timestamp,
@@ -61,6 +62,8 @@ pub(super) struct NeighborSettings {
 pub(super) struct Shared {
     pub(super) rib: RibSender,
     pub(super) bfd: Bfd,
+    /// None where learned routes are not installed.
+    pub(super) fib: Weak<Fib>,
     pub(super) peer_events: broadcast::Sender<PeerEvent>,
     /// True once our own restart is complete.
     pub(super) restart_complete: watch::Receiver<bool>,
@@ -127,7 +130,7 @@ impl NeighborTask {
         let status = Arc::new(Mutex::new(SessionStatus::new(&settings.session)));
         let mut task = Self {
             key,
-            bfd: NeighborBfd::new(shared.bfd.clone(), commands.downgrade()),
+            bfd: NeighborBfd::new(shared.bfd.clone(), shared.fib.clone(), commands.downgrade()),
             local_as: settings.session.local_as,
             session: Session::new(settings.session, seed),
             socket: settings.socket,
@@ -370,6 +373,7 @@ impl NeighborTask {
                 });
                 self.established = Some(session);
                 self.established_on = Some(id);
+                self.bfd.trust_path();
                 self.shared.rib.control(RibControl::PeerUp(Box::new(PeerUp {
                     key: self.key,
                     session,
