@@ -105,6 +105,23 @@ pub(super) fn family_of(update: &[u8]) -> Option<Family> {
     }
 }
 
+/// An attribute's flags as they must be. BIRD writes some without any, where its table has no flags.
+const fn flags_of(raw: &Raw<'_>) -> u8 {
+    const WELL_KNOWN: u8 = 0x40;
+    const OPTIONAL: u8 = 0x80;
+    const OPTIONAL_TRANSITIVE: u8 = 0xc0;
+    let own = match raw.code {
+        // ORIGIN, AS_PATH, NEXT_HOP, LOCAL_PREF and ATOMIC_AGGREGATE (RFC 4271 section 5).
+        1..=3 | 5 | 6 => WELL_KNOWN,
+        // MULTI_EXIT_DISC; ORIGINATOR_ID and CLUSTER_LIST (RFC 4456).
+        4 | 9 | 10 => OPTIONAL,
+        // AGGREGATOR and the communities of RFC 1997, RFC 4360 and RFC 8092.
+        7 | 8 | 16 | 32 => OPTIONAL_TRANSITIVE,
+        _ => return raw.flags,
+    };
+    raw.flags & !OPTIONAL_TRANSITIVE | own
+}
+
 /// Reads the attributes of a prefix in a table dump; none if they cannot be read, or say by RFC 7606 that the
 /// route is to be treated as withdrawn. `external`: the peer was in another AS.
 pub(super) fn decode(list: &[u8], prefix: &Prefix, external: bool) -> Option<Attributes> {
@@ -119,7 +136,10 @@ pub(super) fn decode(list: &[u8], prefix: &Prefix, external: bool) -> Option<Att
                 next_hop = rest.get(..usize::from(*octets))
             }
             [octets, rest @ ..] if raw.code == MP_REACH => next_hop = rest.get(..usize::from(*octets)),
-            _ => attributes.extend(raw.whole),
+            _ => {
+                attributes.push(flags_of(&raw));
+                attributes.extend(raw.whole.get(1..)?);
+            }
         }
     }
     let mut nlri = vec![prefix.prefix_len()];

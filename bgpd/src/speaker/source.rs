@@ -45,6 +45,8 @@ pub(super) fn start(
     tokio::spawn(async move {
         let read = tokio::task::spawn_blocking(move || {
             let outcome = reading.file(&source);
+            // What was read before a fault counts. Without a RIB, nothing does.
+            let _ = reading.finish();
             let (peers, skipped) = (reading.peers.len(), reading.replay.skipped());
             let path = source.path.display();
             match outcome {
@@ -124,7 +126,6 @@ impl Source {
                 self.said(said)?;
             }
         }
-        self.finish()?;
         Ok(count)
     }
 

@@ -11,5 +11,6 @@ mod ours;
 mod routers;
 
 mod daemon;
+mod mrt;
 mod restart;
 mod sessions;
