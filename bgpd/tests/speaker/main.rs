@@ -9,6 +9,7 @@
 
 mod fabric;
 mod load;
+mod operate;
 mod raw;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
