@@ -55,6 +55,8 @@ pub struct ConfigDiff {
     pub listen_removed: Vec<SocketAddr>,
     /// Whether the set of originated networks changed.
     pub networks: bool,
+    /// Whether paths are to be selected in another way.
+    pub selection: bool,
     /// Whether BMP stations, MRT files or sources changed; no session is touched.
     pub monitoring: bool,
     /// Whether a change waits for the next start: `fib`, `api` and `record`.
@@ -70,6 +72,7 @@ impl ConfigDiff {
             networks: networks_differ(old, new),
             monitoring: (&old.bmp, &old.mrt, &old.sources) != (&new.bmp, &new.mrt, &new.sources),
             ranges: old.ranges != new.ranges,
+            selection: old.selection != new.selection,
             ..Self::default()
         };
         for neighbor in &new.neighbors {

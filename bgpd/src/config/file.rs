@@ -8,12 +8,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::bfd::FileBfd;
+use super::policy_file::{CommunityKind, Fault, FilePolicy, One, Policies};
 use super::{
-    BGP_PORT, BmpStation, Config, ConfigError, GracefulRestartMode, HOLD_TIME_DEFAULT_S, MaxPrefix, Mrt,
-    MrtSource, Neighbor, Network, NextHopMode,
+    BGP_PORT, BmpStation, Config, ConfigError, ExportOptions, GracefulRestartMode, HOLD_TIME_DEFAULT_S,
+    ImportOptions, MaxPrefix, Mrt, MrtSource, Neighbor, Network, NextHopMode, PrivateAs, Routing, Selection,
 };
-use crate::policy::Policy;
-use crate::wire::{Family, Prefix};
+use crate::wire::{Community, Family, LargeCommunity, Prefix};
 
 /// A file that is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,10 @@ struct File {
     mrt: Mrt,
     #[serde(default)]
     source: Vec<MrtSource>,
+    #[serde(default)]
+    policy: Vec<FilePolicy>,
+    #[serde(default)]
+    selection: FileSelection,
 }
 
 #[derive(Deserialize)]
@@ -97,8 +101,27 @@ struct FileNeighbor {
     max_prefix: Vec<FileMaxPrefix>,
     next_hop: Option<NextHopMode>,
     allow_own_as: Option<u8>,
-    import: Option<Choice>,
-    export: Option<Choice>,
+    weight: Option<u32>,
+    local_pref: Option<u32>,
+    #[serde(default)]
+    enforce_first_as: bool,
+    graceful_shutdown: Option<bool>,
+    #[serde(default)]
+    blackhole: bool,
+    #[serde(default)]
+    drain: bool,
+    #[serde(default)]
+    prepend_local_as: bool,
+    #[serde(default)]
+    prepend_global_as: bool,
+    #[serde(default)]
+    as_override: bool,
+    #[serde(default)]
+    private_as: PrivateAs,
+    send_communities: Option<Vec<CommunityKind>>,
+    client_to_client: Option<bool>,
+    import: Option<Spanned<String>>,
+    export: Option<Spanned<String>>,
 }
 
 /// A limit of received routes.
@@ -126,17 +149,53 @@ fn seconds(seconds: u16) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Choice {
-    Accept,
-    Reject,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FileNetwork {
     prefix: Prefix,
+    local_pref: Option<u32>,
+    #[serde(default)]
+    communities: Vec<One<Community>>,
+    #[serde(default)]
+    large_communities: Vec<One<LargeCommunity>>,
+}
+
+impl FileNetwork {
+    fn network(&self) -> Network {
+        Network {
+            local_pref: self.local_pref,
+            communities: self.communities.iter().map(|one| one.0).collect(),
+            large_communities: self.large_communities.iter().map(|one| one.0).collect(),
+            ..Network::from(self.prefix)
+        }
+    }
+}
+
+/// How paths are selected.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileSelection {
+    multipath: Option<usize>,
+    multipath_relax: Option<bool>,
+    #[serde(default)]
+    multipath_eibgp: bool,
+    #[serde(default)]
+    always_compare_med: bool,
+    #[serde(default)]
+    missing_med_worst: bool,
+}
+
+impl FileSelection {
+    fn selection(&self) -> Selection {
+        let default = Selection::default();
+        Selection {
+            multipath_max: self.multipath.unwrap_or(default.multipath_max),
+            multipath_relax: self.multipath_relax.unwrap_or(default.multipath_relax),
+            multipath_eibgp: self.multipath_eibgp,
+            always_compare_med: self.always_compare_med,
+            missing_med_worst: self.missing_med_worst,
+        }
+    }
 }
 
 /// Reads and checks a file.
@@ -159,7 +218,7 @@ pub fn parse_file(path: &Path, text: &str) -> Result<Config, FileError> {
         let offset = error.span().map_or(0, |span| span.start);
         wrong(offset, error.message().to_owned())
     })?;
-    let config = file.config();
+    let config = file.config().map_err(|(offset, reason)| wrong(offset, reason))?;
     config
         .validate()
         .map_err(|error| wrong(file.offset_of(&error), error.to_string()))?;
@@ -171,7 +230,8 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 impl File {
-    fn config(&self) -> Config {
+    fn config(&self) -> Result<Config, Fault> {
+        let policies = Policies::read(&self.policy)?;
         let global = self.global.get_ref();
         let mut config = Config::new(global.r#as, global.router_id);
         config.listen.clone_from(&global.listen);
@@ -187,14 +247,15 @@ impl File {
         config.neighbors = self
             .neighbor
             .iter()
-            .map(|neighbor| neighbor.get_ref().neighbor(global))
-            .collect();
+            .map(|neighbor| neighbor.get_ref().neighbor(global, &policies))
+            .collect::<Result<_, _>>()?;
         config.networks = self
             .network
             .iter()
-            .map(|network| Network::from(network.get_ref().prefix))
+            .map(|network| network.get_ref().network())
             .collect();
-        config
+        config.selection = self.selection.selection();
+        Ok(config)
     }
 
     /// Where the thing stands that an error is about.
@@ -221,7 +282,7 @@ impl File {
 }
 
 impl FileNeighbor {
-    fn neighbor(&self, global: &Global) -> Neighbor {
+    fn neighbor(&self, global: &Global, policies: &Policies) -> Result<Neighbor, Fault> {
         let local_as = self.local_as.unwrap_or(global.r#as);
         let mut neighbor = Neighbor::new(self.address, self.r#as, local_as);
         neighbor.local_as = self.local_as;
@@ -247,23 +308,49 @@ impl FileNeighbor {
         neighbor.max_prefixes = self.max_prefix.iter().map(FileMaxPrefix::max_prefix).collect();
         neighbor.next_hop = self.next_hop.unwrap_or_default();
         neighbor.allow_own_as = self.allow_own_as.unwrap_or_default();
-        for (choice, policy) in [
-            (self.import, &mut neighbor.import),
-            (self.export, &mut neighbor.export),
-        ] {
-            match choice {
-                Some(Choice::Accept) => *policy = Policy::Accept,
-                Some(Choice::Reject) => *policy = Policy::Reject,
-                None => {}
-            }
+        neighbor.routing = self.routing();
+        if let Some(name) = &self.import {
+            neighbor.import = policies.find(name)?;
         }
-        neighbor
+        if let Some(name) = &self.export {
+            neighbor.export = policies.find(name)?;
+        }
+        Ok(neighbor)
+    }
+
+    fn routing(&self) -> Routing {
+        let sends = |kind| {
+            self.send_communities
+                .as_ref()
+                .is_none_or(|kinds| kinds.contains(&kind))
+        };
+        Routing {
+            import: ImportOptions {
+                weight: self.weight,
+                local_pref: self.local_pref,
+                enforce_first_as: self.enforce_first_as,
+                honor_graceful_shutdown: self.graceful_shutdown.unwrap_or(true),
+                accept_blackhole: self.blackhole,
+                prepend_local_as: self.prepend_local_as,
+            },
+            export: ExportOptions {
+                as_override: self.as_override,
+                prepend_global_as: self.prepend_global_as,
+                private_as: self.private_as,
+                communities: sends(CommunityKind::Standard),
+                extended_communities: sends(CommunityKind::Extended),
+                large_communities: sends(CommunityKind::Large),
+                client_to_client: self.client_to_client.unwrap_or(true),
+            },
+            drain: self.drain,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
 
     const GOOD: &str = r#"
 [global]
@@ -356,7 +443,7 @@ prefix = "10.1.0.0/24"
             ),
             (
                 GOOD.replace("\"accept\"", "\"maybe\""),
-                "bgpd.toml:14: unknown variant `maybe`",
+                "bgpd.toml:14: must be \"accept\", \"reject\" or the name of a [[policy]], which \"maybe\" is not",
             ),
             (GOOD.replace("[global]", "[global"), "bgpd.toml:2: "),
             (String::new(), "bgpd.toml:1: missing field `global`"),

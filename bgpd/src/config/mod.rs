@@ -8,6 +8,7 @@ mod diff;
 mod file;
 mod key;
 mod monitoring;
+mod policy_file;
 mod routing;
 mod session;
 mod validate;
@@ -80,6 +81,8 @@ pub struct Config {
     pub sources: Vec<MrtSource>,
     /// A directory for recordings of sessions.
     pub record: Option<PathBuf>,
+    /// How paths are selected.
+    pub selection: Selection,
 }
 
 impl Config {
@@ -99,6 +102,7 @@ impl Config {
             mrt: Mrt::default(),
             sources: Vec::new(),
             record: None,
+            selection: Selection::default(),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Config, Neighbor, NeighborKey, PASSWORD_MAX_BYTES, RESTART_TIME_MAX_S, SHUTDOWN_MESSAGE_MAX_BYTES,
+    Config, Neighbor, NeighborKey, PASSWORD_MAX_BYTES, PrivateAs, RESTART_TIME_MAX_S,
+    SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 use crate::wire::FamilySet;
 
@@ -13,6 +14,9 @@ use crate::wire::FamilySet;
 const HOLD_TIME_MIN_S: u64 = 3;
 /// Longest DelayOpenTime: half of the hold time that RFC 4271 suggests until OPEN is there, in seconds.
 const DELAY_OPEN_MAX_S: u64 = 120;
+
+/// Most paths that the kernel uses together.
+const MULTIPATH_MAX: usize = 256;
 
 /// A setting that cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +110,9 @@ impl Config {
                 "must be at most 4095 s, its field has 12 bits (RFC 4724)",
             );
         }
+        if !(1..=MULTIPATH_MAX).contains(&self.selection.multipath_max) {
+            return error("selection multipath", "must be 1..256");
+        }
         let mut seen = HashSet::new();
         for listen in &self.listen {
             if listen.port() != 0 && !seen.insert(listen) {
@@ -153,6 +160,7 @@ impl Neighbor {
             ));
         }
         self.validate_timers()?;
+        self.validate_routing(config)?;
         if let Some(bfd) = &self.bfd {
             bfd.check(self, config)
                 .map_err(|(field, reason)| self.error(field, reason))?;
@@ -230,6 +238,45 @@ impl Neighbor {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn validate_routing(&self, config: &Config) -> Result<(), ConfigError> {
+        for (field, policy) in [("import", &self.import), ("export", &self.export)] {
+            policy
+                .validate()
+                .map_err(|error| self.error(field, error.to_string()))?;
+        }
+        let (import, export) = (&self.routing.import, &self.routing.export);
+        let external = [
+            ("local-pref", import.local_pref.is_some()),
+            ("enforce-first-as", import.enforce_first_as),
+            ("blackhole", import.accept_blackhole),
+            ("as-override", export.as_override),
+            ("private-as", export.private_as != PrivateAs::Keep),
+            ("prepend-local-as", import.prepend_local_as),
+            ("prepend-global-as", export.prepend_global_as),
+        ];
+        if !self.is_ebgp(config)
+            && let Some((field, _)) = external.into_iter().find(|(_, set)| *set)
+        {
+            return Err(self.error(
+                field,
+                format!(
+                    "is for neighbors in other ASes than our {}: remove it",
+                    self.session_as(config)
+                ),
+            ));
+        }
+        let local = [
+            ("prepend-local-as", import.prepend_local_as),
+            ("prepend-global-as", export.prepend_global_as),
+        ];
+        if self.session_as(config) == config.local_as
+            && let Some((field, _)) = local.into_iter().find(|(_, set)| *set)
+        {
+            return Err(self.error(field, "needs a local-as other than the global one"));
+        }
+        Ok(())
     }
 
     fn validate_timers(&self) -> Result<(), ConfigError> {
