@@ -120,6 +120,7 @@ impl ConfigDiff {
         let global = [
             ("ranges", self.ranges),
             ("networks", self.networks),
+            ("selection", self.selection),
             (
                 "listen",
                 !(self.listen_added.is_empty() && self.listen_removed.is_empty()),

@@ -15,8 +15,8 @@ use smallvec::SmallVec;
 
 use super::intern::AttrId;
 use super::paths::Path;
-use super::{Ineligible, PeerId, Rib, RibSettings};
-use crate::config::NeighborKey;
+use super::{Ineligible, PeerId, Rib};
+use crate::config::{NeighborKey, Selection};
 use crate::wire::{Attributes, Community};
 
 /// LOCAL_PREF of a route that has none.
@@ -105,7 +105,7 @@ impl Candidate {
     }
 
     /// What a step compares; the lower is the better.
-    fn rank(&self, settings: &RibSettings, step: Step) -> u64 {
+    fn rank(&self, settings: &Selection, step: Step) -> u64 {
         let attributes = &self.attributes;
         match step {
             Step::LocalOrigin => (!self.is_local()).into(),
@@ -143,7 +143,7 @@ pub(super) struct Ranking {
 }
 
 /// Decide.
-pub(super) fn rank(settings: &RibSettings, candidates: &[Candidate]) -> Ranking {
+pub(super) fn rank(settings: &Selection, candidates: &[Candidate]) -> Ranking {
     let mut ranking = Ranking::default();
     let mut alive: SmallVec<[usize; 4]> = (0..candidates.len()).collect();
     for step in EQUALITY {
@@ -200,7 +200,7 @@ pub(super) fn rank(settings: &RibSettings, candidates: &[Candidate]) -> Ranking 
 
 /// Of those alive, the ones that are worse at this step than another one.
 fn worse_at(
-    settings: &RibSettings,
+    settings: &Selection,
     candidates: &[Candidate],
     alive: &[usize],
     step: Step,
@@ -233,7 +233,7 @@ fn worse_at(
 /// Paths within our AS that lost to external ones for no other reason, if their next hop is the nearest of
 /// such paths.
 fn nearest_internal(
-    settings: &RibSettings,
+    settings: &Selection,
     candidates: &[Candidate],
     ranking: &Ranking,
 ) -> SmallVec<[usize; 4]> {
@@ -243,7 +243,7 @@ fn nearest_internal(
     internal.into_iter().filter(|at| !farther.contains(at)).collect()
 }
 
-fn tie_break(settings: &RibSettings, candidates: &[Candidate], best: usize, other: usize) -> Step {
+fn tie_break(settings: &Selection, candidates: &[Candidate], best: usize, other: usize) -> Step {
     let (Some(best), Some(other)) = (candidates.get(best), candidates.get(other)) else {
         return Step::PeerAddress;
     };

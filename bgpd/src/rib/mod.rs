@@ -55,7 +55,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::config::{NeighborKey, Network};
+use crate::config::{NeighborKey, Network, Selection};
 use crate::wire::{Attributes, Family, FamilySet, NextHop, Prefix};
 
 pub use decision::{LOCAL_PREF_DEFAULT, Step};
@@ -94,16 +94,8 @@ pub struct RibSettings {
     pub local_as: u32,
     /// Our BGP identifier.
     pub router_id: Ipv4Addr,
-    /// Equal paths to use together; 1 for none.
-    pub multipath_max: usize,
-    /// Equal paths need AS_PATHs of equal length only; false: equal in content.
-    pub multipath_relax: bool,
-    /// Use paths within our AS together with an equal best path from another AS.
-    pub multipath_eibgp: bool,
-    /// Compare MULTI_EXIT_DISC between paths from different ASes too.
-    pub always_compare_med: bool,
-    /// A path without MULTI_EXIT_DISC counts as having the highest.
-    pub missing_med_worst: bool,
+    /// How paths are selected.
+    pub selection: Selection,
     /// Next hops are used before they are known to be reachable: where routes are not installed.
     pub assume_reachable: bool,
 }
@@ -114,11 +106,7 @@ impl RibSettings {
         Self {
             local_as,
             router_id,
-            multipath_max: MULTIPATH_MAX_DEFAULT,
-            multipath_relax: true,
-            multipath_eibgp: false,
-            always_compare_med: false,
-            missing_med_worst: false,
+            selection: Selection::default(),
             assume_reachable: true,
         }
     }
@@ -365,6 +353,18 @@ impl Rib {
         }
         if Family::ALL.iter().any(differs) {
             self.regroup(id);
+        }
+    }
+
+    /// Select in another way from now on.
+    pub fn set_selection(&mut self, selection: &Selection) {
+        if self.settings.selection != *selection {
+            self.settings.selection = selection.clone();
+            for family in Family::ALL {
+                for place in 0..self.tables.of(family).places() {
+                    self.select_again(family, place);
+                }
+            }
         }
     }
 

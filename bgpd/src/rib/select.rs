@@ -99,6 +99,8 @@ impl Rib {
                 let mut again = Path::new(id, path.received, accepted);
                 again.stale = path.stale;
                 self.put(family, place, again);
+                // Its weight is the peer's, not the path's.
+                self.select_again(family, place);
             }
         }
     }
@@ -199,7 +201,7 @@ impl Rib {
             return usable.into_iter().collect();
         }
         let candidates = self.candidates(entry.paths());
-        let ranking = decision::rank(&self.settings, &candidates);
+        let ranking = decision::rank(&self.settings.selection, &candidates);
         let chosen = ranking.multipath.iter().filter_map(|at| candidates.get(*at));
         let chosen = chosen.map(|candidate| Chosen {
             peer: candidate.peer,

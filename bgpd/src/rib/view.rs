@@ -143,7 +143,7 @@ impl Rib {
             return Vec::new();
         };
         let candidates = self.candidates(entry.paths());
-        let ranking = decision::rank(&self.settings, &candidates);
+        let ranking = decision::rank(&self.settings.selection, &candidates);
         let rank_of = |peer: PeerId| candidates.iter().position(|c| c.peer == peer);
         let winner = ranking
             .multipath

@@ -284,6 +284,7 @@ impl RibTask {
             epoch,
         } = start;
         let mut settings = RibSettings::new(config.local_as, config.router_id);
+        settings.selection = config.selection.clone();
         settings.assume_reachable = fib.is_none();
         let mut rib = Rib::new(settings);
         if restarting {
@@ -397,6 +398,7 @@ impl RibTask {
             }
         }
         let config = Arc::clone(&self.config);
+        self.rib.set_selection(&config.selection);
         for neighbor in &config.neighbors {
             if let Some(peer) = self.peers.get_mut(&neighbor.key()) {
                 let Some(up) = &peer.up else { continue };

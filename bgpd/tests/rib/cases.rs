@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgpd::config::{NeighborKey, Network, NextHopMode};
+use bgpd::config::{NeighborKey, Network, NextHopMode, Selection};
 use bgpd::policy::{Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{
     Counters, NextHopInterest, NextHopState, Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit,
@@ -120,7 +120,10 @@ fn each_step_decides_and_says_so() {
     ];
     for (name, remote_as, change, step) in cases {
         let mut rib = Rib::new(RibSettings {
-            multipath_max: 1,
+            selection: Selection {
+                multipath_max: 1,
+                ..Selection::default()
+            },
             ..rib_settings()
         });
         let (two, three) = (
@@ -197,7 +200,10 @@ fn med_compares_within_an_as_only_and_in_no_order() {
     let paths = [(2, 65001, Some(10)), (3, 65001, Some(5)), (4, 65002, None)];
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
         let mut rib = Rib::new(RibSettings {
-            multipath_max: 1,
+            selection: Selection {
+                multipath_max: 1,
+                ..Selection::default()
+            },
             ..rib_settings()
         });
         for at in order {

@@ -4,6 +4,7 @@
 mod cases;
 #[cfg(test)]
 mod listener;
+mod options;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]

@@ -77,14 +77,14 @@ impl Oracle {
         keep_least(&mut paths, |p| std::cmp::Reverse(local_pref(p)));
         keep_least(&mut paths, |p| p.attributes.as_path.hop_count());
         keep_least(&mut paths, |p| p.attributes.origin);
-        let missing_med = if self.settings.missing_med_worst {
+        let missing_med = if self.settings.selection.missing_med_worst {
             u32::MAX
         } else {
             0
         };
         let med = |p: &Path| p.attributes.med.unwrap_or(missing_med);
         let everything = paths.clone();
-        let always = self.settings.always_compare_med;
+        let always = self.settings.selection.always_compare_med;
         paths.retain(|p| {
             let rivals = everything.iter().filter(|q| {
                 always || q.attributes.as_path.neighbor_as() == p.attributes.as_path.neighbor_as()
@@ -93,7 +93,7 @@ impl Oracle {
         });
         let internal = |p: &Path| p.session.is_some_and(|s| s.remote_as == s.local_as);
         let mut beside: Vec<Path> = Vec::new();
-        if self.settings.multipath_eibgp && !paths.iter().all(internal) {
+        if self.settings.selection.multipath_eibgp && !paths.iter().all(internal) {
             beside = paths.iter().filter(|p| internal(p)).cloned().collect();
             keep_least(&mut beside, |p| p.metric);
         }
@@ -118,12 +118,12 @@ impl Oracle {
         if paths.first().is_some_and(|best| best.session.is_some()) {
             paths.append(&mut beside);
         }
-        if !self.settings.multipath_relax
+        if !self.settings.selection.multipath_relax
             && let Some(best) = paths.first().cloned()
         {
             paths.retain(|p| p.attributes.as_path == best.attributes.as_path);
         }
-        paths.truncate(self.settings.multipath_max);
+        paths.truncate(self.settings.selection.multipath_max);
         paths
     }
 

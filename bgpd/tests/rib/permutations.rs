@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgpd::config::{ExportOptions, ImportOptions, NeighborKey, Network, NextHopMode, PrivateAs, Routing};
+use bgpd::config::{
+    ExportOptions, ImportOptions, NeighborKey, Network, NextHopMode, PrivateAs, Routing, Selection,
+};
 use bgpd::policy::{Changes, Number, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{NextHopInterest, NextHopState, PeerId, PeerSettings, Rib, RibSettings, Totals};
 use bgpd::wire::{AsPath, Attributes, Community, Family, FamilySet, NextHop, Origin, Prefix, Role};
@@ -492,11 +494,13 @@ fn settings() -> impl Strategy<Value = RibSettings> {
     let flags = any::<[bool; 5]>();
     (1..4usize, flags).prop_map(|(max, [reachable, relax, med, missing, eibgp])| RibSettings {
         assume_reachable: reachable,
-        multipath_max: max,
-        multipath_relax: relax,
-        multipath_eibgp: eibgp,
-        always_compare_med: med,
-        missing_med_worst: missing,
+        selection: Selection {
+            multipath_max: max,
+            multipath_relax: relax,
+            multipath_eibgp: eibgp,
+            always_compare_med: med,
+            missing_med_worst: missing,
+        },
         ..RibSettings::new(LOCAL_AS, Ipv4Addr::new(192, 0, 2, 1))
     })
 }
