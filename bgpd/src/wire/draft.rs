@@ -65,11 +65,11 @@ impl Draft {
     pub(super) fn merge_four_octet_ases(&mut self) {
         let as4_aggregator = self.as4_aggregator.take();
         let as4_path = self.as4_path.take();
-        match &mut self.aggregator {
+        match (&mut self.aggregator, as4_aggregator) {
             // Someone aggregated after the last four-octet speaker: what that one said is old.
-            Some(aggregator) if aggregator.asn != AS_TRANS => return,
-            Some(aggregator) => *aggregator = as4_aggregator.unwrap_or(*aggregator),
-            None => {}
+            (Some(aggregator), Some(_)) if aggregator.asn != AS_TRANS => return,
+            (Some(aggregator), Some(as4_aggregator)) => *aggregator = as4_aggregator,
+            _ => {}
         }
         let (Some(path), Some(as4_path)) = (&mut self.as_path, as4_path) else {
             return;

@@ -234,8 +234,8 @@ impl Walk {
         if reachable {
             self.check_mandatory(!nlri.prefixes.is_empty(), reach.as_ref());
         }
-        if self.draft.forbidden_set {
-            // RFC 9774 section 3.
+        if self.draft.forbidden_set && reachable {
+            // RFC 9774 section 3. The attribute was readable: without routes, nothing can have been lost.
             self.fault(AS_PATH, true, || "AS_PATH has an AS_SET".to_owned());
         }
         if self.withdraw {

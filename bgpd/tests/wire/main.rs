@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod differential;
 mod faults;
 mod goldens;
 mod matrix;

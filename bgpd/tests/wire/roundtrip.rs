@@ -165,6 +165,87 @@ fn four_octet_ases_pass_through_old_speakers() {
     );
 }
 
+/// RFC 6793 section 4.2.3: AGGREGATOR says that AS4_PATH is old only where AS4_AGGREGATOR is there too.
+#[test]
+fn an_aggregator_of_two_octets_does_not_cost_the_path() {
+    let old = Codec {
+        four_octet_as: false,
+        ..codec()
+    };
+    let mut attributes = plain("10.0.0.1");
+    attributes.as_path = AsPath::sequence([65001, 4_200_000_001]);
+    attributes.aggregator = Some(Aggregator {
+        asn: 65001,
+        router_id: [10, 0, 0, 9].into(),
+    });
+    let mut octets = announce(&attributes, &[prefix("10.0.0.0/8")], old);
+    assert_eq!(read(&octets, old).0, [attributes.clone()]);
+    // With AS4_AGGREGATOR, somebody aggregated after the last four-octet speaker.
+    let as4_aggregator = [0xc0, 18, 8, 0xfa, 0x56, 0xea, 1, 10, 0, 0, 9];
+    octets.splice(octets.len() - 2..octets.len() - 2, as4_aggregator);
+    octets[17] += as4_aggregator.len() as u8;
+    octets[22] += as4_aggregator.len() as u8;
+    attributes.as_path = AsPath::sequence([65001, AS_TRANS]);
+    assert_eq!(read(&octets, old).0, [attributes]);
+}
+
+/// RFC 4271 section 5: nobody takes a partial bit off again.
+#[test]
+fn partial_bits_stay() {
+    let mut attributes = plain("10.0.0.1");
+    attributes.communities = vec![Community::NO_EXPORT];
+    attributes.otc = Some(65001);
+    let octets = announce(&attributes, &[prefix("10.0.0.0/8")], codec());
+    let at = octets.windows(3).position(|w| w == [0xc0, 8, 4]).unwrap();
+    let mut partial = octets.clone();
+    partial[at] |= 0x20;
+    let read = read(&partial, codec()).0.remove(0);
+    assert!(read.partial.contains(8) && !read.partial.contains(35));
+    assert_eq!(announce(&read, &[prefix("10.0.0.0/8")], codec()), partial);
+    // An attribute that we know without reading it gets no partial bit from us.
+    let known = [
+        0xc0, 25, 20, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+    ];
+    for flags in [0xc0, 0xe0] {
+        let mut octets = announce(&plain("10.0.0.1"), &[prefix("10.0.0.0/8")], codec());
+        let end = octets.len() - 2;
+        octets.splice(end..end, known);
+        octets[end] = flags;
+        octets[17] += known.len() as u8;
+        octets[22] += known.len() as u8;
+        let read = self::read(&octets, codec()).0.remove(0);
+        assert_eq!(announce(&read, &[prefix("10.0.0.0/8")], codec()), octets);
+    }
+}
+
+/// RFC 9774 section 3.
+#[test]
+fn routes_with_sets_are_neither_sent_nor_taken() {
+    let strict = Codec {
+        as_sets: false,
+        ..codec()
+    };
+    let mut attributes = plain("10.0.0.1");
+    attributes.as_path.segments.push(Segment {
+        kind: SegmentKind::Set,
+        ases: vec![65002, 65003],
+    });
+    let route = [prefix("10.0.0.0/8")];
+    let refused = encode_announcement(&attributes, &route, strict, &mut Vec::new());
+    assert_eq!(refused, Err(EncodeError::AsSet));
+    let octets = announce(&attributes, &route, codec());
+    let Ok(Message::Update(update)) = decode(&octets, strict) else {
+        panic!("not reset")
+    };
+    assert_eq!((update.withdrawn, update.announced.len()), (route.to_vec(), 0));
+    // As many ASes in front as wanted, in segments of at most 255.
+    let mut path = attributes.as_path.clone();
+    path.prepend(65009, 600);
+    let lengths: Vec<usize> = path.segments.iter().map(|segment| segment.ases.len()).collect();
+    assert_eq!(lengths, [91, 255, 255, 2]);
+    assert_eq!((path.hop_count(), path.neighbor_as()), (602, Some(65009)));
+}
+
 #[test]
 fn a_message_may_announce_both_families() {
     let v4 = announce(&plain("10.0.0.1"), &[prefix("10.0.0.0/8")], codec());
