@@ -36,6 +36,33 @@ pub(crate) struct Outcome {
     pub(crate) reason: Option<String>,
 }
 
+/// The outcome in a sentence.
+pub(crate) fn told(outcome: &Result<Outcome, String>) -> String {
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(reason) => return format!("margay    {reason}"),
+    };
+    let met = outcome.lost == 0 && outcome.silent == 0;
+    format!(
+        "margay    {} sessions, {} prefixes, {} tables announced or withdrawn in {} s: {} sessions lost, {} silent \
+         for {} s, the longest silence {:.2} s{}\ntarget: no hold timer expires: {}",
+        outcome.sessions,
+        outcome.prefixes,
+        outcome.turns,
+        CHURN_TIME.as_secs(),
+        outcome.lost,
+        outcome.silent,
+        HOLD_TIME.as_secs(),
+        outcome.longest_silence_s,
+        outcome
+            .reason
+            .as_ref()
+            .map(|reason| format!("; {reason}"))
+            .unwrap_or_default(),
+        if met { "met" } else { "NOT met" }
+    )
+}
+
 pub(crate) fn run(
     bench: &Bench<'_>,
     daemon: Daemon,

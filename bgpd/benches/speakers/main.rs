@@ -122,7 +122,7 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             }
             Work::Hold(sessions, slots) => {
                 let outcome = attempt(|| hold::run(&bench, Daemon::Margay, sessions, slots));
-                println!("\n{case_name}\n{outcome:#?}");
+                println!("\n{case_name}\n{}", hold::told(&outcome));
                 keep(&case_name, serde_json::json!(outcome))?;
                 continue;
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
 use crate::daemon::{Daemon, Running};
 use crate::fabric::Fabric;
@@ -54,7 +54,7 @@ impl Bench<'_> {
         let directory = tempfile::tempdir()?;
         let running = daemon.start(self.ours, &fabric, directory.path(), plan)?;
         let outcome = work(&fabric, &running);
-        let outcome = outcome.with_context(|| running.last_words());
+        let outcome = outcome.map_err(|error| anyhow!("{error:#}; {}", running.last_words()));
         running.stop();
         outcome
     }

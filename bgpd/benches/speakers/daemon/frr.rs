@@ -1,6 +1,7 @@
 //! FRR's bgpd: alone, or with zebra where routes go to the kernel.
 
 use std::fmt::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::Setup;
@@ -55,6 +56,8 @@ pub(super) fn prepare(program: &Path, directory: &Path, setup: &Setup) -> anyhow
     if !setup.fib {
         return Ok(vec![format!("{bgpd} -Z -n")]);
     }
+    // It drops its rights to those of a user of its own, who writes its files.
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777))?;
     let none = directory.join("zebra.conf");
     std::fs::write(&none, "")?;
     let zebra = format!(

@@ -130,11 +130,13 @@ impl Running {
 
     /// The last lines of what it wrote, for a message about its failure.
     pub(crate) fn last_words(&self) -> String {
-        let logs = self.processes.iter().map(Process::log);
-        let lines: Vec<String> = logs
-            .flat_map(|log| log.lines().rev().take(5).map(str::to_owned).collect::<Vec<_>>())
+        let last = |log: String| log.lines().next_back().map(str::to_owned);
+        let lines: Vec<String> = self
+            .processes
+            .iter()
+            .filter_map(|process| last(process.log()))
             .collect();
-        lines.join("\n")
+        format!("its log ends with {lines:?}")
     }
 
     /// Ends it in order, or else for good.
