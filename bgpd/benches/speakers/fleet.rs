@@ -68,13 +68,33 @@ impl Fleet {
             keepalives_due: Instant::now(),
             losses: Vec::new(),
         };
-        let all_up = |fleet: &Self| fleet.peers.iter().all(Peer::is_established);
-        if !fleet.run_until(deadline, all_up)? {
-            let up = fleet.peers.iter().filter(|peer| peer.is_established()).count();
-            let all = fleet.peers.len();
-            bail!("{up} of {all} sessions established within {ESTABLISH_TIME:?}");
+        while !fleet.peers.iter().all(Peer::is_established) {
+            fleet.turn()?;
+            fleet.reconnect(fabric, deadline)?;
+            if Instant::now() > deadline {
+                let up = fleet.peers.iter().filter(|peer| peer.is_established()).count();
+                let all = fleet.peers.len();
+                bail!("{up} of {all} sessions established within {ESTABLISH_TIME:?}");
+            }
         }
         Ok(fleet)
+    }
+
+    /// Connects peers again whose connection was refused: a daemon may listen before it is ready.
+    fn reconnect(&mut self, fabric: &Fabric, deadline: Instant) -> anyhow::Result<()> {
+        if self.losses.is_empty() {
+            return Ok(());
+        }
+        std::thread::sleep(RETRY_TIME);
+        self.losses.clear();
+        for (index, peer) in self.peers.iter_mut().enumerate().filter(|(_, peer)| peer.is_lost) {
+            *peer = fabric.peers.inside(|| connect(peer.identity, deadline))?;
+            self.epoll.add(
+                peer.stream.as_fd(),
+                EpollEvent::new(EpollFlags::EPOLLIN, index as u64),
+            )?;
+        }
+        Ok(())
     }
 
     /// Has a peer write octets.
