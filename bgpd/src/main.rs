@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use bgpd::config::{Config, load_file};
+use bgpd::config::{Config, MrtSource, Timing, load_file};
 use bgpd::rpc;
+use bgpd::session;
 use bgpd::speaker::{Speaker, SpeakerHandle, StartOptions, StopMode};
 use bgpd_proto::commands::{self, CommandError};
 use clap::{Args, Parser, ValueEnum};
@@ -39,7 +40,7 @@ struct Arguments {
 #[derive(Debug, Args)]
 struct DaemonArguments {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", required = true)]
+    #[arg(long, value_name = "FILE", required_unless_present = "replay_session")]
     config: Option<PathBuf>,
     /// Check the configuration and exit.
     #[arg(long)]
@@ -51,6 +52,15 @@ struct DaemonArguments {
     /// What neighbors are told when the daemon ends.
     #[arg(long, value_enum, default_value_t = Stop::Shutdown)]
     stop: Stop,
+    /// Take in the routes of an MRT file, as `[[source]]` of the configuration does. May be repeated.
+    #[arg(long, value_name = "FILE.mrt")]
+    replay: Vec<PathBuf>,
+    /// Record sessions into this directory, as `record` of the configuration does.
+    #[arg(long, value_name = "DIRECTORY")]
+    record: Option<PathBuf>,
+    /// Run the recording of a session, print each event with what the session did, and exit.
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["config", "check", "recover", "replay", "record"])]
+    replay_session: Option<PathBuf>,
     /// What to log, as in "info" or "bgpd=debug".
     #[arg(long, env = "BGPD_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
@@ -79,6 +89,7 @@ async fn main() -> ExitCode {
     let result = match (&command, &daemon.config) {
         (Some(command), _) => ask(&api, command).await,
         (None, Some(config)) => run(&daemon, config).await,
+        (None, None) if daemon.replay_session.is_some() => replay_session(daemon.replay_session.as_deref()),
         (None, None) => Err(anyhow::anyhow!("--config or a command is needed: see --help")),
     };
     match result {
@@ -88,6 +99,39 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a recording and prints what came of it, a JSON object a line.
+fn replay_session(file: Option<&Path>) -> anyhow::Result<()> {
+    use std::io::Write;
+    let Some(path) = file else { return Ok(()) };
+    let name = || path.display().to_string();
+    let recording = std::fs::File::open(path).with_context(name)?;
+    let (_, steps) = session::replay(std::io::BufReader::new(recording)).with_context(name)?;
+    let mut out = std::io::stdout().lock();
+    for step in &steps {
+        // `| head` has seen enough.
+        if writeln!(out, "{}", serde_json::to_string(step)?).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The configuration of a file with what the command line adds.
+fn load(arguments: &DaemonArguments, file: &Path) -> anyhow::Result<Config> {
+    let mut config = load_file(file)?;
+    config
+        .sources
+        .extend(arguments.replay.iter().map(|path| MrtSource {
+            path: path.clone(),
+            timing: Timing::default(),
+        }));
+    if arguments.record.is_some() {
+        config.record.clone_from(&arguments.record);
+    }
+    config.validate()?;
+    Ok(config)
 }
 
 /// Asks a daemon that runs.
@@ -101,7 +145,7 @@ async fn ask(api: &Path, command: &commands::Command) -> anyhow::Result<()> {
 }
 
 async fn run(arguments: &DaemonArguments, file: &Path) -> anyhow::Result<()> {
-    let config = load_file(file)?;
+    let config = load(arguments, file)?;
     if arguments.check {
         println!(
             "{}: good, {} neighbors and {} networks",
@@ -132,7 +176,15 @@ async fn serve(arguments: &DaemonArguments, file: &Path, config: Config) -> anyh
     let speaker = Speaker::start(config, options)?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let service = api.map(|path| tokio::spawn(serve_api(path, speaker.clone(), stopped)));
-    wait(file, &speaker, &mut hangup, &mut terminate, &mut interrupt).await;
+    wait(
+        arguments,
+        file,
+        &speaker,
+        &mut hangup,
+        &mut terminate,
+        &mut interrupt,
+    )
+    .await;
     drop(stop);
     if let Some(service) = service {
         service.await?;
@@ -154,6 +206,7 @@ async fn serve_api(path: PathBuf, speaker: SpeakerHandle, stopped: tokio::sync::
 
 /// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
 async fn wait(
+    arguments: &DaemonArguments,
     path: &Path,
     speaker: &SpeakerHandle,
     hangup: &mut Signal,
@@ -164,7 +217,7 @@ async fn wait(
         tokio::select! {
             _ = terminate.recv() => return,
             _ = interrupt.recv() => return,
-            _ = hangup.recv() => match reload(path, speaker).await {
+            _ = hangup.recv() => match reload(arguments, path, speaker).await {
                 Ok(()) => tracing::info!("configuration reloaded"),
                 Err(error) => tracing::error!("configuration kept as it was: {error:#}"),
             }
@@ -172,8 +225,8 @@ async fn wait(
     }
 }
 
-async fn reload(path: &Path, speaker: &SpeakerHandle) -> anyhow::Result<()> {
-    let diff = speaker.reconfigure(load_file(path)?).await?;
+async fn reload(arguments: &DaemonArguments, path: &Path, speaker: &SpeakerHandle) -> anyhow::Result<()> {
+    let diff = speaker.reconfigure(load(arguments, path)?).await?;
     for key in &diff.needs_restart {
         tracing::warn!("global {key}: the new value counts from the next start on");
     }

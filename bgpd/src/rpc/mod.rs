@@ -14,9 +14,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bgpd_proto::v1::bgp_server::{Bgp, BgpServer};
 use bgpd_proto::v1::{
-    DrainRequest, DrainResponse, Event, ExplainRequest, Explanation, GetSpeakerRequest, ListPeersRequest,
-    ListPeersResponse, ListRoutesRequest, ListRoutesResponse, ResetPeerRequest, ResetPeerResponse, Speaker,
-    UndrainRequest, UndrainResponse, WatchRequest,
+    DrainRequest, DrainResponse, DumpMrtRequest, DumpMrtResponse, Event, ExplainRequest, Explanation,
+    GetSpeakerRequest, ListPeersRequest, ListPeersResponse, ListRoutesRequest, ListRoutesResponse,
+    ResetPeerRequest, ResetPeerResponse, Speaker, UndrainRequest, UndrainResponse, WatchRequest,
 };
 use futures::Stream;
 use tokio::net::UnixListener;
@@ -24,6 +24,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Request, Response, Status};
 
 use crate::config::NeighborKey;
+use crate::mrt::DumpError;
 use crate::rib::{Ineligible, PathStatus};
 use crate::session::State;
 use crate::speaker::{RouteStatus, RouteView, SoftReset, SpeakerError, SpeakerHandle};
@@ -234,6 +235,19 @@ impl Bgp for BgpService {
         tracing::info!("drain: moving traffic away");
         let peers = self.0.get()?.set_draining(true).await.map_err(status)?;
         Ok(Response::new(DrainResponse { peers: count(peers) }))
+    }
+
+    async fn dump_mrt(&self, _: Request<DumpMrtRequest>) -> Result<Response<DumpMrtResponse>, Status> {
+        let dumped = self.0.get()?.dump_mrt(None).await.map_err(|error| match error {
+            DumpError::Stopped => Status::unavailable(error.to_string()),
+            _ => Status::failed_precondition(error.to_string()),
+        })?;
+        Ok(Response::new(DumpMrtResponse {
+            path: dumped.path.display().to_string(),
+            prefixes: dumped.prefixes,
+            paths: dumped.paths,
+            left_out: dumped.left_out,
+        }))
     }
 
     async fn undrain(&self, _: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {

@@ -26,7 +26,7 @@ pub use event::{Action, ConnectionId, DownReason, Event, Outgoing, Received, Sto
 use jitter::Jitter;
 pub use negotiation::Negotiated;
 use negotiation::negotiate;
-pub use record::{Entry, Recording, ReplayError, replay};
+pub use record::{Entry, Recording, ReplayError, Step, replay};
 use retention::Retention;
 pub use retention::STALE_PATH_TIME;
 pub use settings::{

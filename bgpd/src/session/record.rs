@@ -4,7 +4,7 @@ use std::io::{BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Event, Session, Settings, Timestamp};
+use super::{Action, Event, Session, Settings, State, Timestamp};
 
 /// Longest line that a replay reads, in bytes.
 const LINE_MAX_BYTES: usize = 1 << 20;
@@ -78,10 +78,23 @@ fn write_line(out: &mut impl Write, entry: &Entry) -> std::io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// An event of a recording and what the session did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: Event,
+    /// What the session did.
+    pub actions: Vec<Action>,
+    /// Where it stood then.
+    pub state: State,
+}
+
 /// Runs a recording: the session at its end, and what it did at each event.
-pub fn replay(recording: impl BufRead) -> Result<(Session, Vec<Vec<Action>>), ReplayError> {
+pub fn replay(recording: impl BufRead) -> Result<(Session, Vec<Step>), ReplayError> {
     let mut session = None;
-    let mut actions = Vec::new();
+    let mut steps = Vec::new();
     for (index, line) in recording.lines().enumerate() {
         let line = line?;
         let wrong = |reason: String| ReplayError::Line {
@@ -94,7 +107,16 @@ pub fn replay(recording: impl BufRead) -> Result<(Session, Vec<Vec<Action>>), Re
         let entry = serde_json::from_str(&line).map_err(|error| wrong(error.to_string()))?;
         match (entry, &mut session) {
             (Entry::Session { settings, seed }, None) => session = Some(Session::new(settings, seed)),
-            (Entry::Event { at, event }, Some(session)) => actions.push(session.handle(event, at)),
+            (Entry::Event { at, event }, Some(session)) => {
+                let actions = session.handle(event.clone(), at);
+                let state = session.state();
+                steps.push(Step {
+                    at,
+                    event,
+                    actions,
+                    state,
+                });
+            }
             (Entry::Session { .. }, Some(_)) => {
                 return Err(wrong("a second session: write one recording a file".to_owned()));
             }
@@ -107,5 +129,5 @@ pub fn replay(recording: impl BufRead) -> Result<(Session, Vec<Vec<Action>>), Re
         line: 1,
         reason: "the recording is empty".to_owned(),
     };
-    Ok((session.ok_or_else(empty)?, actions))
+    Ok((session.ok_or_else(empty)?, steps))
 }

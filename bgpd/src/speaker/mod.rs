@@ -11,6 +11,7 @@ mod listener;
 mod monitoring;
 mod neighbor;
 mod operate;
+mod recorder;
 mod restart;
 mod rib_task;
 mod running;
@@ -101,6 +102,14 @@ pub enum SpeakerError {
     /// The kernel's routes cannot be worked with.
     #[error(transparent)]
     Fib(#[from] FibError),
+    /// Sessions cannot be recorded.
+    #[error("global record {path}: {source}; see to the directory's rights or choose another one")]
+    Record {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The operating system gives no thread or runtime.
     #[error("cannot start the speaker's threads: {0}")]
     Threads(std::io::Error),
@@ -144,6 +153,17 @@ impl Speaker {
         let (rib, rib_thread) = rib_task::spawn(start).map_err(SpeakerError::Threads)?;
         let (peer_events, _) = broadcast::channel(PEER_EVENTS_MAX);
         let bfd = Bfd::start().map_err(SpeakerError::Threads)?;
+        let recorder = match &config.record {
+            Some(directory) => {
+                Some(
+                    recorder::Recorder::start(directory).map_err(|source| SpeakerError::Record {
+                        path: directory.clone(),
+                        source,
+                    })?,
+                )
+            }
+            None => None,
+        };
         let shared = Shared {
             rib: rib.clone(),
             bfd: bfd.clone(),
@@ -151,6 +171,7 @@ impl Speaker {
             peer_events: peer_events.clone(),
             restart_complete: restart_complete.clone(),
             numbers: Arc::new(AtomicU64::new(1)),
+            recorder,
             epoch,
         };
         let mut running = Running::new(&config, options, shared);

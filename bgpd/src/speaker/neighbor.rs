@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::bfd::{BfdPlan, NeighborBfd};
 use super::connection::{Connection, FromConnection, Go, Malformed};
 use super::interface::Surroundings;
+use super::recorder::{Recorder, SessionRecording};
 use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
@@ -69,6 +70,8 @@ pub(super) struct Shared {
     pub(super) restart_complete: watch::Receiver<bool>,
     /// Numbers for connections and sessions.
     pub(super) numbers: Arc<AtomicU64>,
+    /// Where sessions are recorded.
+    pub(super) recorder: Option<Recorder>,
     pub(super) epoch: Instant,
 }
 
@@ -95,6 +98,7 @@ struct Opens {
 pub(super) struct NeighborTask {
     key: NeighborKey,
     session: Session,
+    recording: Option<SessionRecording>,
     /// Our AS on the session.
     local_as: u32,
     socket: SocketSettings,
@@ -128,8 +132,13 @@ impl NeighborTask {
         let (commands, command_queue) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::unbounded_channel();
         let status = Arc::new(Mutex::new(SessionStatus::new(&settings.session)));
+        let recording = shared
+            .recorder
+            .as_ref()
+            .and_then(|recorder| recorder.session(key, &settings.session, seed));
         let mut task = Self {
             key,
+            recording,
             bfd: NeighborBfd::new(shared.bfd.clone(), shared.fib.clone(), commands.downgrade()),
             local_as: settings.session.local_as,
             session: Session::new(settings.session, seed),
@@ -319,7 +328,9 @@ impl NeighborTask {
 
     fn handle(&mut self, event: Event) {
         let before = self.session.state();
-        let actions = self.session.handle(event, self.now());
+        let now = self.now();
+        self.recording.take_if(|recording| !recording.event(now, &event));
+        let actions = self.session.handle(event, now);
         for action in actions {
             self.act(action);
         }

@@ -40,7 +40,8 @@ fn a_recording_replays_to_the_same_actions() {
             .flatten()
             .any(|action| matches!(action, Action::Up(..)))
     );
-    let (replayed, actions) = replay(lines.as_slice()).unwrap();
+    let (replayed, steps) = replay(lines.as_slice()).unwrap();
+    let actions: Vec<_> = steps.into_iter().map(|step| step.actions).collect();
     assert_eq!(actions, expected);
     assert_eq!(replayed.state(), network.states()[0]);
     assert_eq!(replayed.flaps(), 1);

@@ -1,4 +1,4 @@
-//! `drain`, `undrain` and `reset`.
+//! `drain`, `undrain`, `reset` and `dump`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tonic::transport::Channel;
 use super::output::print;
 use super::{CommandError, Direction, DrainOptions, ResetOptions, request};
 use crate::v1::bgp_client::BgpClient;
-use crate::v1::{DrainRequest, ResetPeerRequest, UndrainRequest};
+use crate::v1::{DrainRequest, DumpMrtRequest, ResetPeerRequest, UndrainRequest};
 
 pub(super) async fn drain(
     client: &mut BgpClient<Channel>,
@@ -51,4 +51,16 @@ pub(super) async fn reset(
     };
     client.reset_peer(request(asked)).await?;
     print(&format!("{}: {done}.\n", options.peer))
+}
+
+pub(super) async fn dump(client: &mut BgpClient<Channel>) -> Result<(), CommandError> {
+    let dumped = client.dump_mrt(request(DumpMrtRequest {})).await?.into_inner();
+    let left_out = match dumped.left_out {
+        0 => String::new(),
+        count => format!(", {count} paths left out"),
+    };
+    print(&format!(
+        "{}: {} prefixes, {} paths{left_out}.\n",
+        dumped.path, dumped.prefixes, dumped.paths
+    ))
 }

@@ -38,6 +38,8 @@ pub enum Command {
     Undrain,
     /// End a session so that it starts again, or with --soft only judge its routes again
     Reset(ResetOptions),
+    /// Write the whole table to an MRT file now, where the speaker's configuration says
+    Dump,
     /// Follow changes of sessions and of selected routes
     Watch(WatchOptions),
 }
@@ -203,6 +205,7 @@ pub async fn run(command: &Command, channel: Channel) -> Result<(), CommandError
         Command::Drain(options) => actions::drain(&mut client, options).await,
         Command::Undrain => actions::undrain(&mut client).await,
         Command::Reset(options) => actions::reset(&mut client, options).await,
+        Command::Dump => actions::dump(&mut client).await,
         Command::Watch(options) => watch::run(&mut client, options).await,
     }
 }
