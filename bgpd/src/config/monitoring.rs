@@ -199,3 +199,118 @@ fn global(field: &'static str, reason: impl Into<String>) -> ConfigError {
         reason: reason.into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{ConfigDiff, parse_file};
+
+    const GLOBAL: &str = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\n";
+    const GOOD: &str = r#"
+[[bmp]]
+address = "192.0.2.9:5000"
+monitor = ["pre-policy", "post-policy", "adj-rib-out", "loc-rib"]
+stats-interval = 30
+
+[[bmp]]
+address = "[2001:db8::9]:5000"
+
+[mrt]
+rib = { path = "/var/lib/rib.%Y%m%d.%H%M.mrt", interval = 3600 }
+updates = { path = "/var/lib/updates.%Y%m%d.%H%M.mrt" }
+
+[[source]]
+mrt = "/var/lib/old.mrt"
+timing = "original"
+"#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        parse_file(Path::new("bgpd.toml"), &format!("{GLOBAL}{text}")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.bmp[0].monitor.len(), 4);
+        assert_eq!(config.bmp[1].monitor, [BmpView::PrePolicy]);
+        assert_eq!(
+            (config.bmp[0].stats_interval_s, config.bmp[1].stats_interval_s),
+            (30, 60)
+        );
+        assert_eq!(
+            config.mrt.updates.as_ref().map(|updates| updates.rotate_s),
+            Some(900)
+        );
+        assert_eq!(config.sources[0].timing, Timing::Original);
+        let without = parse("").unwrap();
+        let diff = ConfigDiff::between(&without, &config);
+        assert!(diff.monitoring && diff.changed.is_empty() && diff.needs_restart.is_empty());
+        assert!(!ConfigDiff::between(&config, &config).monitoring);
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        let cases = [
+            (
+                "192.0.2.9:5000",
+                "192.0.2.9:0",
+                "global bmp address: 192.0.2.9:0: give",
+            ),
+            (
+                "192.0.2.9:5000",
+                "[2001:db8::9]:5000",
+                "global bmp address: [2001:db8::9]:5000 is listed twice",
+            ),
+            (
+                "192.0.2.9:5000",
+                "192.0.2.9",
+                "bgpd.toml:6: invalid socket address",
+            ),
+            (
+                "[\"pre-policy\", \"post-policy\", \"adj-rib-out\", \"loc-rib\"]",
+                "[]",
+                "global bmp monitor: of 192.0.2.9:5000",
+            ),
+            ("\"loc-rib\"", "\"rib\"", "unknown variant `rib`"),
+            ("stats-interval", "stats", "unknown field `stats`"),
+            (
+                "interval = 3600",
+                "interval = 0",
+                "global mrt rib.interval: must be at least 1 s",
+            ),
+            ("rib.%Y", "rib.%!%Y", "global mrt rib.path: "),
+            (
+                "/var/lib/updates.%Y%m%d.%H%M.mrt",
+                "/var/lib/updates",
+                "global mrt updates.path: has no conversion",
+            ),
+            (
+                "/var/lib/updates.%Y%m%d.%H%M.mrt",
+                "/var/lib/",
+                "global mrt updates.path: must be the name of a file",
+            ),
+            (
+                "%H%M.mrt\" }\n\n",
+                "%H%M.mrt\", rotate = 0 }\n\n",
+                "global mrt updates.rotate: must be at least 1 s",
+            ),
+            ("\"original\"", "\"slow\"", "unknown variant `slow`"),
+        ];
+        for (from, to, expected) in cases {
+            assert!(GOOD.contains(from), "{from}");
+            let error = parse(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(
+                error.contains(expected),
+                "{error:?} does not contain {expected:?}"
+            );
+        }
+        let twice = format!("{GOOD}[[source]]\nmrt = \"/var/lib/old.mrt\"\n");
+        assert!(
+            parse(&twice)
+                .unwrap_err()
+                .contains("global source mrt: /var/lib/old.mrt is listed twice")
+        );
+    }
+}

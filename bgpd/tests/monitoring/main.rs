@@ -10,6 +10,7 @@
 mod bmp;
 mod capture;
 mod codecs;
+mod commands;
 mod mrt;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -54,7 +54,11 @@ fn reader(last: u8, path: &Path) -> SpeakerHandle {
 }
 
 fn of_file(address: std::net::IpAddr) -> RouteView {
-    RouteView::Received(NeighborKey { address, port: 0 })
+    RouteView::Received(NeighborKey {
+        address,
+        port: 0,
+        interface: None,
+    })
 }
 
 fn shown(routes: &[RouteStatus]) -> BTreeSet<String> {
