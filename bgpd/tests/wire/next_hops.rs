@@ -59,7 +59,8 @@ fn next_hops_are_read_in_every_form_that_is_seen() {
     let multicast = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     let two = |first: [u8; 16], second: [u8; 16]| [first, second].concat();
     let rd = [0; 8];
-    let cases: [(&str, Vec<u8>, Option<Option<NextHop>>); 15] = [
+    type Case = (&'static str, Vec<u8>, Option<Option<NextHop>>);
+    let cases: [Case; 15] = [
         ("a global address", GLOBAL.to_vec(), Some(Some(global))),
         ("both addresses", two(GLOBAL, LOCAL), Some(Some(both))),
         ("a link-local address alone", LOCAL.to_vec(), Some(Some(local))),
