@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use bgpd::config::{Config, MrtSource, Timing, load_file};
@@ -165,6 +166,9 @@ async fn run(arguments: &DaemonArguments, file: &Path) -> anyhow::Result<()> {
     serve(arguments, file, config).await
 }
 
+/// How long clients of the API may take for what they asked when the daemon ends.
+const API_STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
 async fn serve(arguments: &DaemonArguments, file: &Path, config: Config) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -185,11 +189,14 @@ async fn serve(arguments: &DaemonArguments, file: &Path, config: Config) -> anyh
         &mut interrupt,
     )
     .await;
-    drop(stop);
-    if let Some(service) = service {
-        service.await?;
-    }
+    // Neighbors come first: a client of the API that stays connected holds nothing up.
     speaker.stop(arguments.stop.into()).await;
+    drop(stop);
+    if let Some(service) = service
+        && let Ok(served) = tokio::time::timeout(API_STOP_TIME_MAX, service).await
+    {
+        served?;
+    }
     Ok(())
 }
 

@@ -53,6 +53,8 @@ pub struct StateChange {
     pub diagnostic: Diagnostic,
     /// What the other side said of itself last.
     pub remote_state: State,
+    /// The other side's C bit: its BFD goes on while its control plane does not.
+    pub is_remote_control_plane_independent: bool,
 }
 
 impl StateChange {

@@ -236,7 +236,10 @@ impl Session {
         if self.detect_at().is_some_and(|at| at <= now) {
             // Section 6.8.1: bfd.RemoteDiscr is forgotten after a detection time.
             self.received_at = None;
-            self.remote = Remote::default();
+            self.remote = Remote {
+                control_plane_independent: self.remote.control_plane_independent,
+                ..Remote::default()
+            };
             if matches!(self.state, State::Init | State::Up) {
                 self.transition(State::Down, Diagnostic::DETECTION_TIME_EXPIRED, now, out);
             }
@@ -261,6 +264,7 @@ impl Session {
             to,
             diagnostic,
             remote_state: self.remote.state,
+            is_remote_control_plane_independent: self.remote.control_plane_independent,
         }));
         if from == State::Up {
             // A Poll Sequence was about the session that ended.

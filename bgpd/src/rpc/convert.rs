@@ -1,9 +1,10 @@
 //! The speaker's types as the contract's messages.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use bgpd_proto::v1::{Explanation, Kernel, KernelProblem, Peer, Route, Session, Told};
+use bgpd_proto::v1::{Bfd, BfdCounters, Explanation, Kernel, KernelProblem, Peer, Route, Session, Told};
 
+use crate::bfd;
 use crate::fib::FibStatus;
 use crate::policy::DecidedBy;
 use crate::rib::{NotTold, PathStatus};
@@ -37,6 +38,39 @@ pub(super) fn peer(peer: &PeerStatus) -> Peer {
         prefixes_accepted: peer.prefixes_accepted,
         session,
         name: peer.key().to_string(),
+        bfd: peer.bfd.as_ref().map(bfd),
+    }
+}
+
+fn bfd(status: &bfd::Status) -> Bfd {
+    let since = SystemTime::now().duration_since(status.since).unwrap_or_default();
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Bfd {
+        state: status.state.to_string(),
+        since_seconds: since.as_secs(),
+        diagnostic: status.diagnostic.to_string(),
+        remote_state: status.remote_state.to_string(),
+        multihop: status.is_multihop,
+        discriminator: status.discriminator,
+        remote_discriminator: status.remote_discriminator,
+        remote_control_plane_independent: status.is_remote_control_plane_independent,
+        transmit_interval_us: micros(status.transmit_interval),
+        detection_time_us: micros(status.detection_time),
+        failures: status.failures,
+        packets_sent: status.packets_sent,
+        packets_received: status.packets_received,
+        packets_discarded: status.packets_discarded,
+        error: status.error.clone().unwrap_or_default(),
+    }
+}
+
+pub(super) fn bfd_counters(counters: bfd::Counters) -> BfdCounters {
+    BfdCounters {
+        sessions_up: counters.sessions_up,
+        packets_sent: counters.packets_sent,
+        packets_received: counters.packets_received,
+        packets_discarded: counters.packets_discarded,
+        detection_timeouts: counters.detection_timeouts,
     }
 }
 

@@ -186,6 +186,7 @@ impl Bgp for BgpService {
             peers: count(peers.len()),
             peers_established: count(established.count()),
             kernel: speaker.fib_status().as_ref().map(convert::kernel),
+            bfd: Some(convert::bfd_counters(speaker.bfd_counters())),
         }))
     }
 

@@ -126,7 +126,10 @@ pub enum Event {
     /// The neighbour takes something in again.
     WriteResumed(ConnectionId),
     /// BFD says that the path to the neighbour has failed (RFC 5882 section 4).
-    PathFailed,
+    PathFailed {
+        /// Whether BFD over there goes on while the neighbour's control plane restarts: its C bit.
+        is_control_plane_independent: bool,
+    },
     /// This speaker's own restart is complete: no R bit from now on.
     RestartComplete,
 }

@@ -222,7 +222,9 @@ impl Session {
             }),
             Event::WriteStalled(id) => self.with(id, |connection| connection.stall(now)),
             Event::WriteResumed(id) => self.with(id, |connection| connection.send_hold_at = None),
-            Event::PathFailed => self.path_failed(now, out),
+            Event::PathFailed {
+                is_control_plane_independent,
+            } => self.path_failed(is_control_plane_independent, now, out),
             Event::RestartComplete => self.settings.restarting = false,
         }
     }
@@ -434,17 +436,17 @@ impl Session {
         };
     }
 
-    /// RFC 9384 section 3: ends what runs over the path. No routes are kept, because packets would not
-    /// arrive; what was kept before, for a neighbour whose control plane restarts, stays (RFC 5882
-    /// section 4.3.2).
-    fn path_failed(&mut self, now: Timestamp, out: &mut Vec<Action>) {
-        for id in self
-            .connections
-            .iter()
-            .map(|connection| connection.id)
-            .collect::<Vec<_>>()
-        {
-            self.fail(id, Notification::new(CEASE, cease::BFD_DOWN), now, out);
+    /// RFC 9384 section 3: ends what runs over the path. No routes are kept, on either side, because packets
+    /// would not arrive. What was kept before, for a neighbour whose control plane restarts, stays if its BFD
+    /// ends with its control plane (RFC 5882 section 4.3.2), and goes if not (section 4.3.1).
+    fn path_failed(&mut self, is_control_plane_independent: bool, now: Timestamp, out: &mut Vec<Action>) {
+        let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
+        for id in ids {
+            let down = self.hardened(id, Notification::new(CEASE, cease::BFD_DOWN), true);
+            self.fail(id, down, now, out);
+        }
+        if is_control_plane_independent {
+            self.sweep_all(out);
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
+use nix::net::if_::if_nametoindex;
 use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::neighbor::Command;
@@ -26,7 +27,7 @@ pub(super) struct BfdPlan {
 impl BfdPlan {
     /// None if there is to be no BFD.
     pub(super) fn new(neighbor: &Neighbor, config: &Config) -> Option<Self> {
-        let bfd = neighbor.bfd.as_ref()?;
+        let bfd = neighbor.bfd.as_ref().filter(|_| neighbor.enabled)?;
         let hops = if bfd.is_multihop(neighbor, config) {
             Hops::Multi {
                 minimum_ttl: neighbor.ttl_security_hops.map(minimum_ttl),
@@ -37,7 +38,10 @@ impl BfdPlan {
         Some(Self {
             path: Path {
                 remote: neighbor.address,
-                interface: None,
+                // One that is not there yet has no index: nothing can be sent then either.
+                interface: neighbor
+                    .interface
+                    .map(|name| if_nametoindex(name.as_str()).unwrap_or(0)),
                 local: neighbor.source,
                 hops,
             },
@@ -125,7 +129,9 @@ impl NeighborBfd {
                     }
                     if let Some(commands) = commands.upgrade().filter(|_| change.is_failure()) {
                         // A task that has ended has no session to end.
-                        let _ = commands.send(Command::PathFailed);
+                        let _ = commands.send(Command::PathFailed {
+                            is_control_plane_independent: change.is_remote_control_plane_independent,
+                        });
                     }
                 };
                 let handle = self.bfd.open(plan.path, plan.settings.clone(), Box::new(notify));

@@ -416,11 +416,12 @@ impl SpeakerHandle {
             StopMode::Restart => StopReason::Restart,
             StopMode::Shutdown => StopReason::Shutdown,
         };
-        // First of all, so that neighbours do not take the end for a failure of the path.
-        let bfd = self.inner.bfd.clone();
-        let _ = tokio::task::spawn_blocking(move || bfd.stop(BFD_STOP_TIME_MAX)).await;
         // A neighbour that takes nothing in does not hold up the end.
         let _ = tokio::time::timeout(STOP_TIME_MAX, running.stop(reason)).await;
+        // After the connections: a neighbour that takes AdminDown for a failure then keeps our routes by graceful
+        // restart already.
+        let bfd = self.inner.bfd.clone();
+        let _ = tokio::task::spawn_blocking(move || bfd.stop(BFD_STOP_TIME_MAX)).await;
         self.inner.rib.control(RibControl::Stop);
         if let Some(thread) = self.inner.rib_thread.lock().await.take() {
             // With it ends the kernel's driver. A panic there has been reported by itself.

@@ -36,8 +36,8 @@ pub(super) enum Command {
     Accepted(TcpStream),
     /// Have this BFD with it, or none.
     Bfd(Option<BfdPlan>),
-    /// BFD says that the path to it has failed.
-    PathFailed,
+    /// BFD says that the path to it has failed; with its C bit.
+    PathFailed { is_control_plane_independent: bool },
     /// Ask it to send its routes again (RFC 2918).
     AskAgain,
     /// Its settings changed.
@@ -184,7 +184,9 @@ impl NeighborTask {
                 command = self.commands.recv() => match command {
                     Some(Command::Accepted(stream)) => self.accepted(stream),
                     Some(Command::Bfd(plan)) => self.follow_bfd(plan),
-                    Some(Command::PathFailed) => self.handle(Event::PathFailed),
+                    Some(Command::PathFailed { is_control_plane_independent }) => {
+                        self.handle(Event::PathFailed { is_control_plane_independent });
+                    }
                     Some(Command::AskAgain) => self.ask_again(),
                     Some(Command::Configure(settings)) => self.configure(*settings),
                     Some(Command::Reset) => {

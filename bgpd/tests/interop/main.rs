@@ -10,6 +10,7 @@ mod net;
 mod ours;
 mod routers;
 
+mod bfd;
 mod daemon;
 mod mrt;
 mod restart;

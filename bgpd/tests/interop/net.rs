@@ -54,6 +54,28 @@ impl Netns {
         (a, b)
     }
 
+    /// Two namespaces with a router between them: 10.0.1.1 and 10.0.2.2, fd00:1::1 and fd00:2::2. The router
+    /// is the third one.
+    pub(crate) fn line() -> (Self, Self, Self) {
+        let (a, b, middle) = (Self::new(), Self::new(), Self::new());
+        for (netns, net, last) in [(&a, 1, 1), (&b, 2, 2)] {
+            netns.run(&format!(
+                "ip link add eth0 type veth peer name eth{net} netns {}",
+                middle.pid()
+            ));
+            netns.run(&format!("ip addr add 10.0.{net}.{last}/24 dev eth0"));
+            netns.run(&format!("ip addr add fd00:{net}::{last}/64 dev eth0 nodad"));
+            netns.run("ip link set eth0 up");
+            middle.run(&format!("ip addr add 10.0.{net}.254/24 dev eth{net}"));
+            middle.run(&format!("ip addr add fd00:{net}::fe/64 dev eth{net} nodad"));
+            middle.run(&format!("ip link set eth{net} up"));
+            netns.run(&format!("ip route add 10.0.0.0/8 via 10.0.{net}.254"));
+            netns.run(&format!("ip route add fd00::/16 via fd00:{net}::fe"));
+        }
+        middle.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        (a, b, middle)
+    }
+
     fn pid(&self) -> u32 {
         self.0.0.id()
     }

@@ -1,5 +1,6 @@
 //! Routers that others wrote.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -104,6 +105,57 @@ impl Frr {
     pub(crate) fn ask(&self, command: &str) -> String {
         let mut vtysh = self.netns.command("vtysh --vty_socket");
         vtysh.arg(&self.directory).args(["-d", "bgpd", "-c", command]);
+        String::from_utf8_lossy(&vtysh.output().expect("vtysh").stdout).into_owned()
+    }
+}
+
+/// FRR's bgpd with zebra and bfdd, which it needs for BFD.
+pub(crate) struct FrrWithBfd {
+    pub(crate) bgp: Frr,
+    _others: [Process; 2],
+}
+
+impl FrrWithBfd {
+    /// Each daemon reads the part of the configuration that is its own.
+    pub(crate) fn start(netns: &Netns, directory: &Path, bgp: &str, bfd: &str) -> Self {
+        // The daemons give up root for a user of their own.
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o777)).unwrap();
+        write(&directory.join("zebra.conf"), "");
+        write(&directory.join("bfdd.conf"), bfd);
+        write(&directory.join("frr.conf"), bgp);
+        let start = |daemon: &str, more: &str| {
+            let config = if daemon == "bgpd" { "frr" } else { daemon };
+            let path = directory.display();
+            let line = format!(
+                "/usr/lib/frr/{daemon} -f {path}/{config}.conf -i {path}/{daemon}.pid -z {path}/zserv.api \
+                 --vty_socket {path} -P 0 --log stdout {more}"
+            );
+            let process = netns.spawn(&line, &directory.join(format!("{daemon}.log")));
+            wait_for(daemon, Duration::from_secs(10), || {
+                directory.join(format!("{daemon}.vty")).exists()
+            });
+            process
+        };
+        let zebra = start("zebra", "");
+        let bfdd = start("bfdd", &format!("--bfdctl {}/bfdd.sock", directory.display()));
+        let bgp = Frr {
+            netns: netns.clone(),
+            directory: directory.to_owned(),
+            _process: start("bgpd", "-n -l 0.0.0.0 -l ::"),
+        };
+        Self {
+            bgp,
+            _others: [zebra, bfdd],
+        }
+    }
+
+    /// Commands to bfdd.
+    pub(crate) fn ask(&self, commands: &[&str]) -> String {
+        let mut vtysh = self.bgp.netns.command("vtysh --vty_socket");
+        vtysh.arg(&self.bgp.directory).args(["-d", "bfdd"]);
+        for command in commands {
+            vtysh.args(["-c", command]);
+        }
         String::from_utf8_lossy(&vtysh.output().expect("vtysh").stdout).into_owned()
     }
 }

@@ -1,0 +1,397 @@
+//! BFD with BIRD and FRR: sessions come up, silence ends the BGP session, and what is planned does not.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bgpd_proto::v1::{Bfd, Peer};
+
+use crate::net::{Netns, wait_for};
+use crate::ours::Bgpd;
+use crate::routers::{Bird, FrrWithBfd, Router};
+
+const SESSION_TIME: Duration = Duration::from_secs(20);
+/// Far more than three times 50 ms, for a loaded machine, and far less than the hold time of 90 s.
+const DETECTION_TIME_MAX: Duration = Duration::from_secs(4);
+
+const GLOBAL: &str =
+    "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\n";
+const NETWORKS: &str = "[[network]]\nprefix = \"192.0.2.0/24\"\n[[network]]\nprefix = \"2001:db8:1::/48\"\n";
+const FAST: &str = "[neighbor.bfd]\ninterval-ms = 50\n";
+
+/// A neighbour with the table `[neighbor.bfd]` in `more`.
+fn neighbor(address: &str, more: &str) -> String {
+    format!(
+        "[[neighbor]]\naddress = \"{address}\"\nas = 65002\nimport = \"accept\"\nexport = \"accept\"\n{more}\n"
+    )
+}
+
+fn bfd(ours: &Bgpd, address: &str) -> Option<Bfd> {
+    ours.peer(address)?.bfd
+}
+
+fn is_up(ours: &Bgpd, address: &str) -> bool {
+    bfd(ours, address).is_some_and(|bfd| bfd.state == "Up")
+}
+
+/// Both BGP and BFD, for longer than FRR needs to make its BFD session once more.
+fn wait_for_sessions(ours: &Bgpd, addresses: &[&str]) {
+    let is_steady = |peer: &Peer| {
+        let bfd = peer.bfd.as_ref();
+        let bfd_is = bfd.is_some_and(|bfd| bfd.state == "Up" && bfd.since_seconds >= 1);
+        peer.state == "Established" && peer.since_seconds >= 1 && bfd_is
+    };
+    for address in addresses {
+        wait_for(&format!("the session with {address}"), SESSION_TIME, || {
+            ours.peer(address).as_ref().is_some_and(is_steady)
+        });
+    }
+}
+
+/// From now on, packets that pass through this hook are dropped; carrier stays.
+fn cut(netns: &Netns, hook: &str, matching: &str) {
+    netns.run("nft add table inet cut");
+    netns.run(&format!(
+        "nft add chain inet cut {hook} {{ type filter hook {hook} priority 0 ; policy accept ; }}"
+    ));
+    netns.run(&format!("nft add rule inet cut {hook} {matching} drop"));
+}
+
+fn mend(netns: &Netns) {
+    netns.run("nft delete table inet cut");
+}
+
+/// Silence in the path, then its end. `hooks` are those that all packets pass through.
+fn loses_and_comes_back(ours: &Bgpd, addresses: [&str; 2], netns: &Netns, hooks: &[&str]) {
+    let before = addresses.map(|address| ours.peer(address).unwrap());
+    let begin = Instant::now();
+    for hook in hooks {
+        cut(netns, hook, "");
+    }
+    for (address, before) in addresses.iter().zip(&before) {
+        wait_for(&format!("the end of {address}"), DETECTION_TIME_MAX, || {
+            ours.peer(address).is_some_and(|peer| peer.flaps > before.flaps)
+        });
+    }
+    let took = begin.elapsed();
+    for (address, before) in addresses.iter().zip(before) {
+        let peer = ours.peer(address).unwrap();
+        assert!(peer.last_error.contains("BFD down"), "{}", peer.last_error);
+        let (session, before) = (peer.bfd.unwrap(), before.bfd.unwrap());
+        assert_eq!(session.diagnostic, "control detection time expired");
+        assert!(session.failures > before.failures && session.state != "Up");
+    }
+    assert!(ours.best("198.51.100.0/24").is_none() && ours.best("2001:db8:2::/48").is_none());
+    mend(netns);
+    wait_for_sessions(ours, &addresses);
+    println!("detected, reported and asked for within {took:?}");
+}
+
+const BIRD_ROUTES: &str = "router id 10.0.0.2;\nprotocol device {}\n\
+     protocol static { ipv4; route 198.51.100.0/24 blackhole; }\n\
+     protocol static { ipv6; route 2001:db8:2::/48 blackhole; }\n";
+
+fn bird_peers(local: [&str; 2], remote: [&str; 2], more: &str) -> String {
+    let peer = |name: &str, family: &str, at: usize| {
+        format!(
+            "protocol bgp {name} {{ local {} as 65002; neighbor {} as 65001; {more}\n\
+               connect retry time 1; error wait time 1, 2;\n\
+               {family} {{ import all; export where source = RTS_STATIC; next hop self; }}; }}\n",
+            local[at], remote[at]
+        )
+    };
+    format!("{}{}", peer("four", "ipv4", 0), peer("six", "ipv6", 1))
+}
+
+const ON_LINK: [[&str; 2]; 2] = [["10.0.0.2", "fd00::2"], ["10.0.0.1", "fd00::1"]];
+const FAR: [[&str; 2]; 2] = [["10.0.2.2", "fd00:2::2"], ["10.0.1.1", "fd00:1::1"]];
+
+const BIRD_BFD: &str = "protocol bfd { interface \"eth0\" { interval 50 ms; multiplier 3; };\n\
+     multihop { interval 50 ms; multiplier 3; }; }\n";
+
+fn our_config(more: &str) -> String {
+    let [theirs, _] = ON_LINK;
+    format!(
+        "{GLOBAL}{}{}{NETWORKS}",
+        neighbor(theirs[0], more),
+        neighbor(theirs[1], more)
+    )
+}
+
+#[test]
+fn bird_single_hop() {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let config = format!("{BIRD_ROUTES}{BIRD_BFD}{}", bird_peers(theirs, our, "bfd on;"));
+    let router = Bird::start(&b, directory.path(), &config);
+    let ours = Bgpd::start(&a, directory.path(), &our_config(FAST), "");
+    wait_for_sessions(&ours, &theirs);
+    let session = bfd(&ours, theirs[0]).unwrap();
+    assert!(!session.multihop);
+    wait_for("the agreed detection time", SESSION_TIME, || {
+        bfd(&ours, theirs[0]).is_some_and(|session| session.detection_time_us == 150_000)
+    });
+    loses_and_comes_back(&ours, theirs, &b, &["output", "input"]);
+    // BFD alone is lost, one way: the neighbour is told why, over the session that still works.
+    cut(&a, "input", "udp dport 3784");
+    wait_for("BIRD's view", DETECTION_TIME_MAX, || {
+        router.ask("show protocols all four").contains("BFD session down")
+            || router.ask("show protocols all four").contains("BFD Down")
+    });
+    mend(&a);
+    wait_for_sessions(&ours, &theirs);
+}
+
+#[test]
+fn bird_multihop() {
+    let (a, b, middle) = Netns::line();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = FAR;
+    let config = format!(
+        "{BIRD_ROUTES}{BIRD_BFD}{}",
+        bird_peers(theirs, our, "multihop 2; bfd on;")
+    );
+    let _router = Bird::start(&b, directory.path(), &config);
+    let more = format!("ttl = 2\n{FAST}");
+    let config = format!(
+        "{GLOBAL}{}{}",
+        neighbor(theirs[0], &more),
+        neighbor(theirs[1], &more)
+    );
+    let ours = Bgpd::start(&a, directory.path(), &config, "");
+    wait_for_sessions(&ours, &theirs);
+    assert!(bfd(&ours, theirs[0]).unwrap().multihop);
+    loses_and_comes_back(&ours, theirs, &middle, &["forward"]);
+}
+
+#[test]
+fn bird_with_keys() {
+    for kind in ["keyed sha1", "meticulous keyed sha1"] {
+        let (a, b) = Netns::pair();
+        let directory = tempfile::tempdir().unwrap();
+        let [theirs, our] = ON_LINK;
+        let keys = format!(
+            "protocol bfd {{ interface \"eth0\" {{ interval 50 ms; multiplier 3; authentication {kind};\n\
+               password \"a shared secret\" {{ id 7; }}; }}; }}\n"
+        );
+        let config = format!("{BIRD_ROUTES}{keys}{}", bird_peers(theirs, our, "bfd on;"));
+        let _router = Bird::start(&b, directory.path(), &config);
+        let table = |key: &str| {
+            format!(
+                "{FAST}authentication = {{ type = \"{}\", key-id = 7, key = \"{key}\" }}\n",
+                kind.replace(' ', "-")
+            )
+        };
+        let ours = Bgpd::start(&a, directory.path(), &our_config(&table("a shared secret")), "");
+        wait_for_sessions(&ours, &theirs);
+        let failures = bfd(&ours, theirs[0]).unwrap().failures;
+        // With another key nothing is heard any more: that is a failure of the path.
+        ours.reload(&our_config(&table("another secret")));
+        wait_for("the end", DETECTION_TIME_MAX, || {
+            bfd(&ours, theirs[0])
+                .is_some_and(|session| session.failures > failures && session.packets_discarded > 0)
+        });
+    }
+}
+
+/// Intervals, multiplier, and BFD itself come and go while the BGP session stays.
+#[test]
+fn a_change_of_bfd_leaves_the_session_alone() {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let config = format!("{BIRD_ROUTES}{BIRD_BFD}{}", bird_peers(theirs, our, "bfd on;"));
+    let _router = Bird::start(&b, directory.path(), &config);
+    let ours = Bgpd::start(&a, directory.path(), &our_config(""), "");
+    for address in theirs {
+        wait_for("the session", SESSION_TIME, || ours.is_established(address));
+    }
+    assert!(bfd(&ours, theirs[0]).is_none());
+    ours.reload(&our_config(FAST));
+    wait_for_sessions(&ours, &theirs);
+    for (table, detection_us) in [
+        ("[neighbor.bfd]\ninterval-ms = 400\nmultiplier = 5\n", 1_200_000),
+        (FAST, 150_000),
+    ] {
+        ours.reload(&our_config(table));
+        wait_for("the other intervals", SESSION_TIME, || {
+            bfd(&ours, theirs[1]).is_some_and(|session| session.detection_time_us == detection_us)
+        });
+        assert!(is_up(&ours, theirs[1]));
+    }
+    for address in theirs {
+        let peer = ours.peer(address).unwrap();
+        assert_eq!(
+            (peer.state.as_str(), peer.flaps),
+            ("Established", 0),
+            "{}",
+            peer.last_error
+        );
+    }
+}
+
+const FRR_BFD: &str =
+    "bfd\n profile fast\n  detect-multiplier 3\n  receive-interval 50\n  transmit-interval 50\n";
+
+fn frr_bgp(local: [&str; 2], addresses: [&str; 2], more: &str) -> String {
+    let [four, six] = addresses;
+    // Without update-source, FRR takes its BFD session down and makes another one once it knows its address.
+    let neighbor = |address: &str, local: &str| {
+        format!(
+            " neighbor {address} remote-as 65001\n neighbor {address} timers connect 1\n \
+             neighbor {address} update-source {local}\n neighbor {address} bfd\n neighbor {address} bfd profile fast\n{}",
+            more.replace("PEER", address)
+        )
+    };
+    format!(
+        "router bgp 65002\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n no bgp network import-check\n{}{}\
+         address-family ipv4 unicast\n  network 198.51.100.0/24\n  no neighbor {six} activate\n exit-address-family\n\
+         address-family ipv6 unicast\n  network 2001:db8:2::/48\n  neighbor {six} activate\n exit-address-family\n",
+        neighbor(four, local[0]),
+        neighbor(six, local[1]),
+    )
+}
+
+#[test]
+fn frr_single_hop() {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let router = FrrWithBfd::start(&b, directory.path(), &frr_bgp(theirs, our, ""), FRR_BFD);
+    let ours = Bgpd::start(&a, directory.path(), &our_config(FAST), "");
+    wait_for_sessions(&ours, &theirs);
+    loses_and_comes_back(&ours, theirs, &b, &["output", "input"]);
+    // Taken down on purpose over there: no reason to end the BGP session (RFC 5882 section 3.2).
+    let before = ours.peer(theirs[0]).unwrap();
+    let shut = ["configure terminal", "bfd", "profile fast", "shutdown"];
+    router.ask(&shut);
+    wait_for("AdminDown", SESSION_TIME, || {
+        bfd(&ours, theirs[0]).is_some_and(|session| session.remote_state == "AdminDown")
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    let peer = ours.peer(theirs[0]).unwrap();
+    assert_eq!(
+        (peer.state.as_str(), peer.flaps),
+        ("Established", before.flaps),
+        "{}",
+        peer.last_error
+    );
+    assert_eq!(peer.bfd.unwrap().failures, before.bfd.unwrap().failures);
+}
+
+#[test]
+fn frr_multihop() {
+    let (a, b, middle) = Netns::line();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = FAR;
+    let far = " neighbor PEER ebgp-multihop 2\n";
+    let _router = FrrWithBfd::start(&b, directory.path(), &frr_bgp(theirs, our, far), FRR_BFD);
+    let more = format!("ttl = 2\n{FAST}");
+    let config = format!(
+        "{GLOBAL}{}{}",
+        neighbor(theirs[0], &more),
+        neighbor(theirs[1], &more)
+    );
+    let ours = Bgpd::start(&a, directory.path(), &config, "");
+    wait_for_sessions(&ours, &theirs);
+    assert!(bfd(&ours, theirs[1]).unwrap().multihop);
+    loses_and_comes_back(&ours, theirs, &middle, &["forward"]);
+}
+
+/// Looks over and over whether the router has our route; gives how often it did not.
+fn misses(stop: &AtomicBool, router: &impl Router) -> (u32, u32) {
+    let (mut looks, mut misses) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        looks += 1;
+        misses += u32::from(router.route("192.0.2.0/24").is_none());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (looks, misses)
+}
+
+/// The watcher ends with the test, also if that fails.
+struct StopsAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Ends the daemon with a signal and starts it again; how often the router lacked our route meanwhile.
+fn restart(netns: &Netns, directory: &std::path::Path, router: &(impl Router + Sync), signal: &str) -> u32 {
+    let mut ours = Bgpd::start(netns, directory, &our_config(FAST), "--stop restart");
+    wait_for_sessions(&ours, &ON_LINK[0]);
+    wait_for("our route", SESSION_TIME, || {
+        router.route("192.0.2.0/24").is_some()
+    });
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watched = scope.spawn(|| misses(&stop, router));
+        let _ends = StopsAtEnd(&stop);
+        ours.process.signal(signal);
+        assert!(ours.process.ended(Duration::from_secs(10)));
+        // Longer than the detection time.
+        std::thread::sleep(Duration::from_millis(500));
+        let again = Bgpd::start(netns, directory, &our_config(FAST), "--recover --stop restart");
+        wait_for_sessions(&again, &ON_LINK[0]);
+        wait_for("a fresh route", SESSION_TIME, || {
+            router
+                .route("192.0.2.0/24")
+                .is_some_and(|shown| !shown.contains("stale"))
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        stop.store(true, Ordering::Relaxed);
+        let (looks, misses) = watched.join().unwrap();
+        assert!(looks >= 10, "{looks}");
+        misses
+    })
+}
+
+fn bird_graceful(signal: &str) {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let config = format!(
+        "{BIRD_ROUTES}{BIRD_BFD}{}",
+        bird_peers(theirs, our, "bfd graceful;")
+    );
+    let router = Bird::start(&b, directory.path(), &config);
+    assert_eq!(restart(&a, directory.path(), &router, signal), 0);
+}
+
+#[test]
+fn bird_graceful_keeps_our_routes_over_a_restart() {
+    bird_graceful("TERM");
+}
+
+#[test]
+fn bird_graceful_keeps_our_routes_over_a_crash() {
+    bird_graceful("KILL");
+}
+
+fn frr(more: &str, signal: &str) {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let more = format!(" neighbor PEER graceful-restart-helper\n{more}");
+    let router = FrrWithBfd::start(&b, directory.path(), &frr_bgp(theirs, our, &more), FRR_BFD);
+    assert_eq!(restart(&a, directory.path(), &router.bgp, signal), 0);
+}
+
+const CHECKED: &str = " neighbor PEER bfd check-control-plane-failure\n";
+
+#[test]
+fn frr_checked_keeps_our_routes_over_a_restart() {
+    frr(CHECKED, "TERM");
+}
+
+#[test]
+fn frr_checked_keeps_our_routes_over_a_crash() {
+    frr(CHECKED, "KILL");
+}
+
+#[test]
+fn frr_as_it_is_keeps_our_routes_over_a_restart() {
+    frr("", "TERM");
+}
