@@ -517,3 +517,65 @@ impl Touched {
         touched
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::rib::RibSettings;
+
+    const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
+
+    fn peer() -> Arc<MonitoredPeer> {
+        Arc::new(MonitoredPeer {
+            key: NeighborKey::new(ADDRESS, 179),
+            local: SocketAddr::new(ADDRESS, 179),
+            remote: SocketAddr::new(ADDRESS, 179),
+            local_as: 65001,
+            remote_as: 65002,
+            remote_id: Ipv4Addr::new(10, 0, 0, 2),
+            codec: synthesis::codec(),
+            sent_open: Bytes::new(),
+            received_open: Bytes::new(),
+            since: SystemTime::now(),
+        })
+    }
+
+    /// Nobody waits for a subscriber that is too slow: it is cut off, and what it had is still there.
+    #[test]
+    fn a_full_queue_ends_a_subscription() {
+        let rib = Rib::new(RibSettings::new(65001, Ipv4Addr::new(10, 0, 0, 1)));
+        let mirror = Arc::new(AtomicBool::new(false));
+        let mut monitors = Monitors::new(Arc::clone(&mirror));
+        monitors.peer_up(peer());
+        let all = Interest {
+            received: true,
+            advertised: true,
+            ..Interest::default()
+        };
+        let (slow, mut slow_queue) = queue(all);
+        let (other, mut other_queue) = queue(Interest::default());
+        monitors.request(Request::Subscribe(1, slow), &rib);
+        monitors.request(Request::Subscribe(2, other), &rib);
+        assert!(mirror.load(Ordering::Relaxed) && monitors.interest().advertised);
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        let mut sent = 0;
+        while monitors.interest().advertised {
+            monitors.sent(std::iter::once(peer().key), &piece);
+            sent += 1;
+            assert!(sent <= QUEUE_MAX_BYTES >> 20, "the limit holds");
+        }
+        assert!(!mirror.load(Ordering::Relaxed), "nobody wants messages any more");
+        let mut had = 0;
+        while slow_queue.try_next().is_some() {
+            had += 1;
+        }
+        assert_eq!(had, sent, "Subscribed, and all but the last piece");
+        assert!(slow_queue.events.is_closed());
+        monitors.peer_down(peer().key, DownReason::PeerRestarted);
+        let events = std::iter::from_fn(|| other_queue.try_next()).map(|observed| observed.event);
+        let events: Vec<Event> = events.collect();
+        assert!(matches!(events.as_slice(), [Event::Subscribed(up), Event::PeerDown(..)] if up.len() == 1));
+    }
+}
