@@ -63,6 +63,9 @@ pub enum DumpError {
     Stopped,
 }
 
+/// A set of attributes and its octets; none where it cannot be written.
+type Written = (Arc<Attributes>, Option<Vec<u8>>);
+
 /// Turns prefixes into records.
 #[derive(Debug)]
 struct TableDump {
@@ -70,7 +73,7 @@ struct TableDump {
     sequence: u32,
     at: Duration,
     /// Octets of attributes, by their place in memory, which is held.
-    sets: HashMap<(*const Attributes, Family), (Arc<Attributes>, Option<Vec<u8>>)>,
+    sets: HashMap<(*const Attributes, Family), Written>,
     paths: u64,
     left_out: u64,
 }

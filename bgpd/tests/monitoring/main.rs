@@ -1,11 +1,6 @@
 //! BMP and MRT: what stations and files say is what the speaker knows, as others read it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bmp;
 mod capture;
