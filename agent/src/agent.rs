@@ -24,6 +24,7 @@ use crate::fabric::{self, Settings, Translation};
 use crate::flows::FlowLog;
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::peer_routes::PeerRoutes;
 use crate::rpc;
 use crate::secrets;
 use crate::view::View;
@@ -108,6 +109,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         held: BTreeSet::new(),
         asked: None,
         applying: None,
+        peer_routes: PeerRoutes::default(),
+        peer_route_problems: Vec::new(),
         problems: BTreeSet::new(),
         in_sync: false,
         snapshot_until: None,
@@ -367,6 +370,8 @@ struct Core {
     asked: Option<Asked>,
     /// A batch that is on its way to the dataplane.
     applying: Option<oneshot::Receiver<()>>,
+    peer_routes: PeerRoutes,
+    peer_route_problems: Vec<String>,
     problems: BTreeSet<String>,
     /// The whole present view was told.
     in_sync: bool,
@@ -398,6 +403,7 @@ impl Core {
                     self.publish_datastore(&health);
                     self.bgp.publish(self.translation.as_ref().map(|t| &t.origins)).await;
                     self.read_secrets();
+                    self.keep_peer_routes();
                     self.act().await;
                 }
                 _ = answered(&mut self.applying) => {
@@ -510,11 +516,27 @@ impl Core {
             self.translation = Some(next);
         }
         self.translate_due = false;
+        self.keep_peer_routes();
         // Without a configuration the speaker goes on with what it had.
         let announces_more =
             self.bgp.is_running() && self.translation.as_ref().is_some_and(|t| t.config.is_none());
         if self.held != wanted && !announces_more {
             self.ask_for(wanted);
+        }
+    }
+
+    /// Routes to peers that are reached by a gateway; looked at again at each tick.
+    fn keep_peer_routes(&mut self) {
+        if let Some(translation) = self
+            .translation
+            .as_ref()
+            .filter(|t| t.config.is_some() && self.config.bgp.enabled)
+        {
+            self.peer_routes.keep(&translation.peer_routes);
+        }
+        if self.peer_routes.problems() != self.peer_route_problems {
+            self.peer_route_problems = self.peer_routes.problems();
+            self.note_problems(None);
         }
     }
 
@@ -552,6 +574,7 @@ impl Core {
             .world
             .problems()
             .into_iter()
+            .chain(self.peer_route_problems.iter().cloned())
             .chain(
                 of_fabric
                     .iter()

@@ -16,6 +16,7 @@ pub mod flows;
 pub mod health;
 pub mod metrics;
 mod node;
+mod peer_routes;
 pub mod rpc;
 mod secrets;
 mod status_writer;

@@ -170,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_honoured_is_listed() {
+        let status = GetStatusResponse {
+            problems: vec!["BGPPeer(a) spec.peerIP = 'x': the peer is left out".to_owned()],
+            ..GetStatusResponse::default()
+        };
+        let text = render(&status, &[], Timestamp::UNIX_EPOCH, &TimeZone::UTC);
+        assert!(
+            text.ends_with(
+                "\nNot honoured as written:\n- BGPPeer(a) spec.peerIP = 'x': the peer is left out\n\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn states_and_times() {
         let peers = [peer(
             "fd00::1",

@@ -338,3 +338,29 @@ async fn a_socket_that_is_not_ours() {
         );
     }
 }
+
+#[test]
+fn bgp_commands_take_the_agents_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("nobody.sock");
+    let nowhere = nowhere.to_str().unwrap();
+    for command in [
+        &["bgp", "peers"][..],
+        &["bgp", "explain", "10.0.0.0/8"],
+        &["bgp", "drain"],
+    ] {
+        let ran = run_calicoctl(directory.path(), command, &["--agent-socket", nowhere], "");
+        assert!(
+            ran.err.contains("no agent is running"),
+            "{command:?}: {}",
+            ran.err
+        );
+        assert_eq!(ran.code, Some(1));
+    }
+    let help = run_calicoctl(directory.path(), &["bgp", "--help"], &[], "");
+    for verb in [
+        "peers", "routes", "explain", "summary", "drain", "undrain", "reset", "watch",
+    ] {
+        assert!(help.out.contains(verb), "{verb}: {}", help.out);
+    }
+}

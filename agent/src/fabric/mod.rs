@@ -96,6 +96,8 @@ pub struct Translation {
     pub config: Option<Config>,
     /// Why each session exists.
     pub origins: BTreeMap<NeighborKey, SessionOrigin>,
+    /// Peers that are reached by a gateway, by address: each needs a host route.
+    pub peer_routes: BTreeMap<IpAddr, IpAddr>,
     /// Blocks that need a blackhole route before they are announced. Full-length blocks need none.
     pub blackholes: Vec<IpNet>,
     /// What could not be honoured, each naming resource and field.
@@ -135,6 +137,7 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     let none = |problem: String| Translation {
         config: None,
         origins: BTreeMap::new(),
+        peer_routes: BTreeMap::new(),
         blackholes: Vec::clone(&blackholes),
         problems: vec![problem],
     };
@@ -166,13 +169,16 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     config.networks = networks(resources);
     let policy = export::BaseRules::new(resources, &local, &mut problems);
     let mut origins = BTreeMap::new();
-    for (origin, neighbor) in sessions::sessions(resources, &local, settings, &policy, &mut problems) {
+    let sessions = sessions::sessions(resources, &local, settings, &policy, &mut problems);
+    let peer_routes = sessions.gateways;
+    for (origin, neighbor) in sessions.neighbors {
         origins.insert(neighbor.key(), origin);
         config.neighbors.push(neighbor);
     }
     Translation {
         config: Some(config),
         origins,
+        peer_routes,
         blackholes,
         problems,
     }

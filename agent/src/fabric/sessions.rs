@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use api::selector::Selector;
+use api::v3::BgpPeerSpec;
 use api::v3::bgp_configuration::BgpPassword;
 use api::v3::bgp_peer::{NextHopMode, ReversePeering, SourceAddress};
 use api::{BgpPeer, GoDuration, Node};
@@ -30,6 +31,7 @@ struct Builder<'a> {
     policies: BTreeMap<(bool, Vec<String>), (Policy, Policy)>,
     problems: &'a mut Vec<String>,
     sessions: BTreeMap<IpAddr, (SessionOrigin, Neighbor)>,
+    gateways: BTreeMap<IpAddr, IpAddr>,
 }
 
 /// The remote end of a session.
@@ -38,6 +40,14 @@ struct Remote {
     port: u16,
     remote_as: u32,
     cluster_id: Option<std::net::Ipv4Addr>,
+}
+
+/// The sessions of a node.
+pub(super) struct Sessions {
+    /// By address.
+    pub(super) neighbors: Vec<(SessionOrigin, Neighbor)>,
+    /// Peers that are reached by a gateway.
+    pub(super) gateways: BTreeMap<IpAddr, IpAddr>,
 }
 
 /// Every session of the node, by address. Global peers come first, then node-specific ones, then mirrors, then the
@@ -49,7 +59,7 @@ pub(super) fn sessions(
     settings: &Settings,
     base: &BaseRules,
     problems: &mut Vec<String>,
-) -> Vec<(SessionOrigin, Neighbor)> {
+) -> Sessions {
     let mut builder = Builder {
         resources,
         local,
@@ -58,6 +68,7 @@ pub(super) fn sessions(
         policies: BTreeMap::new(),
         problems,
         sessions: BTreeMap::new(),
+        gateways: BTreeMap::new(),
     };
     let is_global = |peer: &BgpPeer| peer.spec.node.is_empty() && peer.spec.node_selector.is_empty();
     for global in [true, false] {
@@ -73,7 +84,10 @@ pub(super) fn sessions(
         builder.mirror(name, peer);
     }
     builder.mesh();
-    builder.sessions.into_values().collect()
+    Sessions {
+        neighbors: builder.sessions.into_values().collect(),
+        gateways: builder.gateways,
+    }
 }
 
 impl Builder<'_> {
@@ -210,6 +224,13 @@ impl Builder<'_> {
         if own == remote.address {
             return;
         }
+        let gateway = match gateway_of(spec, remote.address) {
+            Ok(gateway) => gateway,
+            Err(reason) => {
+                let reason = format!("BGPPeer({name}) spec.reachableBy = {reason}: the peer is left out");
+                return self.problems.push(reason);
+            }
+        };
         let mut neighbor = self.neighbor(&remote, &spec.filters);
         neighbor.description = format!("BGPPeer({name})");
         neighbor.bfd = self.bfd(name, peer, remote.address);
@@ -247,6 +268,7 @@ impl Builder<'_> {
         match self.sessions.get(&address) {
             None => {
                 self.sessions.insert(address, (origin, neighbor));
+                self.gateways.extend(gateway.map(|gateway| (address, gateway)));
             }
             Some((kept, _)) if !mirrored && kept.resource != name => {
                 self.problems.push(format!(
@@ -415,16 +437,10 @@ impl Builder<'_> {
 
     fn name_unsupported(&mut self, name: &str, peer: &BgpPeer) {
         let spec = &peer.spec;
-        let unsupported: BTreeSet<&str> = [
-            (
-                "reachableBy: no static route is made yet",
-                !spec.reachable_by.is_empty(),
-            ),
-            (
-                "localWorkloadSelector: no sessions with workloads yet",
-                !spec.local_workload_selector.is_empty(),
-            ),
-        ]
+        let unsupported: BTreeSet<&str> = [(
+            "localWorkloadSelector: no sessions with workloads yet",
+            !spec.local_workload_selector.is_empty(),
+        )]
         .into_iter()
         .filter_map(|(text, set)| set.then_some(text))
         .collect();
@@ -433,6 +449,23 @@ impl Builder<'_> {
                 .into_iter()
                 .map(|text| format!("BGPPeer({name}) spec.{text}")),
         );
+    }
+}
+
+/// The gateway by which a peer is reached; of the peer's family.
+fn gateway_of(spec: &BgpPeerSpec, peer: IpAddr) -> Result<Option<IpAddr>, String> {
+    if spec.reachable_by.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |reason: &str| format!("'{}': {reason}", spec.reachable_by);
+    let gateway: IpAddr = spec
+        .reachable_by
+        .parse()
+        .map_err(|_| wrong("must be an IP address"))?;
+    if gateway.is_ipv4() == peer.is_ipv4() {
+        Ok(Some(gateway))
+    } else {
+        Err(wrong("must be of the same family as peerIP"))
     }
 }
 

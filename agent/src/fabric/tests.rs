@@ -809,3 +809,29 @@ fn a_rule_that_cannot_be_is_left_out_and_named() {
     let (why, _) = judged(&config.neighbors[0].export, "198.51.100.0/25", &learned(&[1]));
     assert_eq!(why, "accepted by rule 2 \"BGPFilter(f) exportV4[4]\"");
 }
+
+#[test]
+fn a_peer_behind_a_gateway_gets_a_route() {
+    let mut resources = with_tor(&[]);
+    let mut by = |gateway: &str| {
+        resources.peers.get_mut("tor").unwrap().spec.reachable_by = gateway.into();
+        translate(&resources, "a", &settings())
+    };
+    let translation = by("10.0.0.254");
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    assert_eq!(
+        translation.peer_routes,
+        [(address("10.0.0.1"), address("10.0.0.254"))].into()
+    );
+    assert_eq!(translation.problems, Vec::<String>::new());
+    for wrong in ["fd00::254", "router"] {
+        let translation = by(wrong);
+        assert!(translation.peer_routes.is_empty() && translation.config.unwrap().neighbors.is_empty());
+        let expected = format!("BGPPeer(tor) spec.reachableBy = '{wrong}'");
+        assert!(
+            translation.problems[0].starts_with(&expected),
+            "{:?}",
+            translation.problems
+        );
+    }
+}
