@@ -55,6 +55,8 @@ pub struct ConfigDiff {
     pub listen_removed: Vec<SocketAddr>,
     /// Whether the set of originated networks changed.
     pub networks: bool,
+    /// Whether aggregates changed.
+    pub aggregates: bool,
     /// Whether paths are to be selected in another way.
     pub selection: bool,
     /// Whether BMP stations, MRT files or sources changed; no session is touched.
@@ -73,6 +75,7 @@ impl ConfigDiff {
             monitoring: (&old.bmp, &old.mrt, &old.sources) != (&new.bmp, &new.mrt, &new.sources),
             ranges: old.ranges != new.ranges,
             selection: old.selection != new.selection,
+            aggregates: old.aggregates != new.aggregates,
             ..Self::default()
         };
         for neighbor in &new.neighbors {
@@ -121,6 +124,7 @@ impl ConfigDiff {
             ("ranges", self.ranges),
             ("networks", self.networks),
             ("selection", self.selection),
+            ("aggregates", self.aggregates),
             (
                 "listen",
                 !(self.listen_added.is_empty() && self.listen_removed.is_empty()),

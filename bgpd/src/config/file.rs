@@ -10,8 +10,9 @@ use toml::Spanned;
 use super::bfd::FileBfd;
 use super::policy_file::{CommunityKind, Fault, FilePolicy, One, Policies};
 use super::{
-    BGP_PORT, BmpStation, Config, ConfigError, ExportOptions, GracefulRestartMode, HOLD_TIME_DEFAULT_S,
-    ImportOptions, MaxPrefix, Mrt, MrtSource, Neighbor, Network, NextHopMode, PrivateAs, Routing, Selection,
+    Aggregate, BGP_PORT, BmpStation, Config, ConfigError, ExportOptions, GracefulRestartMode,
+    HOLD_TIME_DEFAULT_S, ImportOptions, MaxPrefix, Mrt, MrtSource, Neighbor, Network, NextHopMode, PrivateAs,
+    Routing, Selection,
 };
 use crate::wire::{Community, Family, LargeCommunity, Prefix};
 
@@ -52,6 +53,8 @@ struct File {
     mrt: Mrt,
     #[serde(default)]
     source: Vec<MrtSource>,
+    #[serde(default)]
+    aggregate: Vec<Spanned<FileAggregate>>,
     #[serde(default)]
     policy: Vec<FilePolicy>,
     #[serde(default)]
@@ -171,6 +174,31 @@ impl FileNetwork {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileAggregate {
+    prefix: Prefix,
+    #[serde(default)]
+    summary_only: bool,
+    local_pref: Option<u32>,
+    #[serde(default)]
+    communities: Vec<One<Community>>,
+    #[serde(default)]
+    large_communities: Vec<One<LargeCommunity>>,
+}
+
+impl FileAggregate {
+    fn aggregate(&self) -> Aggregate {
+        Aggregate {
+            prefix: self.prefix,
+            summary_only: self.summary_only,
+            local_pref: self.local_pref,
+            communities: self.communities.iter().map(|one| one.0).collect(),
+            large_communities: self.large_communities.iter().map(|one| one.0).collect(),
+        }
+    }
+}
+
 /// How paths are selected.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -255,6 +283,11 @@ impl File {
             .map(|network| network.get_ref().network())
             .collect();
         config.selection = self.selection.selection();
+        config.aggregates = self
+            .aggregate
+            .iter()
+            .map(|aggregate| aggregate.get_ref().aggregate())
+            .collect();
         Ok(config)
     }
 
@@ -270,6 +303,11 @@ impl File {
                     let entry = entry.get_ref();
                     entry.address == neighbor.address && entry.port.unwrap_or(BGP_PORT) == neighbor.port
                 })
+                .map(|entry| entry.span().start),
+            ConfigError::Aggregate { prefix, .. } => self
+                .aggregate
+                .iter()
+                .rfind(|entry| entry.get_ref().prefix.to_string() == *prefix)
                 .map(|entry| entry.span().start),
             ConfigError::Network { prefix, .. } => self
                 .network

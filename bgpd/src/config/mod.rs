@@ -83,6 +83,8 @@ pub struct Config {
     pub record: Option<PathBuf>,
     /// How paths are selected.
     pub selection: Selection,
+    /// Prefixes that we originate as long as there is a route inside them.
+    pub aggregates: Vec<Aggregate>,
 }
 
 impl Config {
@@ -103,6 +105,7 @@ impl Config {
             sources: Vec::new(),
             record: None,
             selection: Selection::default(),
+            aggregates: Vec::new(),
         }
     }
 }

@@ -419,6 +419,11 @@ private-as = "replace"
 send-communities = ["standard", "large"]
 client-to-client = false
 
+[[aggregate]]
+prefix = "10.64.0.0/10"
+summary-only = true
+communities = ["65001:8"]
+
 [[network]]
 prefix = "10.65.0.0/26"
 local-pref = 300
@@ -449,6 +454,11 @@ communities = ["65001:9"]
         assert!(export.communities && export.large_communities && !export.extended_communities);
         assert_eq!(export.private_as, PrivateAs::Replace);
         assert_eq!(config.networks[0].local_pref, Some(300));
+        let aggregate = &config.aggregates[0];
+        assert_eq!(
+            (aggregate.summary_only, aggregate.communities.as_slice()),
+            (true, [Community::new(65001, 8)].as_slice())
+        );
         let Policy::Rules(set) = &neighbor.export else {
             panic!("rules")
         };
@@ -531,6 +541,11 @@ communities = ["65001:9"]
                 "as = 65002",
                 "as = 65001",
                 "bgpd.toml:51: neighbor 10.0.0.2 local-pref: is for neighbors in other ASes",
+            ),
+            (
+                "10.64.0.0/10",
+                "10.65.0.0/26",
+                "bgpd.toml:67: aggregate 10.65.0.0/26: is a network too",
             ),
             (
                 "blackhole = true",

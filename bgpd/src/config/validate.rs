@@ -39,6 +39,14 @@ pub enum ConfigError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// An aggregate.
+    #[error("aggregate {prefix}: {reason}")]
+    Aggregate {
+        /// Which aggregate.
+        prefix: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
     /// A network.
     #[error("network {prefix}: {reason}")]
     Network {
@@ -70,6 +78,23 @@ impl Config {
             }
         }
         let mut prefixes = HashSet::new();
+        for aggregate in &self.aggregates {
+            let error = |reason: String| ConfigError::Aggregate {
+                prefix: aggregate.prefix.to_string(),
+                reason,
+            };
+            let network = aggregate.prefix.trunc();
+            if network != aggregate.prefix {
+                return Err(error(format!("has host bits set: write {network}")));
+            }
+            if !prefixes.insert(network) {
+                return Err(error("is listed twice: remove one".to_owned()));
+            }
+            if self.networks.iter().any(|other| other.prefix == network) {
+                return Err(error("is a network too: remove one".to_owned()));
+            }
+        }
+        prefixes.clear();
         for network in &self.networks {
             let error = |reason: &str| ConfigError::Network {
                 prefix: network.prefix.to_string(),

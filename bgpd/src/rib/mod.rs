@@ -34,6 +34,7 @@
 //! assert_eq!(changes[0].paths[0].attributes.next_hop.address(), address);
 //! ```
 
+mod aggregates;
 mod bits;
 mod decision;
 mod explain;
@@ -69,6 +70,7 @@ pub use peers::PeerSettings;
 pub use record::PathRecord;
 pub use view::{Counters, Memory, PathStatus, PathView, Totals};
 
+use aggregates::Aggregates;
 use export::GroupKey;
 use groups::Groups;
 use intern::Interner;
@@ -153,6 +155,7 @@ pub struct Rib {
     attributes: Interner,
     tables: FamilyTables,
     deferred: FamilySet,
+    aggregates: Aggregates,
     groups: Groups,
 }
 
@@ -168,6 +171,7 @@ impl Rib {
             formerly: FxHashMap::default(),
             tables: FamilyTables::default(),
             deferred: FamilySet::EMPTY,
+            aggregates: Aggregates::default(),
             groups: Groups::default(),
         }
     }
@@ -288,9 +292,13 @@ impl Rib {
         attributes
             .large_communities
             .clone_from(&network.large_communities);
+        self.originate_with(&network.prefix, attributes);
+    }
+
+    fn originate_with(&mut self, prefix: &Prefix, attributes: Attributes) {
         let id = self.attributes.intern(attributes.into());
         let judged = self.judge(PeerId::LOCAL, id);
-        self.insert(PeerId::LOCAL, &network.prefix, id, judged);
+        self.insert(PeerId::LOCAL, prefix, id, judged);
         self.judged(judged);
         self.attributes.release(id);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::aggregates::{Contribution, Covering};
 use super::decision;
 use super::intern::AttrId;
 use super::paths::{Choices, Chosen, Path};
@@ -176,6 +177,7 @@ impl Rib {
         } else {
             self.choose(family, place)
         };
+        let aggregates = self.contribute(family, place, before.first(), chosen.first());
         let table = self.tables.of_mut(family);
         table.set_chosen(place, &chosen);
         if chosen != before {
@@ -190,6 +192,28 @@ impl Rib {
             }
         }
         self.tables.of_mut(family).drop_if_unused(place);
+        for aggregate in aggregates {
+            self.announce_aggregate(aggregate);
+        }
+    }
+
+    /// Counts the best path of a prefix for the aggregates that it lies in; gives those that change with it.
+    fn contribute(
+        &mut self,
+        family: Family,
+        place: u32,
+        before: Option<&Chosen>,
+        after: Option<&Chosen>,
+    ) -> Covering {
+        if self.aggregates.is_empty() || before == after {
+            return Covering::new();
+        }
+        let Some(prefix) = self.tables.of(family).prefix(place) else {
+            return Covering::new();
+        };
+        let of = |chosen: &Chosen| Contribution::of(self.attributes.get(chosen.attributes));
+        let (before, after) = (before.map(of), after.map(of));
+        self.aggregates.note(&prefix, before, after)
     }
 
     fn choose(&self, family: Family, place: u32) -> Choices {

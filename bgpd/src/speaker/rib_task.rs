@@ -21,7 +21,7 @@ use super::interface::Surroundings;
 use super::kernel::Kernel;
 use super::restart::Deferral;
 use super::write_queue::{PeerOut, write_queue};
-use crate::config::{Config, MaxPrefix, Neighbor, NeighborKey, Network};
+use crate::config::{Aggregate, Config, MaxPrefix, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{self, MonitoredPeer, Monitors, Touched};
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
@@ -313,6 +313,7 @@ impl RibTask {
             config: Arc::clone(&config),
         };
         task.set_networks(&config.networks);
+        task.rib.set_aggregates(&config.aggregates);
         task
     }
 
@@ -390,7 +391,17 @@ impl RibTask {
     }
 
     fn configure(&mut self, config: Arc<Config>) {
+        let aggregates_differ = self.config.aggregates != config.aggregates;
+        if aggregates_differ {
+            // A prefix may turn from an aggregate into a network: it is taken away before it is announced.
+            let stays = |aggregate: &&Aggregate| config.aggregates.contains(aggregate);
+            let kept: Vec<Aggregate> = self.config.aggregates.iter().filter(stays).cloned().collect();
+            self.rib.set_aggregates(&kept);
+        }
         self.set_networks(&config.networks);
+        if aggregates_differ {
+            self.rib.set_aggregates(&config.aggregates);
+        }
         let old = std::mem::replace(&mut self.config, config);
         for neighbor in &old.neighbors {
             if self.neighbor(neighbor.key()).is_none() {
@@ -650,11 +661,18 @@ fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Established) -> Peer
         global_as: config.local_as,
         role: None,
         routing: neighbor.routing.clone(),
-        summarized: Arc::new([]),
+        summarized: summaries(config),
         import: neighbor.import.clone(),
         export: neighbor.export.clone(),
         encoding: encoding.finish(),
     }
+}
+
+/// Aggregates that stand for everything inside them.
+fn summaries(config: &Config) -> Arc<[Prefix]> {
+    let aggregates = config.aggregates.iter();
+    let alone = aggregates.filter(|aggregate| aggregate.summary_only);
+    alone.map(|aggregate| aggregate.prefix).collect()
 }
 
 /// Warns when a neighbour nears a limit of its routes, and has its session ended when it is past one.

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgpd::config::{ExportOptions, ImportOptions, NeighborKey, Network, PrivateAs, Routing, Selection};
+use bgpd::config::{
+    Aggregate, ExportOptions, ImportOptions, NeighborKey, Network, PrivateAs, Routing, Selection,
+};
 use bgpd::policy::{Match, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{PeerId, PeerSettings, Rib, RibSettings};
 use bgpd::wire::{
@@ -549,4 +551,74 @@ fn decisions_are_explained() {
     assert_eq!(why(&rib, open), "the neighbor sent it, or is its next hop");
     rib.update(open, tagged(3, &[65003], Community::NO_EXPORT), [net(NET)]);
     assert_eq!(why(&rib, quiet), "its community 65535:65281 holds it back");
+}
+
+/// RFC 4271 section 9.2.2.2, without AS_SET (RFC 9774).
+#[test]
+fn an_aggregate_is_there_as_long_as_a_route_inside_it() {
+    let mut rib = rib();
+    let mut listener = Listener::default();
+    let (from, to) = (rib.peer_up(settings(2, 65002)), rib.peer_up(settings(3, 65003)));
+    let whole = net("10.0.0.0/8");
+    let mut aggregate = Aggregate::from(whole);
+    aggregate.communities = vec![Community::new(1, 1)];
+    rib.set_aggregates(&[aggregate]);
+    listener.hear_all(&mut rib);
+    assert!(listener.peers[&to].is_empty(), "there is nothing inside");
+    rib.originate(&Network::from(net("10.1.0.0/16")));
+    listener.hear_all(&mut rib);
+    let told = listener.peers[&to][&whole].clone();
+    assert_eq!(
+        (told.as_path.to_string().as_str(), told.atomic_aggregate),
+        ("64512", false)
+    );
+    assert_eq!(told.aggregator.map(|a| a.asn), Some(LOCAL_AS));
+    assert_eq!(told.communities, [Community::new(1, 1)]);
+    let mut worse = route(2, &[65002]);
+    worse.origin = bgpd::wire::Origin::Incomplete;
+    rib.update(from, worse, [net(NET)]);
+    listener.hear_all(&mut rib);
+    let told = listener.peers[&to][&whole].clone();
+    assert_eq!(
+        (told.origin, told.atomic_aggregate),
+        (bgpd::wire::Origin::Incomplete, true)
+    );
+    assert_eq!(told.as_path.to_string(), "64512", "its path is left out");
+    assert!(!listener.fib.contains_key(&whole), "it is not installed");
+    rib.retract(net("10.1.0.0/16"));
+    rib.withdraw(from, [net(NET)]);
+    listener.hear_all(&mut rib);
+    assert!(listener.peers[&to].is_empty());
+}
+
+#[test]
+fn a_summary_stands_for_what_lies_inside_it() {
+    let mut rib = rib();
+    let mut listener = Listener::default();
+    let whole = net("10.0.0.0/8");
+    let summary = |last, asn| PeerSettings {
+        summarized: [whole].into(),
+        ..settings(last, asn)
+    };
+    let (from, to) = (rib.peer_up(summary(2, 65002)), rib.peer_up(summary(3, 65003)));
+    rib.set_aggregates(&[whole.into()]);
+    rib.update(
+        from,
+        route(2, &[65002]),
+        ["10.9.0.0/16", "10.8.0.0/16", "192.0.2.0/24"].map(net),
+    );
+    listener.hear_all(&mut rib);
+    let known = |listener: &Listener| -> Vec<String> {
+        listener.peers[&to].keys().map(ToString::to_string).collect()
+    };
+    assert_eq!(known(&listener), ["10.0.0.0/8", "192.0.2.0/24"]);
+    assert_eq!(
+        rib.explain_export(to, net(NET)).unwrap().unwrap_err().to_string(),
+        "it is part of the aggregate 10.0.0.0/8"
+    );
+    rib.set_aggregates(&[]);
+    rib.reconfigure(from, settings(2, 65002));
+    rib.reconfigure(to, settings(3, 65003));
+    listener.hear_all(&mut rib);
+    assert_eq!(known(&listener), ["10.8.0.0/16", "10.9.0.0/16", "192.0.2.0/24"]);
 }

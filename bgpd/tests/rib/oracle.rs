@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use bgpd::config::{NeighborKey, Network, NextHopMode, PrivateAs};
+use bgpd::config::{Aggregate, NeighborKey, Network, NextHopMode, PrivateAs};
 use bgpd::policy::{Decision, PeerType, Policy, Route, Source};
 use bgpd::rib::{NextHopState, PeerSettings, RibSettings};
-use bgpd::wire::{AsPath, Attributes, Community, Family, NextHop, Prefix, Role};
+use bgpd::wire::{Aggregator, AsPath, Attributes, Community, Family, NextHop, Prefix, Role};
 
 #[derive(Clone)]
 pub(crate) struct Oracle {
     pub(crate) settings: RibSettings,
     pub(crate) sessions: BTreeMap<NeighborKey, Session>,
     pub(crate) networks: BTreeMap<Prefix, Network>,
+    pub(crate) aggregates: Vec<Aggregate>,
     pub(crate) next_hops: BTreeMap<IpAddr, NextHopState>,
 }
 
@@ -35,7 +36,11 @@ struct Path<'a> {
 impl Oracle {
     pub(crate) fn prefixes(&self) -> BTreeSet<Prefix> {
         let received = self.sessions.values().flat_map(|session| session.routes.keys());
-        received.chain(self.networks.keys()).copied().collect()
+        let own = self
+            .networks
+            .keys()
+            .chain(self.aggregates.iter().map(|a| &a.prefix));
+        received.chain(own).copied().collect()
     }
 
     /// What is to be installed.
@@ -127,6 +132,33 @@ impl Oracle {
         paths
     }
 
+    /// The path of an aggregate with this prefix, if there is a route to anything inside it.
+    fn aggregate(&self, prefix: &Prefix) -> Option<Path<'_>> {
+        let aggregate = self.aggregates.iter().find(|a| a.prefix == *prefix)?;
+        let inside = self
+            .prefixes()
+            .into_iter()
+            .filter(|p| p != prefix && prefix.contains(p));
+        let best = inside.filter_map(|p| self.best(&p).into_iter().next());
+        let parts: Vec<Attributes> = best.map(|path| path.attributes).collect();
+        let attributes = Attributes {
+            origin: parts.iter().map(|a| a.origin).max()?,
+            atomic_aggregate: parts.iter().any(|a| a.atomic_aggregate || !a.as_path.is_empty()),
+            aggregator: Some(Aggregator {
+                asn: self.settings.local_as,
+                router_id: self.settings.router_id,
+            }),
+            local_pref: aggregate.local_pref,
+            communities: aggregate.communities.clone(),
+            ..Attributes::originated(NextHop::unspecified(Family::of(prefix)))
+        };
+        Some(Path {
+            session: None,
+            attributes,
+            metric: 0,
+        })
+    }
+
     fn usable(&self, prefix: &Prefix) -> Vec<Path<'_>> {
         let mut paths = Vec::new();
         if let Some(network) = self.networks.get(prefix) {
@@ -140,6 +172,7 @@ impl Oracle {
                 metric: 0,
             });
         }
+        paths.extend(self.aggregate(prefix));
         for session in self.sessions.values() {
             let Some((attributes, _)) = session.routes.get(prefix) else {
                 continue;
@@ -234,6 +267,7 @@ fn seen<'a>(of: &PeerSettings, from: Option<&PeerSettings>, attributes: &'a Attr
     let external = |s: &PeerSettings| s.remote_as != s.local_as;
     Route {
         source: match from.map(external) {
+            None if attributes.aggregator.is_some() => Source::Aggregate,
             None => Source::Network,
             Some(true) => Source::Ebgp,
             Some(false) => Source::Ibgp,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgpd::config::{
-    ExportOptions, ImportOptions, NeighborKey, Network, NextHopMode, PrivateAs, Routing, Selection,
+    Aggregate, ExportOptions, ImportOptions, NeighborKey, Network, NextHopMode, PrivateAs, Routing, Selection,
 };
 use bgpd::policy::{Changes, Number, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{NextHopInterest, NextHopState, PeerId, PeerSettings, Rib, RibSettings, Totals};
@@ -25,6 +25,16 @@ const PREFIXES: [&str; 5] = [
     "fd00:1::/64",
 ];
 
+/// One inside another, and what neither a peer nor we have as a prefix of its own.
+const AGGREGATES: [&str; 4] = ["10.0.0.0/8", "10.1.0.0/25", "10.1.0.0/17", "fd00::/16"];
+
+fn aggregate(at: usize) -> Aggregate {
+    Aggregate {
+        local_pref: (at == 1).then_some(250),
+        ..Aggregate::from(AGGREGATES[at].parse::<Prefix>().unwrap())
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Up(usize),
@@ -34,6 +44,7 @@ enum Op {
     EndOfRib(usize),
     Originate(usize, Option<u32>, Vec<Community>),
     Retract(usize),
+    Aggregates(Vec<usize>),
     NextHop(IpAddr, NextHopState),
     Policies(usize, usize, usize, usize),
     Pause(usize),
@@ -261,6 +272,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..PREFIXES.len(), prop::option::of(Just(300)), select(vec![vec![], vec![Community::NO_EXPORT]]))
             .prop_map(|(n, pref, communities)| Op::Originate(n, pref, communities)),
         1 => (0..PREFIXES.len()).prop_map(Op::Retract),
+        1 => prop::sample::subsequence((0..AGGREGATES.len()).collect::<Vec<_>>(), 0..=AGGREGATES.len())
+            .prop_map(Op::Aggregates),
         3 => (next_hop(), state).prop_map(|(address, state)| Op::NextHop(address, state)),
         2 => (peers.clone(), 0..4usize, 0..4usize, 0..ROUTINGS).prop_map(|(p, i, e, r)| Op::Policies(p, i, e, r)),
         1 => peers.clone().prop_map(Op::Pause),
@@ -290,6 +303,7 @@ impl Pair {
             settings,
             sessions: BTreeMap::new(),
             networks: BTreeMap::new(),
+            aggregates: Vec::new(),
             next_hops: BTreeMap::new(),
         };
         Pair {
@@ -348,6 +362,11 @@ impl Pair {
             Op::Retract(at) => {
                 self.rib.retract(prefix(*at));
                 self.oracle.networks.remove(&prefix(*at));
+            }
+            Op::Aggregates(which) => {
+                let aggregates: Vec<Aggregate> = which.iter().map(|at| aggregate(*at)).collect();
+                self.rib.set_aggregates(&aggregates);
+                self.oracle.aggregates = aggregates;
             }
             Op::NextHop(address, state) => {
                 self.oracle.next_hops.insert(*address, *state);
