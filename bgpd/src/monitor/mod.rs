@@ -18,9 +18,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::NeighborKey;
-use crate::rib::{FibChange, PeerId, Rib};
+use crate::rib::{FibChange, PeerId, ReceivedUpdate, Rib};
 use crate::session::DownReason;
-use crate::wire::{Attributes, Codec, Family, FamilySet, Prefix, Update};
+use crate::wire::{Attributes, Codec, Family, FamilySet, Prefix};
 
 /// Most that waits for a subscriber, in bytes.
 pub(crate) const QUEUE_MAX_BYTES: usize = 64 << 20;
@@ -502,12 +502,12 @@ pub(crate) struct Touched {
 }
 
 impl Touched {
-    pub(crate) fn by(batch: &[Update]) -> Self {
+    pub(crate) fn by(batch: &[ReceivedUpdate]) -> Self {
         let mut touched = Self::default();
         for update in batch {
             touched.prefixes.extend(&update.withdrawn);
-            for announcement in &update.announced {
-                touched.prefixes.extend(&announcement.prefixes);
+            for (_, prefixes) in &update.announced {
+                touched.prefixes.extend(prefixes);
             }
             touched.ends.extend(update.end_of_rib);
         }

@@ -301,7 +301,9 @@ impl Rib {
         (current, behind)
     }
 
-    fn queue_step(&mut self, family: Family, current: &Members, step: Step, cache: &ExportCache) {
+    fn queue_step(&mut self, family: Family, current: &Members, mut step: Step, cache: &ExportCache) {
+        // What comes from one peer in one run: all but that peer are told it as one piece.
+        step.announced.sort_by_key(|out, _| out.source);
         let audience = |way: Way| -> Vec<PeerId> {
             let told = current.iter().filter(|member| !is_withheld(**member, way));
             told.map(|(id, _)| *id).collect()

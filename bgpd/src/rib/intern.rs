@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::next_hops::{NextHopId, NextHopInterest, NextHopState, NextHops};
-use crate::wire::{AsPath, Attributes, Family, NextHop, Segment, UnknownAttribute};
+use crate::wire::{AsPath, Attributes, Family, NextHop, Prefix, Segment, UnknownAttribute, Update};
 
 static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
 
@@ -29,10 +29,50 @@ impl AttributeSet {
 }
 
 impl From<Attributes> for AttributeSet {
-    fn from(attributes: Attributes) -> Self {
+    fn from(mut attributes: Attributes) -> Self {
+        shrink(&mut attributes);
         Self {
             hash: HASHER.hash_one(&attributes),
             attributes: Arc::new(attributes),
+        }
+    }
+}
+
+/// Gives back what lists have room for: a set may be kept for long.
+fn shrink(attributes: &mut Attributes) {
+    let AsPath { segments } = &mut attributes.as_path;
+    segments.shrink_to_fit();
+    for segment in segments {
+        segment.ases.shrink_to_fit();
+    }
+    attributes.communities.shrink_to_fit();
+    attributes.cluster_list.shrink_to_fit();
+    attributes.extended_communities.shrink_to_fit();
+    attributes.large_communities.shrink_to_fit();
+    attributes.unknown.shrink_to_fit();
+}
+
+/// An UPDATE as the RIB takes it in. Whoever decodes it makes it, so that the owner of the RIB neither
+/// hashes nor copies attributes.
+#[derive(Clone, Debug)]
+pub struct ReceivedUpdate {
+    /// Routes that are gone.
+    pub withdrawn: Vec<Prefix>,
+    /// Routes that are new or changed.
+    pub announced: Vec<(AttributeSet, Vec<Prefix>)>,
+    /// The family whose initial routes are complete.
+    pub end_of_rib: Option<Family>,
+}
+
+impl From<Update> for ReceivedUpdate {
+    fn from(update: Update) -> Self {
+        let announced = update.announced.into_iter();
+        Self {
+            withdrawn: update.withdrawn,
+            announced: announced
+                .map(|one| (one.attributes.into(), one.prefixes))
+                .collect(),
+            end_of_rib: update.end_of_rib,
         }
     }
 }

@@ -64,7 +64,7 @@ pub use explain::{NotTold, ToldView};
 pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
-pub use intern::AttributeSet;
+pub use intern::{AttributeSet, ReceivedUpdate};
 pub use next_hops::{NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
 pub use record::PathRecord;

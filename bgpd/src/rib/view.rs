@@ -1,14 +1,13 @@
 //! Looking at the RIB: lists, counters, and why a path is, or is not, the best one.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
 use super::decision::{self, Step};
 use super::export::{ExportCache, Way};
-use super::groups::{Membership, is_withheld};
+use super::groups::{Group, Membership, is_withheld};
 use super::paths::Path;
 use super::{Ineligible, PeerId, Rib};
 use crate::config::NeighborKey;
@@ -233,58 +232,63 @@ impl Rib {
 
     /// A peer's routes of a family, by number.
     pub fn counters(&self, id: PeerId, family: Family) -> Counters {
-        self.all_counters(family).remove(&id).unwrap_or_default()
+        let mut counters = FxHashMap::from_iter([(id, Counters::default())]);
+        self.count_received(family, &mut counters);
+        if let Some((_, group)) = self.place_of(id, family) {
+            self.count_told(group, &mut counters);
+        }
+        counters.remove(&id).unwrap_or_default()
     }
 
-    /// The routes of all peers of a family, by number: one walk over the table.
+    /// The routes of all peers of a family, by number: a walk over the table, and one for each update group.
     pub fn all_counters(&self, family: Family) -> FxHashMap<PeerId, Counters> {
-        let mut counters: FxHashMap<PeerId, Counters> = FxHashMap::default();
-        let table = self.tables.of(family);
-        for (_, entry) in table.live() {
-            for path in entry.paths() {
-                let counters = counters.entry(path.peer).or_default();
-                counters.received += 1;
-                counters.accepted += usize::from(path.accepted().is_ok());
-                counters.stale += usize::from(path.stale);
-            }
-            for chosen in entry.chosen() {
-                counters.entry(chosen.peer).or_default().selected += 1;
-            }
-        }
+        let peers = self.peers.keys();
+        let mut counters = peers.map(|id| (*id, Counters::default())).collect();
+        self.count_received(family, &mut counters);
         for group in self.groups.of(family) {
-            let members = group.members.iter().filter_map(|id| {
-                let peer = self.peers.get(id)?;
-                Some((*id, peer.settings.key.address))
-            });
-            let members: Vec<(PeerId, IpAddr)> = members.collect();
-            let mut told = 0;
-            let mut withheld: FxHashMap<PeerId, usize> = FxHashMap::default();
-            let mut cache = ExportCache::default();
-            // Who is not told what a source says, or what leads to it, is worked out once for each pair.
-            let mut audiences: FxHashMap<Way, Vec<PeerId>> = FxHashMap::default();
-            for (place, entry) in table.live() {
-                let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
-                    continue;
-                };
-                let Some(out) = self.export(&group.key, &prefix, best, &mut cache) else {
-                    continue;
-                };
-                told += 1;
-                let way = cache.way(out);
-                let without = audiences.entry(way).or_insert_with(|| {
-                    let without = members.iter().filter(|member| is_withheld(**member, way));
-                    without.map(|(id, _)| *id).collect()
-                });
-                for id in without {
-                    *withheld.entry(*id).or_default() += 1;
-                }
-            }
-            for (id, _) in &members {
-                let withheld = withheld.get(id).copied().unwrap_or_default();
-                counters.entry(*id).or_default().advertised = told - withheld;
-            }
+            self.count_told(group, &mut counters);
         }
         counters
+    }
+
+    /// Counts what those peers that are asked for have sent, and what of it is used.
+    fn count_received(&self, family: Family, counters: &mut FxHashMap<PeerId, Counters>) {
+        for (_, entry) in self.tables.of(family).live() {
+            for path in entry.paths() {
+                if let Some(counters) = counters.get_mut(&path.peer) {
+                    counters.received += 1;
+                    counters.accepted += usize::from(path.accepted().is_ok());
+                    counters.stale += usize::from(path.stale);
+                }
+            }
+            for chosen in entry.chosen() {
+                if let Some(counters) = counters.get_mut(&chosen.peer) {
+                    counters.selected += 1;
+                }
+            }
+        }
+    }
+
+    /// Counts what those members of a group that are asked for are told.
+    fn count_told(&self, group: &Group, counters: &mut FxHashMap<PeerId, Counters>) {
+        // By where routes come from and lead to: what of them a member is told depends on that.
+        let mut routes: FxHashMap<Way, usize> = FxHashMap::default();
+        let mut cache = ExportCache::default();
+        let table = self.tables.of(group.key.family);
+        for (place, entry) in table.live() {
+            if let (Some(prefix), Some(best)) = (table.prefix(place), entry.best())
+                && let Some(out) = self.export(&group.key, &prefix, best, &mut cache)
+            {
+                *routes.entry(cache.way(out)).or_default() += 1;
+            }
+        }
+        for id in &group.members {
+            if let (Some(peer), Some(counters)) = (self.peers.get(id), counters.get_mut(id)) {
+                let member = (*id, peer.settings.key.address);
+                let told = routes.iter().filter(|(way, _)| !is_withheld(member, **way));
+                counters.advertised = told.map(|(_, count)| count).sum();
+            }
+        }
     }
 
     /// Sizes of the whole RIB.

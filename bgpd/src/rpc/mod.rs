@@ -169,6 +169,7 @@ impl Bgp for BgpService {
         let speaker = self.0.get()?;
         let config = speaker.config().await.map_err(status)?;
         let totals = speaker.totals().await.map_err(status)?;
+        let memory = speaker.memory().await.map_err(status)?;
         let peers = speaker.peers().await.map_err(status)?;
         let listen = speaker.listen_addresses().await.map_err(status)?;
         let established = peers.iter().filter(|peer| peer.state == State::Established);
@@ -186,6 +187,11 @@ impl Bgp for BgpService {
             peers: count(peers.len()),
             peers_established: count(established.count()),
             kernel: speaker.fib_status().as_ref().map(convert::kernel),
+            table_bytes: memory.table_bytes as u64,
+            attribute_bytes: memory.attribute_bytes as u64,
+            waiting_bytes: memory.waiting_bytes as u64,
+            bytes_per_prefix: memory.bytes_per_prefix() as u64,
+            bytes_per_path: memory.bytes_per_path() as u64,
             bfd: Some(convert::bfd_counters(speaker.bfd_counters())),
         }))
     }

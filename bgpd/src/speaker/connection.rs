@@ -1,11 +1,15 @@
 //! One TCP connection: a task that reads and decodes, and a task that writes.
 
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use smallvec::SmallVec;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -20,6 +24,10 @@ use crate::wire::{self, Codec, Message, Notification, RefreshKind, Update};
 
 /// Room for what one read takes in, in bytes.
 const READ_BYTES: usize = 64 * 1024;
+/// Most pieces of UPDATEs that one call writes.
+const WRITE_PIECES_MAX: usize = 64;
+/// With so many bytes in hand, no more pieces are added to a call.
+const WRITE_BYTES: usize = 64 * 1024;
 /// Most UPDATEs that go to the RIB in one piece.
 const BATCH_UPDATES_MAX: usize = 128;
 /// How often the session is told that something came in.
@@ -30,6 +38,12 @@ const STALL_TIME: Duration = Duration::from_secs(1);
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Octets of a malformed message that are logged.
 const LOGGED_OCTETS_MAX: usize = 128;
+
+thread_local! {
+    /// Where a thread reads into. Only what is left of a message goes from here to the session's own buffer for
+    /// longer than it takes to decode.
+    static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 /// What the writer is to do.
 pub(super) enum Write {
@@ -80,7 +94,7 @@ impl Connection {
             id,
             key,
             stream: read,
-            buffer: BytesMut::with_capacity(READ_BYTES),
+            buffer: BytesMut::new(),
             codec: Codec::default(),
             session: None,
             verdicts,
@@ -193,7 +207,7 @@ impl Reader {
         let drained = async {
             loop {
                 self.buffer.clear();
-                match self.stream.read_buf(&mut self.buffer).await {
+                match self.fill().await {
                     Ok(0) | Err(_) => return,
                     Ok(_) => {}
                 }
@@ -209,7 +223,7 @@ impl Reader {
 
     async fn read(&mut self) -> Done {
         loop {
-            match self.stream.read_buf(&mut self.buffer).await {
+            match self.fill().await {
                 Ok(0) => {
                     self.event(Event::Closed(self.id, "closed by the neighbor".to_owned()));
                     return Done;
@@ -223,7 +237,27 @@ impl Reader {
             if let Err(Done) = self.messages().await {
                 return Done;
             }
-            self.buffer.reserve(READ_BYTES);
+            if self.buffer.is_empty() {
+                // Of most reads nothing is left: a quiet session takes no memory for it.
+                self.buffer = BytesMut::new();
+            }
+        }
+    }
+
+    /// Waits for octets and takes them in; how many, 0 at the end.
+    async fn fill(&mut self) -> std::io::Result<usize> {
+        loop {
+            self.stream.readable().await?;
+            let read: std::io::Result<usize> = RECEIVED.with_borrow_mut(|received| {
+                let count = self.stream.try_read(received)?;
+                self.buffer
+                    .extend_from_slice(received.get(..count).unwrap_or_default());
+                Ok(count)
+            });
+            match read {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                read => return read,
+            }
         }
     }
 
@@ -389,16 +423,10 @@ impl Writer {
             let written = tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
-                    Some(Write::Message(message)) => self.write(&message).await,
+                    Some(Write::Message(message)) => self.write(VecDeque::from([message.into()])).await,
                     Some(Write::Finish) | None => break,
                 },
-                Some(piece) = self.queue.next() => {
-                    let written = self.write(&piece).await;
-                    if self.queue.written(piece.len()) {
-                        self.rib.control(RibControl::Room { key: self.key });
-                    }
-                    written
-                }
+                Some(piece) = self.queue.next() => self.updates(piece).await,
             };
             if let Err(error) = written {
                 self.event(Event::Closed(self.id, error.to_string()));
@@ -409,13 +437,36 @@ impl Writer {
         let _ = timeout(LINGER_TIME, self.stream.shutdown()).await;
     }
 
-    async fn write(&mut self, mut octets: &[u8]) -> std::io::Result<()> {
+    /// Writes a piece of UPDATEs, and what waits behind it with the same call.
+    async fn updates(&mut self, first: Bytes) -> std::io::Result<()> {
+        let mut bytes = first.len();
+        let mut pieces = VecDeque::from([first]);
+        while pieces.len() < WRITE_PIECES_MAX
+            && bytes < WRITE_BYTES
+            && let Some(piece) = self.queue.try_next()
+        {
+            bytes += piece.len();
+            pieces.push_back(piece);
+        }
+        let written = self.write(pieces).await;
+        if self.queue.written(bytes) {
+            self.rib.control(RibControl::Room { key: self.key });
+        }
+        written
+    }
+
+    async fn write(&mut self, mut pieces: VecDeque<Bytes>) -> std::io::Result<()> {
         let mut stalled = false;
-        while !octets.is_empty() {
-            match timeout(STALL_TIME, self.stream.write(octets)).await {
+        while !pieces.is_empty() {
+            let result = {
+                let slices = pieces.iter().map(|piece| IoSlice::new(piece));
+                let slices: SmallVec<[IoSlice<'_>; 8]> = slices.collect();
+                timeout(STALL_TIME, self.stream.write_vectored(&slices)).await
+            };
+            match result {
                 Ok(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
                 Ok(Ok(count)) => {
-                    octets = octets.get(count..).unwrap_or_default();
+                    advance(&mut pieces, count);
                     if std::mem::take(&mut stalled) {
                         self.event(Event::WriteResumed(self.id));
                     }
@@ -430,5 +481,17 @@ impl Writer {
             }
         }
         Ok(())
+    }
+}
+
+/// Takes off what has been written.
+fn advance(pieces: &mut VecDeque<Bytes>, mut count: usize) {
+    while let Some(mut piece) = pieces.pop_front() {
+        if count < piece.len() {
+            piece.advance(count);
+            pieces.push_front(piece);
+            return;
+        }
+        count -= piece.len();
     }
 }

@@ -41,6 +41,9 @@ impl Kernel {
                 fib.track(interests);
             }
         }
+        if self.fib.is_none() && !monitors.interest().selected {
+            return rib.skip_fib();
+        }
         loop {
             let changes = rib.poll_fib(CHANGES_PER_CALL);
             if changes.is_empty() {

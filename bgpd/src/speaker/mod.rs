@@ -17,6 +17,7 @@ mod rib_task;
 mod running;
 mod socket;
 mod source;
+mod staging;
 mod status;
 mod sys;
 mod write_queue;
@@ -299,9 +300,14 @@ impl SpeakerHandle {
         };
         let keys: Vec<NeighborKey> = peers.iter().map(PeerStatus::key).collect();
         let counters = self.query(move |rib| {
+            let counters = Family::ALL.map(|family| rib.all_counters(family));
             let count = |key: &NeighborKey| {
                 let id = rib.peer(*key)?;
-                Some(Family::ALL.map(|family| rib.counters(id, family)))
+                Some(
+                    counters
+                        .each_ref()
+                        .map(|of| of.get(&id).copied().unwrap_or_default()),
+                )
             };
             keys.iter().map(count).collect::<Vec<_>>()
         });

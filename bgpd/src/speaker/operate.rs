@@ -9,7 +9,7 @@ use super::running::Running;
 use super::{RouteStatus, SpeakerError, SpeakerHandle, route_status};
 use crate::config::NeighborKey;
 use crate::monitor::{self, Event, Interest, Request, Subscription, View};
-use crate::rib::{Rib, ToldView, Totals};
+use crate::rib::{Memory, Rib, ToldView, Totals};
 use crate::session::State;
 use crate::wire::{Attributes, Prefix};
 
@@ -243,6 +243,14 @@ impl SpeakerHandle {
     /// If the speaker was stopped.
     pub async fn totals(&self) -> Result<Totals, SpeakerError> {
         self.query(Rib::totals).await
+    }
+
+    /// What the RIB takes.
+    ///
+    /// # Errors
+    /// If the speaker was stopped.
+    pub async fn memory(&self) -> Result<Memory, SpeakerError> {
+        self.query(Rib::memory).await
     }
 
     /// Changes of the selection from now on.

@@ -20,16 +20,17 @@ use super::connection::FromConnection;
 use super::interface::Surroundings;
 use super::kernel::Kernel;
 use super::restart::Deferral;
+use super::staging::Staging;
 use super::write_queue::{PeerOut, write_queue};
 use crate::config::{Aggregate, Config, MaxPrefix, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{self, MonitoredPeer, Monitors, Touched};
-use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
+use crate::rib::{Outgoing, PeerId, PeerSettings, ReceivedUpdate, Rib, RibSettings, Transmit};
 use crate::session::{DownReason, Event, Negotiated, StopReason, Timestamp};
 use crate::wire::{self, Codec, Family, FamilySet, Prefix, Update};
 
 /// Batches of UPDATEs that wait for the RIB.
-const UPDATE_QUEUE_BATCHES: usize = 64;
+const UPDATE_QUEUE_BATCHES: usize = 32;
 /// Batches taken in before what follows from them is sent: what changes twice is sent once.
 const BATCHES_PER_TURN: usize = 32;
 /// How long selection after a restart waits for next hops to be resolved.
@@ -47,7 +48,7 @@ pub(super) struct Gone;
 pub(super) struct Updates {
     key: NeighborKey,
     session: SessionId,
-    batch: Vec<Update>,
+    batch: Vec<ReceivedUpdate>,
     /// The messages as they came, where somebody wants to see them.
     raw: Option<Bytes>,
 }
@@ -143,7 +144,7 @@ impl RibSender {
         let updates = Updates {
             key,
             session,
-            batch,
+            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
             raw,
         };
         match self.updates.try_send(updates) {
@@ -163,7 +164,7 @@ impl RibSender {
         let updates = Updates {
             key,
             session,
-            batch,
+            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
             raw: None,
         };
         self.updates.blocking_send(updates).map_err(|_| Gone)
@@ -221,6 +222,7 @@ pub(super) struct RibTask {
     peers: HashMap<NeighborKey, Peer>,
     by_id: HashMap<PeerId, NeighborKey>,
     kernel: Kernel,
+    staging: Staging,
     monitors: Monitors,
     deferral: Deferral,
     /// Families whose neighbours have all sent their routes, and how long their next hops may take.
@@ -297,6 +299,7 @@ impl RibTask {
         let until = Timestamp(epoch.elapsed()) + config.restart_time;
         let mut task = Self {
             kernel: Kernel::new(fib),
+            staging: Staging::default(),
             monitors,
             deferral: Deferral::new(neighbors, until),
             converging: FamilySet::EMPTY,
@@ -553,9 +556,8 @@ impl RibTask {
                 return;
             }
             self.rib.withdraw(peer.id, update.withdrawn);
-            for announcement in update.announced {
-                self.rib
-                    .update(peer.id, announcement.attributes, announcement.prefixes);
+            for (attributes, prefixes) in update.announced {
+                self.rib.update(peer.id, attributes, prefixes);
             }
             if let Some(family) = update.end_of_rib {
                 self.rib.end_of_rib(peer.id, family);
@@ -605,17 +607,32 @@ impl RibTask {
             let Some(codec) = codec.map(|peer| peer.codec) else {
                 continue;
             };
-            let piece = Bytes::from(encode(&transmit, codec));
+            let piece = self
+                .staging
+                .add(&transmit.peers, |out| encode(&transmit, codec, out));
             if self.monitors.interest().advertised {
                 let keys = transmit.peers.iter().filter_map(|id| self.by_id.get(id));
-                self.monitors.sent(keys.copied(), &piece);
+                self.monitors.sent(keys.copied(), &Bytes::copy_from_slice(piece));
             }
-            for id in &transmit.peers {
-                let peer = self.by_id.get(id).and_then(|key| self.peers.get_mut(key));
-                let goes_on = piece.is_empty() || peer.is_none_or(|peer| peer.out.send(piece.clone()));
-                if !goes_on {
-                    self.rib.pause(*id);
-                }
+            if self.staging.is_full() {
+                self.hand_out();
+            }
+        }
+        self.hand_out();
+    }
+
+    /// Queues what is encoded for the peers' writers.
+    fn hand_out(&mut self) {
+        for (id, pieces) in self.staging.take() {
+            let Some(peer) = self.by_id.get(&id).and_then(|key| self.peers.get(key)) else {
+                continue;
+            };
+            let mut goes_on = true;
+            for piece in pieces {
+                goes_on = peer.out.send(piece);
+            }
+            if !goes_on {
+                self.rib.pause(id);
             }
         }
     }
@@ -704,25 +721,24 @@ fn check_limits(rib: &Rib, key: NeighborKey, peer: &mut Peer) {
     }
 }
 
-fn encode(transmit: &Transmit, codec: Codec) -> Vec<u8> {
-    let mut out = Vec::new();
+fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
     match &transmit.outgoing {
         Outgoing::Announce { attributes, prefixes } => {
-            if let Err(error) = wire::encode_announcement(attributes, prefixes, codec, &mut out) {
+            let start = out.len();
+            if let Err(error) = wire::encode_announcement(attributes, prefixes, codec, out) {
                 tracing::warn!(
                     %error,
                     first = %prefixes.first().map(ToString::to_string).unwrap_or_default(),
                     count = prefixes.len(),
                     "routes cannot be sent and are withdrawn instead"
                 );
-                out.clear();
-                wire::encode_withdrawal(prefixes, codec, &mut out);
+                out.truncate(start);
+                wire::encode_withdrawal(prefixes, codec, out);
             }
         }
-        Outgoing::Withdraw { prefixes } => wire::encode_withdrawal(prefixes, codec, &mut out),
-        Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, &mut out),
+        Outgoing::Withdraw { prefixes } => wire::encode_withdrawal(prefixes, codec, out),
+        Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, out),
     }
-    out
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -73,7 +73,12 @@ impl PieceQueue {
         self.pieces.recv().await
     }
 
-    /// A piece has been written; true if the RIB is to hear that there is room.
+    /// The next piece, if it is there already.
+    pub(super) fn try_next(&mut self) -> Option<Bytes> {
+        self.pieces.try_recv().ok()
+    }
+
+    /// So much has been written; true if the RIB is to hear that there is room.
     pub(super) fn written(&self, bytes: usize) -> bool {
         let before = self.level.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
         before.saturating_sub(bytes) < QUEUE_RESUME_BYTES && self.level.paused.swap(false, Ordering::SeqCst)

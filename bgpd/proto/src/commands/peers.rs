@@ -153,6 +153,8 @@ fn render_summary(speaker: &Speaker, format: Format) -> Result<String, CommandEr
         ("Paths", speaker.paths.to_string()),
         ("Attribute sets", speaker.attribute_sets.to_string()),
         ("Next hops", speaker.next_hops.to_string()),
+        ("Bytes/prefix", speaker.bytes_per_prefix.to_string()),
+        ("Bytes/path", speaker.bytes_per_path.to_string()),
         ("Update groups", speaker.update_groups.to_string()),
         ("Kernel", kernel),
     ]
@@ -295,6 +297,8 @@ Prefixes:       5
 Paths:          7
 Attribute sets: 0
 Next hops:      0
+Bytes/prefix:   0
+Bytes/path:     0
 Update groups:  0
 Kernel:         4 routes installed, 0 on their way, 1 refused
   10.1.0.0/26: protocol 80 has a blackhole or unreachable route to this prefix
