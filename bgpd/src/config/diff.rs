@@ -192,6 +192,8 @@ impl ChangedNeighbor {
             delay_open: "delay-open" => None,
             password: "password" => None,
             tcp_ao: "tcp-ao" => Reset,
+            role: "role" => Reset,
+            role_strict: "role-strict" => Reset,
             graceful_restart: "graceful-restart" => None,
             restart_time: "restart-time" => None,
             long_lived_stale_time: "long-lived-stale-time" => None,

@@ -14,7 +14,7 @@ use super::{
     HOLD_TIME_DEFAULT_S, ImportOptions, MaxPrefix, Mrt, MrtSource, Neighbor, Network, NextHopMode, PrivateAs,
     Routing, Selection,
 };
-use crate::wire::{Community, Family, LargeCommunity, Prefix};
+use crate::wire::{Community, Family, LargeCommunity, Prefix, Role};
 
 /// A file that is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,9 @@ struct FileNeighbor {
     delay_open: Option<u16>,
     password: Option<String>,
     bfd: Option<FileBfd>,
+    role: Option<FileRole>,
+    #[serde(default)]
+    role_strict: bool,
     graceful_restart: Option<GracefulRestartMode>,
     restart_time: Option<u16>,
     #[serde(default)]
@@ -125,6 +128,29 @@ struct FileNeighbor {
     client_to_client: Option<bool>,
     import: Option<Spanned<String>>,
     export: Option<Spanned<String>>,
+}
+
+/// A role that has a name.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FileRole {
+    Provider,
+    RouteServer,
+    RouteServerClient,
+    Customer,
+    Peer,
+}
+
+impl From<FileRole> for Role {
+    fn from(role: FileRole) -> Self {
+        match role {
+            FileRole::Provider => Self::Provider,
+            FileRole::RouteServer => Self::RouteServer,
+            FileRole::RouteServerClient => Self::RouteServerClient,
+            FileRole::Customer => Self::Customer,
+            FileRole::Peer => Self::Peer,
+        }
+    }
 }
 
 /// A limit of received routes.
@@ -341,6 +367,8 @@ impl FileNeighbor {
         neighbor.delay_open = self.delay_open.map(seconds);
         neighbor.password.clone_from(&self.password);
         neighbor.bfd = self.bfd.as_ref().and_then(|bfd| bfd.0.clone());
+        neighbor.role = self.role.map(Role::from);
+        neighbor.role_strict = self.role_strict;
         neighbor.graceful_restart = self.graceful_restart.unwrap_or_default();
         neighbor.restart_time = self.restart_time.map(seconds);
         neighbor.max_prefixes = self.max_prefix.iter().map(FileMaxPrefix::max_prefix).collect();

@@ -38,7 +38,7 @@ pub use session::{
 pub use validate::ConfigError;
 
 use crate::policy::Policy;
-use crate::wire::{Community, Family, FamilySet, LargeCommunity, Prefix};
+use crate::wire::{Community, Family, FamilySet, LargeCommunity, Prefix, Role};
 
 /// The port that IANA assigned to BGP.
 pub const BGP_PORT: u16 = 179;
@@ -170,6 +170,10 @@ pub struct Neighbor {
     pub password: Option<String>,
     /// TCP-AO keys (RFC 5925), instead of `password`. The first one is used for what we send.
     pub tcp_ao: Vec<TcpAoKey>,
+    /// What we are on this session (RFC 9234), for a neighbour in another AS.
+    pub role: Option<Role>,
+    /// Refuse a neighbour that does not say what it is (RFC 9234 section 4.2).
+    pub role_strict: bool,
     /// Which parts of graceful restart we take.
     pub graceful_restart: GracefulRestartMode,
     /// Restart time to advertise, if not the global one.
@@ -224,6 +228,8 @@ impl Neighbor {
             delay_open: None,
             password: None,
             tcp_ao: Vec::new(),
+            role: None,
+            role_strict: false,
             graceful_restart: GracefulRestartMode::default(),
             restart_time: None,
             long_lived_stale_time: Duration::ZERO,

@@ -191,6 +191,15 @@ impl Neighbor {
                 .map_err(|(field, reason)| self.error(field, reason))?;
         }
         self.validate_limits()?;
+        if self.role.is_some() && !self.is_ebgp(config) {
+            return Err(self.error(
+                "role",
+                "is for neighbors in another AS (RFC 9234): leave the key out",
+            ));
+        }
+        if self.role_strict && self.role.is_none() {
+            return Err(self.error("role-strict", "needs a role"));
+        }
         match &self.password {
             Some(password) if password.is_empty() => Err(self.error(
                 "password",

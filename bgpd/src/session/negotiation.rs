@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::config::GracefulRestartMode;
 use crate::wire::notification::{OPEN, open};
-use crate::wire::{Codec, GracefulRestart, Notification, Open};
+use crate::wire::{Codec, GracefulRestart, Notification, Open, Role};
 
 /// What both ends agreed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +67,7 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             &missing_families(settings),
         ));
     }
+    check_role(settings, theirs.capabilities.role)?;
     let hold_time = settings
         .hold_time
         .min(Duration::from_secs(theirs.hold_time_s.into()));
@@ -90,6 +91,20 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             .clone()
             .filter(|_| settings.graceful_restart != GracefulRestartMode::Off),
     })
+}
+
+/// RFC 9234 section 4.2: both roles must go together; a neighbour without one may be refused.
+fn check_role(settings: &Settings, theirs: Option<Role>) -> Result<(), Notification> {
+    let fits = match (settings.role, theirs) {
+        (Some(ours), Some(theirs)) => ours.corresponds(theirs),
+        (Some(_), None) => !settings.role_strict,
+        (None, _) => true,
+    };
+    if fits {
+        Ok(())
+    } else {
+        Err(Notification::new(OPEN, open::ROLE_MISMATCH))
+    }
 }
 
 /// The time between keepalives: never more than a third of the hold time (RFC 4271 section 4.4).

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{AsRange, GracefulRestartMode};
-use crate::wire::{Capabilities, FamilySet, GracefulRestart, Open};
+use crate::wire::{Capabilities, FamilySet, GracefulRestart, Open, Role};
 
 /// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
@@ -43,6 +43,10 @@ pub struct Settings {
     pub keepalive: Option<Duration>,
     /// DelayOpenTime: how long the neighbour's OPEN is waited for before ours is sent.
     pub delay_open: Option<Duration>,
+    /// What we are on this session (RFC 9234).
+    pub role: Option<Role>,
+    /// Refuse a neighbour that does not say what it is.
+    pub role_strict: bool,
     /// Our part in graceful restart.
     pub graceful_restart: GracefulRestartMode,
     /// Restart time to advertise, in seconds.
@@ -75,6 +79,7 @@ impl Settings {
                 route_refresh: true,
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
+                role: self.role,
                 graceful_restart: self.graceful_restart(again),
                 ..Capabilities::default()
             },

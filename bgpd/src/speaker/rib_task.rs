@@ -676,7 +676,7 @@ fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Established) -> Peer
         shared_subnet: surroundings.shared_subnet,
         allow_own_as: neighbor.allow_own_as,
         global_as: config.local_as,
-        role: None,
+        role: neighbor.role,
         routing: neighbor.routing.clone(),
         summarized: summaries(config),
         import: neighbor.import.clone(),

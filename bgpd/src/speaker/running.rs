@@ -154,6 +154,8 @@ impl Running {
             hold_time: neighbor.hold_time,
             keepalive: neighbor.keepalive,
             delay_open: neighbor.delay_open,
+            role: neighbor.role,
+            role_strict: neighbor.role_strict,
             graceful_restart: neighbor.graceful_restart,
             restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
             forwarding_preserved: self.options.forwarding_preserved || self.config.fib,

@@ -33,6 +33,8 @@ pub(crate) fn settings() -> Settings {
         hold_time: seconds(90),
         keepalive: None,
         delay_open: None,
+        role: None,
+        role_strict: false,
         graceful_restart: GracefulRestartMode::Both,
         restart_time_s: 120,
         forwarding_preserved: true,

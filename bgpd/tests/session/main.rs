@@ -14,5 +14,6 @@ mod collision;
 mod negotiation;
 mod pairs;
 mod recording;
+mod restart;
 mod states;
 mod timers;

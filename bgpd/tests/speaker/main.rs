@@ -8,6 +8,7 @@
 )]
 
 mod fabric;
+mod keep;
 mod load;
 mod operate;
 mod raw;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use bgpd::wire::{
-    Capabilities, Codec, Family, HEADER_BYTES, Message, Open, Prefix, RefreshKind, decode, encode_keepalive,
-    encode_open, encode_route_refresh, frame,
+    Attributes, Capabilities, Codec, Family, HEADER_BYTES, Message, NextHop, Open, Prefix, RefreshKind,
+    decode, encode_announcement, encode_keepalive, encode_open, encode_route_refresh, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -20,6 +20,11 @@ pub(crate) struct RawPeer {
 impl RawPeer {
     /// Connects from 127.0.77.`last` and opens a session in AS 65000 with little room to receive.
     pub(crate) async fn open(last: u8, to: SocketAddr, hold_time_s: u16) -> Self {
+        Self::open_with(last, to, hold_time_s, Capabilities::default()).await
+    }
+
+    /// Offers more than a session needs.
+    pub(crate) async fn open_with(last: u8, to: SocketAddr, hold_time_s: u16, more: Capabilities) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind(SocketAddr::new(address(last), 0)).unwrap();
@@ -36,7 +41,7 @@ impl RawPeer {
             families,
             route_refresh: true,
             four_octet_as: Some(65000),
-            ..Capabilities::default()
+            ..more
         };
         let open = Open {
             asn: 65000,
@@ -47,6 +52,17 @@ impl RawPeer {
         peer.send(&encode_open(&open)).await;
         peer.send(&encode_keepalive()).await;
         peer
+    }
+
+    /// Announces routes with itself as next hop.
+    pub(crate) async fn announce(&mut self, prefixes: &[&str]) {
+        let next_hop = self.stream.local_addr().unwrap().ip();
+        let mut attributes = Attributes::originated(NextHop::from(next_hop));
+        attributes.local_pref = Some(100);
+        let prefixes: Vec<Prefix> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+        let mut octets = Vec::new();
+        encode_announcement(&attributes, prefixes.as_slice(), self.codec, &mut octets).unwrap();
+        self.send(&octets).await;
     }
 
     pub(crate) async fn send(&mut self, octets: &[u8]) {
@@ -63,6 +79,13 @@ impl RawPeer {
         timeout(TIME_MAX, read).await.expect("a message");
         assert_eq!(frame(&octets, self.codec), Ok(Some(octets.len())));
         decode(&octets, self.codec).unwrap()
+    }
+
+    /// The next message; nothing if the connection ends before.
+    pub(crate) async fn try_message(&mut self) -> Option<u8> {
+        let mut header = [0; HEADER_BYTES];
+        let read = timeout(TIME_MAX, self.stream.read_exact(&mut header)).await;
+        read.ok()?.ok().map(|_| header[HEADER_BYTES - 1])
     }
 
     /// Routes up to and with End-of-RIB.
