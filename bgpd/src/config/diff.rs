@@ -47,8 +47,6 @@ pub struct ConfigDiff {
     pub removed: Vec<NeighborKey>,
     /// Neighbours that stay, with a change.
     pub changed: Vec<ChangedNeighbor>,
-    /// Whether ranges of neighbours changed.
-    pub ranges: bool,
     /// Listeners that are new.
     pub listen_added: Vec<SocketAddr>,
     /// Listeners that are gone.
@@ -73,7 +71,6 @@ impl ConfigDiff {
         let mut diff = Self {
             networks: networks_differ(old, new),
             monitoring: (&old.bmp, &old.mrt, &old.sources) != (&new.bmp, &new.mrt, &new.sources),
-            ranges: old.ranges != new.ranges,
             selection: old.selection != new.selection,
             aggregates: old.aggregates != new.aggregates,
             ..Self::default()
@@ -121,7 +118,6 @@ impl ConfigDiff {
             tracing::info!(neighbor = %key, impact = %change, ?fields, "configuration");
         }
         let global = [
-            ("ranges", self.ranges),
             ("networks", self.networks),
             ("selection", self.selection),
             ("aggregates", self.aggregates),
@@ -174,11 +170,9 @@ impl ChangedNeighbor {
             description: "description" => None,
             address: "address" => Reset,
             port: "port" => Reset,
-            interface: "interface" => Reset,
             enabled: "enabled" => Reset,
             shutdown_message: "shutdown-message" => None,
             remote_as: "as" => Reset,
-            remote_as_ranges: "as" => Reset,
             local_as: "local-as" => Reset,
             source: "source" => Reset,
             ttl: "ttl" => None,
@@ -191,7 +185,6 @@ impl ChangedNeighbor {
             keepalive: "keepalive" => None,
             delay_open: "delay-open" => None,
             password: "password" => None,
-            tcp_ao: "tcp-ao" => Reset,
             role: "role" => Reset,
             role_strict: "role-strict" => Reset,
             graceful_restart: "graceful-restart" => None,

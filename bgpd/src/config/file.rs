@@ -103,6 +103,7 @@ struct FileNeighbor {
     role_strict: bool,
     graceful_restart: Option<GracefulRestartMode>,
     restart_time: Option<u16>,
+    long_lived_stale_time: Option<u32>,
     #[serde(default)]
     max_prefix: Vec<FileMaxPrefix>,
     next_hop: Option<NextHopMode>,
@@ -371,6 +372,8 @@ impl FileNeighbor {
         neighbor.role_strict = self.role_strict;
         neighbor.graceful_restart = self.graceful_restart.unwrap_or_default();
         neighbor.restart_time = self.restart_time.map(seconds);
+        neighbor.long_lived_stale_time =
+            Duration::from_secs(self.long_lived_stale_time.unwrap_or_default().into());
         neighbor.max_prefixes = self.max_prefix.iter().map(FileMaxPrefix::max_prefix).collect();
         neighbor.next_hop = self.next_hop.unwrap_or_default();
         neighbor.allow_own_as = self.allow_own_as.unwrap_or_default();

@@ -24,16 +24,15 @@ pub use bfd::{
 };
 pub use diff::{ChangedNeighbor, ConfigDiff, NeighborChange};
 pub use file::{FileError, load_file, parse_file};
-pub use key::{INTERFACE_NAME_MAX_BYTES, InterfaceName, InterfaceNameError, NeighborKey};
+pub use key::NeighborKey;
 pub use monitoring::{
     BMP_STATIONS_MAX, BmpStation, BmpView, MRT_ROTATE_DEFAULT_S, Mrt, MrtRib, MrtSource, MrtUpdates,
     STATS_INTERVAL_DEFAULT_S, Timing,
 };
 pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
 pub use session::{
-    AsRange, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, NeighborRange,
-    PREFIX_WARNING_DEFAULT_PERCENT, RANGE_LIMIT_DEFAULT, SHUTDOWN_MESSAGE_MAX_BYTES, TCP_AO_KEYS_MAX,
-    TCP_AO_SECRET_MAX_BYTES, TcpAoAlgorithm, TcpAoKey,
+    GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, PREFIX_WARNING_DEFAULT_PERCENT,
+    SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 pub use validate::ConfigError;
 
@@ -69,8 +68,6 @@ pub struct Config {
     pub api: Option<PathBuf>,
     /// The neighbours, each with its own address and port.
     pub neighbors: Vec<Neighbor>,
-    /// Neighbours that are known when they connect.
-    pub ranges: Vec<NeighborRange>,
     /// Prefixes that we originate.
     pub networks: Vec<Network>,
     /// BMP stations.
@@ -98,7 +95,6 @@ impl Config {
             restart_time: Duration::from_secs(RESTART_TIME_DEFAULT_S.into()),
             api: None,
             neighbors: Vec::new(),
-            ranges: Vec::new(),
             networks: Vec::new(),
             bmp: Vec::new(),
             mrt: Mrt::default(),
@@ -129,10 +125,8 @@ pub enum NextHopMode {
 pub struct Neighbor {
     /// What to call it besides its address.
     pub description: String,
-    /// Its address; unspecified for one that is known by `interface` alone.
+    /// Its address.
     pub address: IpAddr,
-    /// The interface that it is at: needed with a link-local address, and enough without any address.
-    pub interface: Option<InterfaceName>,
     /// False keeps its session down: Cease, administrative shutdown.
     pub enabled: bool,
     /// What it is told when its session is shut down (RFC 9003), at most [`SHUTDOWN_MESSAGE_MAX_BYTES`].
@@ -141,8 +135,6 @@ pub struct Neighbor {
     pub port: u16,
     /// The AS that its OPEN must name.
     pub remote_as: u32,
-    /// Instead of `remote_as`: ASes of which its OPEN must name one.
-    pub remote_as_ranges: Vec<AsRange>,
     /// Our AS on this session, if not the global one.
     pub local_as: Option<u32>,
     /// The address that we connect from, and that it must connect to.
@@ -168,8 +160,6 @@ pub struct Neighbor {
     pub delay_open: Option<Duration>,
     /// TCP MD5 key (RFC 2385).
     pub password: Option<String>,
-    /// TCP-AO keys (RFC 5925), instead of `password`. The first one is used for what we send.
-    pub tcp_ao: Vec<TcpAoKey>,
     /// What we are on this session (RFC 9234), for a neighbour in another AS.
     pub role: Option<Role>,
     /// Refuse a neighbour that does not say what it is (RFC 9234 section 4.2).
@@ -209,12 +199,10 @@ impl Neighbor {
         Self {
             description: String::new(),
             address,
-            interface: None,
             enabled: true,
             shutdown_message: None,
             port: BGP_PORT,
             remote_as,
-            remote_as_ranges: Vec::new(),
             local_as: None,
             source: None,
             ttl: None,
@@ -227,7 +215,6 @@ impl Neighbor {
             keepalive: None,
             delay_open: None,
             password: None,
-            tcp_ao: Vec::new(),
             role: None,
             role_strict: false,
             graceful_restart: GracefulRestartMode::default(),
@@ -248,7 +235,6 @@ impl Neighbor {
         NeighborKey {
             address: self.address,
             port: self.port,
-            interface: self.interface,
         }
     }
 
@@ -257,14 +243,9 @@ impl Neighbor {
         self.local_as.unwrap_or(config.local_as)
     }
 
-    /// Whether it is in another AS than we are on this session. Of one that may be in several ASes, it is
-    /// assumed until its OPEN, unless ours is among them.
+    /// Whether it is in another AS than we are on this session.
     pub fn is_ebgp(&self, config: &Config) -> bool {
-        let ours = self.session_as(config);
-        match self.remote_as_ranges.as_slice() {
-            [] => self.remote_as != ours,
-            ranges => !ranges.iter().any(|range| range.contains(ours)),
-        }
+        self.remote_as != self.session_as(config)
     }
 
     /// The limit of its routes of a family.

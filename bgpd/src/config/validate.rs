@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Config, Neighbor, NeighborKey, PASSWORD_MAX_BYTES, PrivateAs, RESTART_TIME_MAX_S,
-    SHUTDOWN_MESSAGE_MAX_BYTES,
+    Config, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey, PASSWORD_MAX_BYTES,
+    PrivateAs, RESTART_TIME_MAX_S, SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 use crate::wire::FamilySet;
 
@@ -264,6 +264,19 @@ impl Neighbor {
             {
                 return error("restart must be at least 1 s".to_owned());
             }
+        }
+        let long_lived = self.long_lived_stale_time;
+        if long_lived > Duration::from_secs(LONG_LIVED_STALE_TIME_MAX_S.into()) {
+            return Err(self.error(
+                "long-lived-stale-time",
+                format!("must be at most {LONG_LIVED_STALE_TIME_MAX_S} s, its field has 24 bits (RFC 9494)"),
+            ));
+        }
+        if !long_lived.is_zero() && self.graceful_restart == GracefulRestartMode::Off {
+            return Err(self.error(
+                "long-lived-stale-time",
+                "needs graceful restart (RFC 9494): remove one of both keys",
+            ));
         }
         match &self.shutdown_message {
             Some(text) if text.len() > SHUTDOWN_MESSAGE_MAX_BYTES => Err(self.error(

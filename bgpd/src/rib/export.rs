@@ -27,6 +27,7 @@ pub(super) struct GroupKey {
     self_next_hop: Option<NextHop>,
     shared_subnet: Option<Prefix>,
     role: Option<Role>,
+    long_lived: bool,
     options: ExportOptions,
     drain: bool,
     /// The AS that is replaced by ours in AS_PATHs.
@@ -45,6 +46,8 @@ pub enum Withheld {
     NotReflected,
     /// ONLY_TO_CUSTOMER keeps it from this peer (RFC 9234 section 5).
     OnlyToCustomer,
+    /// It has LLGR_STALE, and the peer does not know what that means (RFC 9494 section 4.3).
+    LongLivedStale,
     /// It lies inside an aggregate that is told instead.
     Summarized(Prefix),
     /// We have no address that could be its next hop there.
@@ -61,6 +64,9 @@ impl fmt::Display for Withheld {
             Self::Community(community) => write!(f, "its community {community} holds it back"),
             Self::NotReflected => f.write_str("it comes from within our AS, and neither end is a client"),
             Self::OnlyToCustomer => f.write_str("ONLY_TO_CUSTOMER keeps it from this neighbor"),
+            Self::LongLivedStale => {
+                f.write_str("it is long-lived stale, and the neighbor has not offered LLGR")
+            }
             Self::Summarized(prefix) => write!(f, "it is part of the aggregate {prefix}"),
             Self::NoNextHop => f.write_str("we have no address that could be its next hop there"),
             Self::Policy(explanation) => write!(f, "export policy: {explanation}"),
@@ -87,6 +93,7 @@ impl GroupKey {
             self_next_hop: peer.self_next_hop(family),
             shared_subnet: peer.shared_subnet,
             role: peer.role,
+            long_lived: peer.long_lived,
             options: options.clone(),
             drain: peer.routing.drain,
             overridden_as: options.as_override.then_some(peer.remote_as),
@@ -121,6 +128,9 @@ impl GroupKey {
         let held_back_by = |community: &&Community| attributes.has_community(**community);
         if let Some(community) = withheld.iter().find(held_back_by) {
             return Err(Withheld::Community(*community));
+        }
+        if !self.long_lived && attributes.has_community(Community::LLGR_STALE) {
+            return Err(Withheld::LongLivedStale);
         }
         let mut route = attributes.clone();
         route.weight = None;

@@ -57,7 +57,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::config::{NeighborKey, Network, Selection};
-use crate::wire::{Attributes, Family, FamilySet, NextHop, Prefix};
+use crate::wire::{Attributes, Community, Family, FamilySet, NextHop, Prefix};
 
 pub use decision::{LOCAL_PREF_DEFAULT, Step};
 pub use explain::{NotTold, ToldView};
@@ -73,7 +73,7 @@ pub use view::{Counters, Memory, PathStatus, PathView, Totals};
 use aggregates::Aggregates;
 use export::GroupKey;
 use groups::Groups;
-use intern::Interner;
+use intern::{AttrId, Interner};
 use peers::Peer;
 use table::FamilyTables;
 
@@ -212,7 +212,14 @@ impl Rib {
         for family in Family::ALL {
             if retain.contains(family) {
                 // RFC 4724 section 4.2: of consecutive restarts, only what came since the last one is kept.
-                self.remove_paths(id, family, |path| path.stale);
+                // RFC 9494 section 4.2: but for long-lived stale ones, whose time goes on.
+                let attributes = &self.attributes;
+                let gone = self.tables.prefixes_where(family, |path| {
+                    path.peer == id
+                        && path.stale
+                        && !attributes.get(path.received).has_community(Community::LLGR_STALE)
+                });
+                self.withdraw(id, gone);
                 kept += self.tables.of_mut(family).mark_stale(id);
             } else {
                 self.remove_paths(id, family, |_| true);
@@ -280,6 +287,34 @@ impl Rib {
                 .any(|family| self.tables.of(*family).has_path_of(id))
         {
             self.forget_peer(id);
+        }
+    }
+
+    /// What is stale of a peer that is away stays as a last resort: it gets LLGR_STALE, by which it is the least
+    /// preferred; what has NO_LLGR is withdrawn (RFC 9494 section 4.2).
+    pub fn keep_long_lived(&mut self, id: PeerId, family: Family) {
+        if self.peers.get(&id).is_none_or(|peer| peer.up) {
+            return;
+        }
+        let mut by_attributes: FxHashMap<AttrId, Vec<Prefix>> = FxHashMap::default();
+        for prefix in self.tables.prefixes_where(family, |path| path.peer == id) {
+            if let Some(path) = self.tables.path(&prefix, id) {
+                by_attributes.entry(path.received).or_default().push(prefix);
+            }
+        }
+        for (attributes, prefixes) in by_attributes {
+            let mut attributes = Attributes::clone(self.attributes.get(attributes));
+            if attributes.has_community(Community::NO_LLGR) {
+                self.withdraw(id, prefixes);
+                continue;
+            }
+            if !attributes.has_community(Community::LLGR_STALE) {
+                attributes.communities.push(Community::LLGR_STALE);
+            }
+            self.update(id, attributes, prefixes);
+        }
+        if self.tables.of_mut(family).mark_stale(id) == 0 {
+            self.sweep_stale(id, family);
         }
     }
 

@@ -21,6 +21,8 @@ pub struct PeerSettings {
     pub global_as: u32,
     /// What we are on this session (RFC 9234); without it, ONLY_TO_CUSTOMER is passed on as it is.
     pub role: Option<Role>,
+    /// It has offered long-lived graceful restart: it may be told routes with LLGR_STALE (RFC 9494 section 4.3).
+    pub long_lived: bool,
     /// Its BGP identifier.
     pub router_id: Ipv4Addr,
     /// Our address on this session: no next hop may be this.
@@ -70,6 +72,7 @@ impl PeerSettings {
             local_as,
             global_as: local_as,
             role: None,
+            long_lived: false,
             router_id: Ipv4Addr::UNSPECIFIED,
             local_address: NextHop::unspecified(family).address(),
             families: [family].into_iter().collect(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::config::GracefulRestartMode;
 use crate::wire::notification::{OPEN, open};
-use crate::wire::{Codec, GracefulRestart, Notification, Open, Role};
+use crate::wire::{Codec, GracefulRestart, LongLivedFamily, Notification, Open, Role};
 
 /// What both ends agreed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// The neighbour's graceful-restart capability, if we have offered ours.
     pub graceful_restart: Option<GracefulRestart>,
+    /// The neighbour's long-lived graceful-restart capability (RFC 9494).
+    #[serde(default)]
+    pub long_lived: Vec<LongLivedFamily>,
 }
 
 impl Negotiated {
@@ -41,7 +44,7 @@ impl Negotiated {
 /// Checks an OPEN against the settings.
 pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated, Notification> {
     let error = |subcode| Notification::new(OPEN, subcode);
-    if !settings.accepts(theirs.asn) {
+    if theirs.asn != settings.remote_as {
         return Err(error(open::BAD_PEER_AS));
     }
     let external = theirs.asn != settings.local_as;
@@ -90,6 +93,11 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             .graceful_restart
             .clone()
             .filter(|_| settings.graceful_restart != GracefulRestartMode::Off),
+        // RFC 9494 section 4.1: without graceful restart it is ignored.
+        long_lived: match theirs.capabilities.graceful_restart {
+            Some(_) => theirs.capabilities.long_lived.clone(),
+            None => Vec::new(),
+        },
     })
 }
 

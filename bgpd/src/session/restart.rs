@@ -1,5 +1,5 @@
-//! The receiving speaker of graceful restart (RFC 4724 section 4.2, RFC 8538): what of a neighbour's routes
-//! is kept when its session ends.
+//! The receiving speaker of graceful restart (RFC 4724 section 4.2, RFC 8538, RFC 9494): what of a neighbour's
+//! routes is kept when its session ends.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::connection::Connection;
 use super::retention::Lease;
 use super::{Action, ConnectionId, DownReason, Negotiated, Session, Timestamp};
 use crate::wire::notification::{CEASE, cease};
-use crate::wire::{FamilySet, Notification};
+use crate::wire::{Family, FamilySet, Notification};
 
 impl Session {
     /// Families whose routes are kept although the session ends, and for how long.
@@ -24,13 +24,32 @@ impl Session {
         let families = restart.families.intersection(negotiated.codec.families);
         let lease = |family| Lease {
             family,
-            restart: Duration::from_secs(restart.restart_time_s.into()),
-            long_lived: Duration::ZERO,
+            restart: if restart.families.contains(family) {
+                Duration::from_secs(restart.restart_time_s.into())
+            } else {
+                Duration::ZERO
+            },
+            long_lived: self.long_lived(negotiated, family),
         };
+        // RFC 9494 section 4.2: a family may be in its capability alone.
+        let long_lived = negotiated.long_lived.iter().map(|long_lived| long_lived.family);
+        let families: FamilySet = families.iter().chain(long_lived).collect();
+        let families = families.intersection(negotiated.codec.families);
         let leases = families.iter().map(lease);
         leases
             .filter(|lease| !(lease.restart + lease.long_lived).is_zero())
             .collect()
+    }
+
+    /// How long a neighbour's stale routes of a family stay after Restart Time: as it asks, but not longer than
+    /// is set here.
+    fn long_lived(&self, negotiated: &Negotiated, family: Family) -> Duration {
+        let asked = negotiated
+            .long_lived
+            .iter()
+            .find(|long_lived| long_lived.family == family);
+        let asked = asked.map_or(0, |long_lived| long_lived.stale_time_s);
+        Duration::from_secs(asked.into()).min(self.settings.long_lived_stale_time)
     }
 
     /// The session is back: gives the families whose stale routes go at once, because the neighbour no longer
@@ -43,8 +62,16 @@ impl Session {
                 restart.preserved.intersection(restart.families)
             });
         let carried = negotiated.codec.families;
-        self.retention
-            .session_back(preserved.intersection(carried), FamilySet::EMPTY, now)
+        let long_lived = negotiated
+            .long_lived
+            .iter()
+            .filter(|long_lived| long_lived.preserved);
+        let long_lived: FamilySet = long_lived.map(|long_lived| long_lived.family).collect();
+        self.retention.session_back(
+            preserved.intersection(carried),
+            long_lived.intersection(carried),
+            now,
+        )
     }
 
     /// Keeps nothing any more.

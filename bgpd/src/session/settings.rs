@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AsRange, GracefulRestartMode};
-use crate::wire::{Capabilities, FamilySet, GracefulRestart, Open, Role};
+use crate::config::{GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S};
+use crate::wire::{Capabilities, FamilySet, GracefulRestart, LongLivedFamily, Open, Role};
 
 /// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
@@ -31,8 +31,6 @@ pub struct Settings {
     pub router_id: Ipv4Addr,
     /// The AS that the neighbour must be in.
     pub remote_as: u32,
-    /// Instead of `remote_as`: ASes of which the neighbour must be in one.
-    pub remote_as_ranges: Vec<AsRange>,
     /// Never connect.
     pub passive: bool,
     /// Families to offer.
@@ -49,6 +47,9 @@ pub struct Settings {
     pub role_strict: bool,
     /// Our part in graceful restart.
     pub graceful_restart: GracefulRestartMode,
+    /// How long stale routes are kept as a last resort after Restart Time, theirs here and ours there
+    /// (RFC 9494). Zero for not at all.
+    pub long_lived_stale_time: Duration,
     /// Restart time to advertise, in seconds.
     pub restart_time_s: u16,
     /// Whether our forwarding of learned routes outlives this process: the F bit.
@@ -60,14 +61,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether a neighbour of this AS is acceptable.
-    pub(super) fn accepts(&self, asn: u32) -> bool {
-        match self.remote_as_ranges.as_slice() {
-            [] => asn == self.remote_as,
-            ranges => ranges.iter().any(|range| range.contains(asn)),
-        }
-    }
-
     /// Our OPEN. `again` if the session was established before in the life of this process.
     pub(super) fn open(&self, again: bool) -> Open {
         Open {
@@ -81,6 +74,7 @@ impl Settings {
                 four_octet_as: Some(self.local_as),
                 role: self.role,
                 graceful_restart: self.graceful_restart(again),
+                long_lived: self.long_lived(again),
                 ..Capabilities::default()
             },
         }
@@ -96,16 +90,37 @@ impl Settings {
         } else {
             FamilySet::EMPTY
         };
-        // F says that forwarding survived what ended the last session: a restart of ours, or a loss
-        // of the connection alone.
-        let preserved = self.forwarding_preserved && (self.restarting || again);
         Some(GracefulRestart {
             restarted: self.restarting,
             // RFC 8538 section 3.
             notification: true,
             restart_time_s: self.restart_time_s,
             families,
-            preserved: if preserved { families } else { FamilySet::EMPTY },
+            preserved: if self.preserved(again) {
+                families
+            } else {
+                FamilySet::EMPTY
+            },
         })
+    }
+
+    /// F says that forwarding survived what ended the last session: a restart of ours, or a loss of the
+    /// connection alone.
+    const fn preserved(&self, again: bool) -> bool {
+        self.forwarding_preserved && (self.restarting || again)
+    }
+
+    /// RFC 9494 section 4.1: only together with graceful restart.
+    fn long_lived(&self, again: bool) -> Vec<LongLivedFamily> {
+        if !self.graceful_restart.is_restarter() || self.long_lived_stale_time.is_zero() {
+            return Vec::new();
+        }
+        let seconds = u32::try_from(self.long_lived_stale_time.as_secs()).unwrap_or(u32::MAX);
+        let family = |family| LongLivedFamily {
+            family,
+            preserved: self.preserved(again),
+            stale_time_s: seconds.min(LONG_LIVED_STALE_TIME_MAX_S),
+        };
+        self.families.iter().map(family).collect()
     }
 }

@@ -416,7 +416,13 @@ impl NeighborTask {
                 let key = self.key;
                 self.shared.rib.control(RibControl::Sweep { key, families });
             }
-            Action::LongLivedStale(_) => {}
+            Action::LongLivedStale(families) => {
+                tracing::warn!(neighbor = %self.key, ?families, "still away: its routes are a last resort now");
+                let key = self.key;
+                self.shared
+                    .rib
+                    .control(RibControl::LongLivedStale { key, families });
+            }
         }
     }
 

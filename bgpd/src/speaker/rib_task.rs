@@ -94,6 +94,11 @@ pub(super) enum RibControl {
         session: SessionId,
         settings: Box<PeerSettings>,
     },
+    /// Stale routes of a neighbour become a last resort.
+    LongLivedStale {
+        key: NeighborKey,
+        families: FamilySet,
+    },
     /// Stale routes of a neighbour go.
     Sweep {
         key: NeighborKey,
@@ -378,6 +383,13 @@ impl RibTask {
             }
             RibControl::SendAgain { key } => self.send_again(key),
             RibControl::SourceUp { session, settings } => self.source_up(session, *settings),
+            RibControl::LongLivedStale { key, families } => {
+                if let Some(id) = self.rib.peer(key) {
+                    families
+                        .iter()
+                        .for_each(|family| self.rib.keep_long_lived(id, family));
+                }
+            }
             RibControl::Sweep { key, families } => {
                 if let Some(id) = self.rib.peer(key) {
                     families
@@ -677,6 +689,7 @@ fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Established) -> Peer
         allow_own_as: neighbor.allow_own_as,
         global_as: config.local_as,
         role: neighbor.role,
+        long_lived: !negotiated.long_lived.is_empty(),
         routing: neighbor.routing.clone(),
         summarized: summaries(config),
         import: neighbor.import.clone(),

@@ -148,7 +148,6 @@ impl Running {
             local_as: neighbor.session_as(&self.config),
             router_id: self.config.router_id,
             remote_as: neighbor.remote_as,
-            remote_as_ranges: neighbor.remote_as_ranges.clone(),
             passive: neighbor.passive,
             families: neighbor.families,
             hold_time: neighbor.hold_time,
@@ -157,6 +156,7 @@ impl Running {
             role: neighbor.role,
             role_strict: neighbor.role_strict,
             graceful_restart: neighbor.graceful_restart,
+            long_lived_stale_time: neighbor.long_lived_stale_time,
             restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
             forwarding_preserved: self.options.forwarding_preserved || self.config.fib,
             restarting,
@@ -221,7 +221,6 @@ impl Running {
             Some(PeerStatus {
                 address: neighbor.address,
                 port: neighbor.port,
-                interface: neighbor.interface,
                 remote_as: status.remote_as,
                 local_as: status.local_as,
                 state: status.state,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::bfd;
-use crate::config::{InterfaceName, NeighborKey};
+use crate::config::NeighborKey;
 use crate::policy::Explanation;
 use crate::rib::PathStatus;
 use crate::session::{Negotiated, Settings, State};
@@ -50,8 +50,6 @@ pub struct PeerStatus {
     pub address: IpAddr,
     /// The port that we connect to.
     pub port: u16,
-    /// The interface that it is at, where its key needs it.
-    pub interface: Option<InterfaceName>,
     /// Its AS.
     pub remote_as: u32,
     /// Our AS on this session.
@@ -88,7 +86,6 @@ impl PeerStatus {
         NeighborKey {
             address: self.address,
             port: self.port,
-            interface: self.interface,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bgpd::config::GracefulRestartMode;
 use bgpd::session::{Action, Event, Outgoing, Received, STALE_PATH_TIME, Settings, State, StopReason};
-use bgpd::wire::{Family, FamilySet, GracefulRestart, Notification, Open, Role};
+use bgpd::wire::{Family, FamilySet, GracefulRestart, LongLivedFamily, Notification, Open, Role};
 
 use crate::bench::{Bench, FIRST, SECOND, both, down, notification, notification_with_data, open, seconds};
 use crate::bench::{open_with_restart, sent_open, settings, v4};
@@ -386,4 +386,62 @@ fn roles_must_go_together() {
     });
     let actions = bench.handle(Event::Connected(FIRST));
     assert_eq!(sent_open(&actions).capabilities.role, Some(Customer));
+}
+
+/// RFC 9494 section 4.2: after Restart Time, stale routes stay as a last resort, no longer than either side says.
+#[test]
+fn long_lived_routes_stay_after_the_restart_time() {
+    let ours = || Settings {
+        long_lived_stale_time: seconds(1000),
+        ..settings()
+    };
+    let theirs = |preserved| {
+        let mut open = restarting(both(), false);
+        let family = |family, stale_time_s| LongLivedFamily {
+            family,
+            preserved,
+            stale_time_s,
+        };
+        open.capabilities.long_lived = vec![
+            family(Family::Ipv4Unicast, 3000),
+            family(Family::Ipv6Unicast, 500),
+        ];
+        open
+    };
+    let six: FamilySet = [Family::Ipv6Unicast].into_iter().collect();
+    let away = || {
+        let mut bench = Bench::established(ours(), theirs(false));
+        bench.handle(Event::Closed(FIRST, "cut".to_owned()));
+        let actions = bench.pass(seconds(120));
+        assert!(actions.contains(&Action::LongLivedStale(both())) && swept(&actions).is_empty());
+        bench
+    };
+    let mut bench = away();
+    assert!(swept(&bench.pass(seconds(499))).is_empty());
+    assert_eq!(swept(&bench.pass(seconds(1))), six);
+    assert!(swept(&bench.pass(seconds(499))).is_empty());
+    assert_eq!(swept(&bench.pass(seconds(1))), v4());
+    // It is back: with the F bit the time goes on until its table is complete, over another loss too.
+    let mut bench = away();
+    bench.pass(seconds(400));
+    assert!(swept(&back(&mut bench, theirs(true))).is_empty());
+    let actions = bench.handle(Event::Closed(SECOND, "cut again".to_owned()));
+    assert_eq!(down(&actions).unwrap().1, both());
+    assert_eq!(swept(&bench.pass(seconds(100))), six);
+    // Without it, what is stale goes.
+    assert_eq!(swept(&back(&mut away(), theirs(false))), both());
+    // Not asked for here: Restart Time is all there is.
+    let mut bench = Bench::established(settings(), theirs(false));
+    bench.handle(Event::Closed(FIRST, "cut".to_owned()));
+    assert_eq!(swept(&bench.pass(seconds(120))), both());
+    // What we offer.
+    let mut bench = Bench::started(ours());
+    let actions = bench.handle(Event::Connected(FIRST));
+    let offered = &sent_open(&actions).capabilities.long_lived;
+    assert!(
+        offered.len() == 2
+            && offered
+                .iter()
+                .all(|family| family.stale_time_s == 1000 && !family.preserved)
+    );
 }

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use bgpd::wire::{
-    Attributes, Capabilities, Codec, Family, HEADER_BYTES, Message, NextHop, Open, Prefix, RefreshKind,
-    decode, encode_announcement, encode_keepalive, encode_open, encode_route_refresh, frame,
+    Attributes, Capabilities, Codec, Community, Family, HEADER_BYTES, Message, NextHop, Open, Prefix,
+    RefreshKind, decode, encode_announcement, encode_keepalive, encode_open, encode_route_refresh, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -56,9 +56,15 @@ impl RawPeer {
 
     /// Announces routes with itself as next hop.
     pub(crate) async fn announce(&mut self, prefixes: &[&str]) {
+        self.announce_with(prefixes, &[]).await;
+    }
+
+    /// Announces routes with communities.
+    pub(crate) async fn announce_with(&mut self, prefixes: &[&str], communities: &[Community]) {
         let next_hop = self.stream.local_addr().unwrap().ip();
         let mut attributes = Attributes::originated(NextHop::from(next_hop));
         attributes.local_pref = Some(100);
+        attributes.communities = communities.to_vec();
         let prefixes: Vec<Prefix> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
         let mut octets = Vec::new();
         encode_announcement(&attributes, prefixes.as_slice(), self.codec, &mut octets).unwrap();
@@ -81,8 +87,8 @@ impl RawPeer {
         decode(&octets, self.codec).unwrap()
     }
 
-    /// The next message; nothing if the connection ends before.
-    pub(crate) async fn try_message(&mut self) -> Option<u8> {
+    /// The type octet of the first message; nothing if the connection ends before.
+    pub(crate) async fn first_message_kind(&mut self) -> Option<u8> {
         let mut header = [0; HEADER_BYTES];
         let read = timeout(TIME_MAX, self.stream.read_exact(&mut header)).await;
         read.ok()?.ok().map(|_| header[HEADER_BYTES - 1])
