@@ -192,3 +192,51 @@ fn frr_keeps_our_routes_too() {
         assert!(kernel_has(&a, "198.51.100.0/24"));
     }
 }
+
+/// BIRD is killed and comes back: its routes stay here meanwhile, in the kernel too, and what it does not send again goes.
+#[test]
+fn we_keep_the_routes_of_bird() {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let bird = |routes: &str| {
+        format!(
+            "router id 10.0.0.2;\nprotocol device {{}}\nprotocol static {{ ipv4; {routes} }}\n\
+             protocol bgp four {{ local 10.0.0.2 as 65002; neighbor 10.0.0.1 as 65001;\n\
+               connect retry time 1; error wait time 1, 2; graceful restart on; graceful restart time 60;\n\
+               ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }}; }}\n"
+        )
+    };
+    let both = "route 198.51.100.0/24 blackhole; route 203.0.113.0/24 blackhole;";
+    let router = Bird::start(&b, directory.path(), &bird(both));
+    let config = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\n\
+         [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"accept\"\nexport = \"accept\"\n";
+    let ours = Bgpd::start(&a, directory.path(), config, "");
+    for prefix in ["198.51.100.0/24", "203.0.113.0/24"] {
+        wait_for(prefix, SESSION_TIME, || kernel_has(&a, prefix));
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let kernel = scope.spawn(|| watch(&stop, || kernel_has(&a, "198.51.100.0/24")));
+        drop(router);
+        let is_stale = |prefix: &str| ours.best(prefix).is_some_and(|route| route.stale);
+        wait_for("stale routes", ROUTE_TIME, || {
+            is_stale("198.51.100.0/24") && is_stale("203.0.113.0/24")
+        });
+        assert!(!ours.is_established("10.0.0.2"));
+        let one = "route 198.51.100.0/24 blackhole;";
+        let _again = Bird::start_with(&b, directory.path(), &bird(one), "-R");
+        wait_for("the session", SESSION_TIME, || ours.is_established("10.0.0.2"));
+        wait_for("a fresh route", ROUTE_TIME, || {
+            ours.best("198.51.100.0/24").is_some_and(|route| !route.stale)
+        });
+        wait_for("the sweep", ROUTE_TIME, || {
+            ours.best("203.0.113.0/24").is_none() && !kernel_has(&a, "203.0.113.0/24")
+        });
+        stop.store(true, Ordering::Relaxed);
+        let (looks, misses) = kernel.join().unwrap();
+        assert!(
+            looks >= 10 && misses == 0,
+            "{misses} of {looks} looks without the route"
+        );
+    });
+}

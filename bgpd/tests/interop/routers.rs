@@ -27,10 +27,14 @@ pub(crate) struct Bird {
 
 impl Bird {
     pub(crate) fn start(netns: &Netns, directory: &Path, config: &str) -> Self {
+        Self::start_with(netns, directory, config, "")
+    }
+
+    pub(crate) fn start_with(netns: &Netns, directory: &Path, config: &str, options: &str) -> Self {
         let (file, control) = (directory.join("bird.conf"), directory.join("bird.ctl"));
         write(&file, config);
         let line = format!(
-            "bird -f -c {} -s {} -P {}",
+            "bird -f -c {} -s {} -P {} {options}",
             file.display(),
             control.display(),
             directory.join("bird.pid").display()

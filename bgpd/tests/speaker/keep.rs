@@ -207,9 +207,9 @@ async fn long_lived_routes_are_a_last_resort() {
         .await;
     leaves.send(&end_of_rib()).await;
     let mut stays = RawPeer::open(93, to, 90).await;
-    // The longer CLUSTER_LIST and the higher address: only a last resort is worse.
+    // The higher address: only a last resort is worse. As long as neither is one, both are used together.
     stays.announce(&["10.1.0.0/24"]).await;
-    wait_for("three routes", async || best(&speaker).await.len() == 3).await;
+    wait_for("four paths", async || best(&speaker).await.len() == 4).await;
     drop(leaves);
     let routes = async || {
         let routes = speaker.routes(RouteView::Best).await.unwrap();
