@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use nix::net::if_::if_nametoindex;
 use tokio::sync::mpsc::WeakUnboundedSender;
 
 use super::neighbor::Command;
@@ -38,10 +37,8 @@ impl BfdPlan {
         Some(Self {
             path: Path {
                 remote: neighbor.address,
-                // One that is not there yet has no index: nothing can be sent then either.
-                interface: neighbor
-                    .interface
-                    .map(|name| if_nametoindex(name.as_str()).unwrap_or(0)),
+                // Link-local neighbours, which would need one, are refused.
+                interface: None,
                 local: neighbor.source,
                 hops,
             },
