@@ -113,14 +113,19 @@ const fn octets_of(bits: u8) -> usize {
 fn decode_v4(mut bytes: &[u8]) -> Option<Vec<Prefix>> {
     // Prefixes of a real table take nearly four octets each.
     let mut prefixes = Vec::with_capacity(bytes.len() / 3 + 1);
-    while let Some(window) = bytes.first_chunk::<8>() {
-        let word = u64::from_be_bytes(*window);
-        let length = (word >> 56) as u8;
+    while let Some(window) = bytes.first_chunk::<5>() {
+        let [length, address @ ..] = *window;
         if length > 32 {
             return None;
         }
-        prefixes.push(v4((word >> 24) as u32, length)?);
-        bytes = bytes.get(1 + octets_of(length)..)?;
+        prefixes.push(v4(u32::from_be_bytes(address), length)?);
+        // Where the next prefix is depends on this one's length alone, so that the processor need not wait for the
+        // rest; and most take three octets, so that it may guess.
+        bytes = if matches!(length, 17..=24) {
+            bytes.get(4..)?
+        } else {
+            bytes.get(1 + octets_of(length)..)?
+        };
     }
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {

@@ -47,7 +47,7 @@ const TRIAGE: &[Difference] = {
     &[
         (Netgauze, Taken, "", "is not a valid IPv", "RFC 4271 section 4.3: bits past a prefix's length are irrelevant"),
         (Netgauze, Taken, "", "in MP reach: in IPv", "the same in MP_REACH_NLRI"),
-        (Netgauze, Taken, "", "unknown address family", "RFC 4760 section 6: routes of families that were not negotiated are passed over"),
+        (Netgauze, Taken, "", "unknown address family", "RFC 4760 section 8: routes of families that were not negotiated are passed over"),
         (Netgauze, Taken, "", "in segment identifier", "an attribute that we do not know is passed on unread"),
         (Netgauze, Taken, "", "in BGP-LS", "likewise dropped, being not transitive"),
         (Netgauze, Taken, "", "Invalid partial flag", "RFC 7606 section 3 (c) looks at the optional and the transitive bit alone"),
@@ -56,7 +56,7 @@ const TRIAGE: &[Difference] = {
         (Netgauze, Reset, "(3/2)", "", "RFC 4271 section 6.3: a well-known attribute that is not known"),
         (Netgauze, Reset, "(3/9)", "", "RFC 7606 section 7.11: a next hop of no length that there is"),
         (Rustbgpd, Reset, "(3/2)", "", "RFC 4271 section 6.3, which RFC 7606 leaves as it is; it reports another fault, or leaves it to its caller"),
-        (Rustbgpd, Taken, "", "MP_REACH_NLRI unsupported", "RFC 4760 section 6: passed over, as above"),
+        (Rustbgpd, Taken, "", "MP_REACH_NLRI unsupported", "RFC 4760 section 8: passed over, as above"),
         (Rustbgpd, Withdrawn, "AS_PATH has an AS_SET", "MP_REACH_NLRI unsupported", "likewise, and RFC 9774"),
         (Rustbgpd, Taken, "", "type 10 flags", "RFC 7606 section 7.10: from another AS the attribute is dropped unread"),
         (Rustbgpd, Taken, "", "type 29 flags", "an attribute that we do not know is passed on unread"),
