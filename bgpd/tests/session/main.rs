@@ -13,6 +13,7 @@ mod network;
 mod collision;
 mod negotiation;
 mod pairs;
+mod path;
 mod recording;
 mod restart;
 mod states;
