@@ -5,7 +5,7 @@ use tonic::transport::Channel;
 use super::output::{Format, NONE, document, duration, or_none, print, table};
 use super::{CommandError, PeersOptions, request};
 use crate::v1::bgp_client::BgpClient;
-use crate::v1::{GetSpeakerRequest, ListPeersRequest, Peer, Session, Speaker};
+use crate::v1::{Bfd, GetSpeakerRequest, ListPeersRequest, Peer, Session, Speaker};
 
 /// Kernel problems that a summary lists.
 const PROBLEMS_SHOWN_MAX: usize = 20;
@@ -104,6 +104,7 @@ fn render_one(peer: &Peer, format: Format) -> Result<String, CommandError> {
             ("Graceful restart", restart),
         ]);
     }
+    lines.extend(peer.bfd.as_ref().map(|bfd| ("BFD", bfd_in_words(bfd))));
     lines.extend([
         ("Routes received", peer.prefixes_received.to_string()),
         ("Routes accepted", peer.prefixes_accepted.to_string()),
@@ -115,6 +116,26 @@ fn render_one(peer: &Peer, format: Format) -> Result<String, CommandError> {
         .into_iter()
         .map(|(name, value)| format!("{:<19}{value}\n", format!("{name}:")))
         .collect())
+}
+
+fn bfd_in_words(bfd: &Bfd) -> String {
+    let mut text = format!("{} for {}", bfd.state, duration(bfd.since_seconds));
+    if bfd.state == "Up" {
+        text.push_str(&format!(
+            ", fails after {} ms of silence",
+            bfd.detection_time_us / 1000
+        ));
+    } else {
+        text.push_str(&format!(
+            " ({}), the other side {}",
+            bfd.diagnostic, bfd.remote_state
+        ));
+    }
+    text.push_str(&format!(", {} failures", bfd.failures));
+    if !bfd.error.is_empty() {
+        text.push_str(&format!("; {}", bfd.error));
+    }
+    text
 }
 
 pub(super) async fn summary(client: &mut BgpClient<Channel>, format: Format) -> Result<(), CommandError> {
@@ -251,6 +272,44 @@ Routes advertised: 12
 Flaps:             0
 Last error:        -
 "
+        );
+    }
+
+    #[test]
+    fn bfd_has_a_line() {
+        let mut bfd = Bfd {
+            state: "Up".into(),
+            since_seconds: 61,
+            diagnostic: "no diagnostic".into(),
+            remote_state: "Up".into(),
+            detection_time_us: 150_000,
+            ..Bfd::default()
+        };
+        let line = |bfd: &Bfd| {
+            let peer = Peer {
+                bfd: Some(bfd.clone()),
+                ..peer()
+            };
+            let shown = render_one(&peer, Format::Ps).unwrap();
+            shown
+                .lines()
+                .find(|line| line.starts_with("BFD:"))
+                .map(str::to_owned)
+                .unwrap()
+        };
+        assert_eq!(
+            line(&bfd),
+            "BFD:               Up for 00:01:01, fails after 150 ms of silence, 0 failures"
+        );
+        bfd.state = "Down".into();
+        bfd.diagnostic = "control detection time expired".into();
+        bfd.remote_state = "Down".into();
+        bfd.failures = 1;
+        bfd.error = "cannot send: Network is unreachable".into();
+        assert_eq!(
+            line(&bfd),
+            "BFD:               Down for 00:01:01 (control detection time expired), the other side Down, 1 failures; \
+             cannot send: Network is unreachable"
         );
     }
 
