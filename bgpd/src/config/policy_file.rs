@@ -10,9 +10,9 @@ use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
 
 use crate::policy::{
-    AsPathPattern, Changes, CommunityPattern, ExtendedCommunityPattern, InterfacePattern,
-    LargeCommunityPattern, Match, NextHopChange, Number, PeerType, Policy, PrefixMatch, PrefixOperator,
-    Range, Rule, RuleAction, SourceMatch, Verdict,
+    AsPathPattern, Changes, CommunityPattern, ExtendedCommunityPattern, LargeCommunityPattern, Match,
+    NextHopChange, Number, PeerType, Policy, PrefixMatch, PrefixOperator, Range, Rule, RuleAction,
+    SourceMatch, Verdict,
 };
 use crate::wire::{Community, ExtendedCommunity, Family, LargeCommunity, Origin, Prefix};
 
@@ -55,7 +55,6 @@ struct FileRule {
     next_hop: Option<FileNet>,
     neighbor: Option<FileNet>,
     source: Option<SourceMatch>,
-    interface: Option<InterfacePattern>,
     peer_type: Option<PeerType>,
     med: Option<FileRange>,
     local_pref: Option<FileRange>,
@@ -169,7 +168,7 @@ impl FileRule {
             next_hop: self.next_hop.map(|net| net.0),
             neighbor: self.neighbor.map(|net| net.0),
             source: self.source,
-            interface: self.interface.clone(),
+            interface: None,
             peer_type: self.peer_type,
             med: self.med.map(|range| range.0),
             local_pref: self.local_pref.map(|range| range.0),
@@ -388,7 +387,6 @@ as-path = "65002 * 64512-65534"
 as-path-length = "1-3"
 next-hop = "10.0.0.2"
 neighbor = "10.0.0.0/24"
-interface = "cali*"
 peer-type = "ebgp"
 med = 10
 local-pref = "100-200"
@@ -520,12 +518,12 @@ communities = ["65001:9"]
             (
                 "med = 10",
                 "med = \"x\"",
-                "bgpd.toml:38: invalid value: string \"x\", expected a number",
+                "bgpd.toml:37: invalid value: string \"x\", expected a number",
             ),
             (
                 "export = \"to-tor\"",
                 "export = \"to-spine\"",
-                "bgpd.toml:55: must be \"accept\"",
+                "bgpd.toml:54: must be \"accept\"",
             ),
             (
                 "name = \"to-tor\"",
@@ -540,17 +538,17 @@ communities = ["65001:9"]
             (
                 "as = 65002",
                 "as = 65001",
-                "bgpd.toml:51: neighbor 10.0.0.2 local-pref: is for neighbors in other ASes",
+                "bgpd.toml:50: neighbor 10.0.0.2 local-pref: is for neighbors in other ASes",
             ),
             (
                 "10.64.0.0/10",
                 "10.65.0.0/26",
-                "bgpd.toml:67: aggregate 10.65.0.0/26: is a network too",
+                "bgpd.toml:66: aggregate 10.65.0.0/26: is a network too",
             ),
             (
                 "blackhole = true",
                 "prepend-local-as = true",
-                "bgpd.toml:51: neighbor 10.0.0.2 prepend-local-as: needs a local-as",
+                "bgpd.toml:50: neighbor 10.0.0.2 prepend-local-as: needs a local-as",
             ),
         ];
         for (from, to, expected) in cases {

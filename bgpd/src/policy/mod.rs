@@ -38,6 +38,8 @@ mod evaluate;
 mod matches;
 mod path_pattern;
 mod prefixes;
+#[cfg(test)]
+mod properties;
 mod rules;
 
 pub use changes::{Changes, NextHopChange, Number};
