@@ -1,5 +1,7 @@
 //! BGP filters in force between the agent and BIRD, and a change of one peer that leaves the other alone.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Why routes are taken or not, and told or not.
+//! Who is told of a route, and why not.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,11 +45,6 @@ pub struct ToldView {
 }
 
 impl Rib {
-    /// What the import policy says to a peer's path; nothing where the peer has none.
-    pub fn import_explanation(&self, prefix: &Prefix, key: NeighborKey) -> Option<Explanation> {
-        self.explain_import(self.peer(key)?, *prefix)
-    }
-
     /// What each peer that is up is told of a prefix, by peer.
     pub fn told(&self, prefix: &Prefix) -> Vec<ToldView> {
         let prefix = prefix.trunc();

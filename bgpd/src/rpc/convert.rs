@@ -76,15 +76,21 @@ pub(super) fn bfd_counters(counters: bfd::Counters) -> BfdCounters {
 
 fn session(negotiated: &Negotiated) -> Session {
     let restart = negotiated.graceful_restart.as_ref();
+    let codec = &negotiated.codec;
     let capabilities = [
-        ("four-octet-as", negotiated.codec.four_octet_as),
-        ("extended-message", negotiated.codec.extended_message),
+        ("four-octet-as", codec.four_octet_as),
+        ("extended-message", codec.extended_message),
         ("route-refresh", negotiated.route_refresh),
+        ("enhanced-route-refresh", codec.enhanced_route_refresh),
+        ("add-path-receive", !codec.add_path_receive.is_empty()),
+        ("add-path-send", !codec.add_path_send.is_empty()),
+        ("extended-next-hop", !codec.extended_next_hop.is_empty()),
         ("graceful-restart", restart.is_some()),
         (
             "graceful-restart-notification",
             restart.is_some_and(|restart| restart.notification),
         ),
+        ("long-lived-graceful-restart", !negotiated.long_lived.is_empty()),
     ];
     let capabilities = capabilities.into_iter().filter(|(_, there)| *there);
     Session {

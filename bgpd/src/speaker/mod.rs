@@ -452,7 +452,7 @@ impl SpeakerHandle {
 fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
     let import = path
         .peer
-        .and_then(|key| rib.import_explanation(&path.prefix, key));
+        .and_then(|key| rib.explain_import(rib.peer(key)?, path.prefix));
     RouteStatus {
         prefix: path.prefix,
         neighbor: path.peer,
