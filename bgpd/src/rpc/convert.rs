@@ -2,10 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use bgpd_proto::v1::{Bfd, BfdCounters, Explanation, Kernel, KernelProblem, Peer, Route, Session, Told};
+use bgpd_proto::v1::{
+    Bfd, BfdCounters, BmpStation, Explanation, Kernel, KernelProblem, MrtUpdates, Peer, Route, Session, Told,
+};
 
 use crate::bfd;
+use crate::bmp::StationStatus;
+use crate::config;
 use crate::fib::FibStatus;
+use crate::mrt::UpdatesStatus;
 use crate::policy::DecidedBy;
 use crate::rib::{NotTold, PathStatus};
 use crate::session::Negotiated;
@@ -71,6 +76,26 @@ pub(super) fn bfd_counters(counters: bfd::Counters) -> BfdCounters {
         packets_received: counters.packets_received,
         packets_discarded: counters.packets_discarded,
         detection_timeouts: counters.detection_timeouts,
+    }
+}
+
+pub(super) fn bmp_station((station, status): &(config::BmpStation, StationStatus)) -> BmpStation {
+    BmpStation {
+        address: station.address.to_string(),
+        connected: status.connected,
+        connections: status.connections,
+        resyncs: status.resyncs,
+        bytes_sent: status.bytes_sent,
+        last_error: status.last_error.clone().unwrap_or_default(),
+    }
+}
+
+pub(super) fn mrt_updates(status: &UpdatesStatus) -> MrtUpdates {
+    MrtUpdates {
+        files: status.files,
+        bytes: status.bytes,
+        gaps: status.gaps,
+        last_error: status.last_error.clone().unwrap_or_default(),
     }
 }
 

@@ -172,6 +172,7 @@ impl Bgp for BgpService {
         let memory = speaker.memory().await.map_err(status)?;
         let peers = speaker.peers().await.map_err(status)?;
         let listen = speaker.listen_addresses().await.map_err(status)?;
+        let monitoring = speaker.monitoring().await.map_err(status)?;
         let established = peers.iter().filter(|peer| peer.state == State::Established);
         Ok(Response::new(Speaker {
             local_as: config.local_as,
@@ -193,6 +194,8 @@ impl Bgp for BgpService {
             bytes_per_prefix: memory.bytes_per_prefix() as u64,
             bytes_per_path: memory.bytes_per_path() as u64,
             bfd: Some(convert::bfd_counters(speaker.bfd_counters())),
+            bmp_stations: monitoring.stations.iter().map(convert::bmp_station).collect(),
+            mrt_updates: monitoring.updates.as_ref().map(convert::mrt_updates),
         }))
     }
 

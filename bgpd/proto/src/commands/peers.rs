@@ -186,13 +186,29 @@ fn render_summary(speaker: &Speaker, format: Format) -> Result<String, CommandEr
     for problem in problems.take(PROBLEMS_SHOWN_MAX) {
         text.push_str(&format!("  {}: {}\n", problem.prefix, problem.reason));
     }
+    for station in &speaker.bmp_stations {
+        let state = match (station.connected, station.last_error.as_str()) {
+            (true, _) => "connected".to_owned(),
+            (false, "") => "not connected".to_owned(),
+            (false, error) => format!("not connected: {error}"),
+        };
+        let row = format!("{} {state}, {} resyncs", station.address, station.resyncs);
+        text.push_str(&format!("{:<16}{row}\n", "BMP station:"));
+    }
+    if let Some(updates) = &speaker.mrt_updates {
+        let row = format!(
+            "{} files, {} gaps {}",
+            updates.files, updates.gaps, updates.last_error
+        );
+        text.push_str(&format!("{:<16}{}\n", "MRT updates:", row.trim_end()));
+    }
     Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::v1::{Kernel, KernelProblem};
+    use crate::v1::{BmpStation, Kernel, KernelProblem, MrtUpdates};
 
     fn peer() -> Peer {
         Peer {
@@ -342,6 +358,16 @@ Last error:        -
                     reason: "protocol 80 has a blackhole or unreachable route to this prefix".into(),
                 }],
             }),
+            bmp_stations: vec![BmpStation {
+                address: "192.0.2.9:5000".into(),
+                last_error: "no answer".into(),
+                resyncs: 1,
+                ..BmpStation::default()
+            }],
+            mrt_updates: Some(MrtUpdates {
+                files: 3,
+                ..MrtUpdates::default()
+            }),
             ..Speaker::default()
         };
         assert_eq!(
@@ -361,6 +387,8 @@ Bytes/path:     0
 Update groups:  0
 Kernel:         4 routes installed, 0 on their way, 1 refused
   10.1.0.0/26: protocol 80 has a blackhole or unreachable route to this prefix
+BMP station:    192.0.2.9:5000 not connected: no answer, 1 resyncs
+MRT updates:    3 files, 0 gaps
 "
         );
     }
