@@ -157,7 +157,15 @@ fn a_notification_keeps_routes_where_both_say_so() {
             true,
         ),
         ("shutdown", |b| b.handle(Event::Stop(StopReason::Shutdown)), false),
-        ("the path failed", |b| b.handle(Event::PathFailed), false),
+        (
+            "the path failed",
+            |b| {
+                b.handle(Event::PathFailed {
+                    is_control_plane_independent: false,
+                })
+            },
+            false,
+        ),
     ];
     for (name, end, survives) in cases {
         for n_bit in [false, true] {
