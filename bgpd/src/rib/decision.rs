@@ -7,6 +7,7 @@
 //! selected would depend on history, and two speakers with the same paths could differ. The lower router id
 //! decides, as in RFC 4271.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -196,6 +197,14 @@ pub(super) fn rank(settings: &Selection, candidates: &[Candidate]) -> Ranking {
         }
     }
     ranking
+}
+
+/// Whether a candidate is out before the first step that does not compare all of them alike, which is
+/// MULTI_EXIT_DISC: then it changes nothing for the others.
+pub(super) fn loses_at_once(settings: &Selection, one: &Candidate, best: &Candidate) -> bool {
+    let alike = EQUALITY.into_iter().take_while(|step| *step != Step::Med);
+    let mut compared = alike.map(|step| one.rank(settings, step).cmp(&best.rank(settings, step)));
+    compared.find(|order| order.is_ne()) == Some(Ordering::Greater)
 }
 
 /// Of those alive, the ones that are worse at this step than another one.

@@ -120,12 +120,33 @@ impl Rib {
         let table = self.tables.of_mut(family);
         let before = table.chosen(place);
         let replaced = table.put_path(place, path);
-        if replaced != Some(path) {
+        let selection_stays = match replaced {
+            Some(replaced) => replaced == path,
+            None => self.changes_nothing(family, place, &path),
+        };
+        if !selection_stays {
             self.select(family, place, before);
         }
         match replaced {
             Some(replaced) => self.release_path(&replaced),
             None => self.count(path.peer, family, 1),
+        }
+    }
+
+    /// Whether the selection stays as it is with one more path: with several feeds of the same prefixes, that
+    /// is so for most.
+    fn changes_nothing(&self, family: Family, place: u32, new: &Path) -> bool {
+        let entry = self.tables.of(family).entry(place);
+        let Some((best, entry)) = entry.and_then(|entry| Some((entry.best()?, entry))) else {
+            return false;
+        };
+        let best = entry.paths().iter().find(|path| path.peer == best.peer);
+        let Some(Ok(best)) = best.map(|path| self.candidate(path)) else {
+            return false;
+        };
+        match self.candidate(new) {
+            Ok(new) => decision::loses_at_once(&self.settings.selection, &new, &best),
+            Err(_) => true,
         }
     }
 
