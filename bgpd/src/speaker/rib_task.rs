@@ -433,7 +433,11 @@ impl RibTask {
                 self.rib.reconfigure(peer.id, settings);
                 check_limits(&self.rib, neighbor.key(), peer);
                 let before = old.neighbors.iter().find(|other| other.key() == neighbor.key());
-                if self.monitors.wants_updates() && before.is_some_and(|old| old.import != neighbor.import) {
+                if self.monitors.wants_updates()
+                    && before.is_some_and(|old| {
+                        (&old.import, &old.routing) != (&neighbor.import, &neighbor.routing)
+                    })
+                {
                     self.monitors.judged_again(neighbor.key(), peer.id, &self.rib);
                 }
             }

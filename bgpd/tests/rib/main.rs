@@ -4,6 +4,7 @@
 mod cases;
 #[cfg(test)]
 mod listener;
+#[cfg(test)]
 mod options;
 #[cfg(test)]
 mod oracle;
