@@ -290,6 +290,9 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
     if !to.families.contains(Family::of(prefix)) || path.session.is_some_and(|from| from.key == to.key) {
         return None;
     }
+    if route.has_community(Community::LLGR_STALE) && !to.long_lived {
+        return None;
+    }
     if route.has_community(Community::NO_ADVERTISE)
         || ebgp && route.has_community(Community::NO_EXPORT)
         || ebgp && route.has_community(Community::NO_EXPORT_SUBCONFED)

@@ -86,6 +86,7 @@ fn peer(at: usize) -> PeerSettings {
     ][at];
     settings.import = ACCEPT;
     settings.export = ACCEPT;
+    settings.long_lived = at % 2 == 0;
     settings
 }
 
