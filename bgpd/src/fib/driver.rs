@@ -391,7 +391,7 @@ impl Driver {
                 }
                 // What we believed to be there is gone: a plain addition then.
                 (Err(refusal), Change::Install { replaces: true, .. }) if refusal.is_not_found() => {
-                    again.push(task.as_addition());
+                    again.push(task.into_addition());
                 }
                 (Err(refusal), _) => {
                     self.plan.refuse(

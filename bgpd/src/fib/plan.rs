@@ -41,7 +41,7 @@ pub(super) struct Task {
 
 impl Task {
     /// The same where there is nothing to replace.
-    pub(super) fn as_addition(mut self) -> Self {
+    pub(super) fn into_addition(mut self) -> Self {
         if let Change::Install { replaces, .. } = &mut self.change {
             *replaces = false;
         }
