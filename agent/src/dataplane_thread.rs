@@ -505,7 +505,9 @@ fn file_of(endpoint: &Endpoint) -> EndpointFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy_engine::output::IdentityId;
+    use std::sync::Arc;
+
+    use policy_engine::output::{IdentityId, Program};
 
     #[test]
     fn compaction_keeps_the_last_word_and_removals_of_what_was_there() {
@@ -537,5 +539,31 @@ mod tests {
                 Delta::EndpointRemove(id("a")),
             ]
         );
+    }
+
+    #[test]
+    fn compaction_leaves_out_programs_that_have_come_and_gone() {
+        let program = Program {
+            rules: Vec::new(),
+            vectors: Vec::new(),
+            source_identity: None,
+            destination_identity: None,
+            source_net: None,
+            destination_net: None,
+            destination_port: None,
+            source_port: None,
+            icmp: None,
+            icmp_other: 0,
+            source_tuple: None,
+            destination_tuple: None,
+        };
+        let program = Arc::new(program);
+        let add = |key| Delta::ProgramAdd {
+            key: ProgramKey(key),
+            program: Arc::clone(&program),
+        };
+        let remove = |key| Delta::ProgramRemove { key: ProgramKey(key) };
+        let deltas = vec![add(2), remove(1), add(3), remove(2), add(4), remove(3)];
+        assert_eq!(compacted(deltas), [remove(1), add(4)]);
     }
 }

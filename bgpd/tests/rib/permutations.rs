@@ -86,7 +86,7 @@ fn peer(at: usize) -> PeerSettings {
     ][at];
     settings.import = ACCEPT;
     settings.export = ACCEPT;
-    settings.long_lived = at % 2 == 0;
+    settings.long_lived = at.is_multiple_of(2);
     settings
 }
 
