@@ -1,7 +1,7 @@
 //! BFD Control packets (RFC 5880 section 4).
 //!
 //! [`ControlPacket::decode`] makes the checks of section 6.8.6 that need no session; those that need one
-//! are in [`super::Session`] and [`super::driver`].
+//! are in [`super::Session`] and `super::driver`.
 
 use std::fmt;
 

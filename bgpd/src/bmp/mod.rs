@@ -1,6 +1,6 @@
 //! The BGP Monitoring Protocol (RFC 7854), with Adj-RIB-Out (RFC 8671) and Loc-RIB (RFC 9069).
 //!
-//! [`Message`] and [`decode`] are the codec. `exporter` says what a station is told of what happens to the
+//! [`Message`] and [`decode()`] are the codec. `exporter` says what a station is told of what happens to the
 //! RIB, `station` connects to it. What a station is told is in the order in which it happened to the RIB, and
 //! a station that is too slow costs no one else anything: it is connected again and shown everything.
 

@@ -1,6 +1,6 @@
 //! MRT files (RFC 6396, RFC 8050): tables and updates written down, and taken in again.
 //!
-//! [`Record`] and [`decode`] are the codec; [`Replay`] turns records into what peers have said. `dump` writes
+//! [`Record`] and [`decode()`] are the codec; [`Replay`] turns records into what peers have said. `dump` writes
 //! the whole table, `updates` what is received.
 
 mod attributes;
