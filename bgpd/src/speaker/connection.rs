@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::rib_task::{Gone, RibControl, RibSender, SessionId};
+use super::rib_queue::{Gone, RibControl, RibSender, SessionId};
 use super::write_queue::{PeerOut, PieceQueue, write_queue};
 use crate::config::NeighborKey;
 use crate::session::{ConnectionId, Event, Received};

@@ -13,6 +13,7 @@ mod neighbor;
 mod operate;
 mod recorder;
 mod restart;
+mod rib_queue;
 mod rib_task;
 mod running;
 mod socket;
@@ -41,7 +42,8 @@ use crate::wire::Family;
 pub use monitoring::MonitoringStatus;
 use neighbor::Shared;
 pub use operate::{RouteChange, RouteChanges, RouteExplanation, SoftReset, WeakSpeaker};
-use rib_task::{RibControl, RibSender, RibStart};
+use rib_queue::{RibControl, RibSender};
+use rib_task::RibStart;
 use running::Running;
 pub use status::{PeerEvent, PeerStatus, RouteStatus, RouteView};
 

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::rib_task::{RibControl, RibSender};
+use super::rib_queue::{RibControl, RibSender};
 use super::source;
 use crate::bmp::{StationHandle, StationStatus, since_epoch};
 use crate::config::{BmpStation, Config, MrtRib, MrtSource, MrtUpdates};

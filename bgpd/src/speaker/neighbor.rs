@@ -15,7 +15,7 @@ use super::bfd::{BfdPlan, NeighborBfd};
 use super::connection::{Connection, FromConnection, Go, Malformed};
 use super::interface::Surroundings;
 use super::recorder::{Recorder, SessionRecording};
-use super::rib_task::{PeerUp, RibControl, RibSender, SessionId};
+use super::rib_queue::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
 use crate::bfd::Bfd;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::rib_task::RibControl;
+use super::rib_queue::RibControl;
 use super::running::Running;
 use super::{RouteStatus, SpeakerError, SpeakerHandle, route_status};
 use crate::config::NeighborKey;

@@ -8,7 +8,7 @@ use super::bfd::BfdPlan;
 use super::listener::{Directory, Expected, Listener};
 use super::monitoring::Monitoring;
 use super::neighbor::{Command, NeighborHandle, NeighborSettings, NeighborTask, Shared};
-use super::rib_task::RibControl;
+use super::rib_queue::RibControl;
 use super::socket::SocketSettings;
 use super::{PeerStatus, SpeakerError, StartOptions};
 use crate::config::{Config, ConfigDiff, Neighbor, NeighborChange, NeighborKey};

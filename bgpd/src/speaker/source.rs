@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::rib_task::{Gone, RibControl, RibSender, SessionId};
+use super::rib_queue::{Gone, RibControl, RibSender, SessionId};
 use crate::config::{Config, MrtSource, NeighborKey, Timing};
 use crate::mrt::{PEERS_MAX, PeerEntry, ReadError, Records, Replay, Said};
 use crate::policy::Policy;

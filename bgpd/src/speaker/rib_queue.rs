@@ -1,0 +1,164 @@
+//! What the RIB's owner is told and asked, and the two ways to it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::connection::FromConnection;
+use super::interface::Surroundings;
+use super::write_queue::PeerOut;
+use crate::config::{Config, NeighborKey, Network};
+use crate::monitor::{self, MonitoredPeer};
+use crate::rib::{PeerSettings, ReceivedUpdate, Rib};
+use crate::session::{DownReason, Negotiated};
+use crate::wire::{Family, FamilySet, Update};
+
+/// One establishment of a session; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct SessionId(pub(super) u64);
+
+/// The RIB's thread has ended: the speaker stops.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// UPDATEs of one session, in order.
+pub(super) struct Updates {
+    pub(super) key: NeighborKey,
+    pub(super) session: SessionId,
+    pub(super) batch: Vec<ReceivedUpdate>,
+    /// The messages as they came, where somebody wants to see them.
+    pub(super) raw: Option<Bytes>,
+}
+
+/// An established session.
+pub(super) struct PeerUp {
+    pub(super) key: NeighborKey,
+    pub(super) session: SessionId,
+    pub(super) negotiated: Negotiated,
+    pub(super) local: IpAddr,
+    pub(super) surroundings: Surroundings,
+    pub(super) out: PeerOut,
+    /// For those who watch.
+    pub(super) monitored: Arc<MonitoredPeer>,
+    /// Where the session hears of what its routes lead to.
+    pub(super) events: mpsc::UnboundedSender<FromConnection>,
+}
+
+/// What the RIB is told and asked.
+pub(super) enum RibControl {
+    /// A new configuration; it comes before any session of its neighbours.
+    Configure(Arc<Config>),
+    Networks(Vec<Network>),
+    PeerUp(Box<PeerUp>),
+    PeerDown {
+        key: NeighborKey,
+        session: SessionId,
+        retain: FamilySet,
+        reason: DownReason,
+    },
+    /// ROUTE-REFRESH was received.
+    Refresh {
+        key: NeighborKey,
+        session: SessionId,
+        family: Family,
+    },
+    /// Send a neighbour everything again.
+    SendAgain {
+        key: NeighborKey,
+    },
+    /// A peer that has no connection: its routes come from a file.
+    SourceUp {
+        session: SessionId,
+        settings: Box<PeerSettings>,
+    },
+    /// Stale routes of a neighbour become a last resort.
+    LongLivedStale {
+        key: NeighborKey,
+        families: FamilySet,
+    },
+    /// Stale routes of a neighbour go.
+    Sweep {
+        key: NeighborKey,
+        families: FamilySet,
+    },
+    /// The writer has room again.
+    Room {
+        key: NeighborKey,
+    },
+    Query(Box<dyn FnOnce(&Rib) + Send>),
+    /// From those who watch.
+    Monitor(monitor::Request),
+    Stop,
+}
+
+/// Both ways to the RIB.
+#[derive(Clone)]
+pub(super) struct RibSender {
+    pub(super) control: mpsc::UnboundedSender<RibControl>,
+    pub(super) updates: mpsc::Sender<Updates>,
+    /// Set while received messages are wanted as they come.
+    pub(super) mirror: Arc<AtomicBool>,
+}
+
+impl RibSender {
+    pub(super) fn control(&self, control: RibControl) {
+        // Without a RIB the speaker is stopping, and nothing is to be told any more.
+        let _ = self.control.send(control);
+    }
+
+    /// Waits for the end of the RIB's thread.
+    pub(super) async fn closed(&self) {
+        self.control.closed().await;
+    }
+
+    /// Whether received messages are wanted as they come.
+    pub(super) fn wants_raw(&self) -> bool {
+        self.mirror.load(Ordering::Relaxed)
+    }
+
+    /// Sends UPDATEs, or gives them back for [`RibSender::updates`] if the RIB is behind.
+    pub(super) fn try_updates(
+        &self,
+        key: NeighborKey,
+        session: SessionId,
+        batch: Vec<Update>,
+        raw: Option<Bytes>,
+    ) -> Result<Result<(), Updates>, Gone> {
+        let updates = Updates {
+            key,
+            session,
+            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
+            raw,
+        };
+        match self.updates.try_send(updates) {
+            Ok(()) => Ok(Ok(())),
+            Err(TrySendError::Full(updates)) => Ok(Err(updates)),
+            Err(TrySendError::Closed(_)) => Err(Gone),
+        }
+    }
+
+    /// The same for threads that may wait.
+    pub(super) fn updates_blocking(
+        &self,
+        key: NeighborKey,
+        session: SessionId,
+        batch: Vec<Update>,
+    ) -> Result<(), Gone> {
+        let updates = Updates {
+            key,
+            session,
+            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
+            raw: None,
+        };
+        self.updates.blocking_send(updates).map_err(|_| Gone)
+    }
+
+    /// Sends UPDATEs, waiting as long as it takes.
+    pub(super) async fn updates(&self, updates: Updates) -> Result<(), Gone> {
+        self.updates.send(updates).await.map_err(|_| Gone)
+    }
+}
