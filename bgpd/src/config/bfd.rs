@@ -62,10 +62,6 @@ impl BfdSettings {
 
     /// What is wrong with it: the setting, and what would be right.
     pub(super) fn check(&self, neighbor: &Neighbor, config: &Config) -> Result<(), (&'static str, String)> {
-        if neighbor.address.is_unspecified() {
-            let reason = "needs the neighbor's address: set it, or leave bfd out".to_owned();
-            return Err(("bfd", reason));
-        }
         let interval =
             Duration::from_millis(BFD_INTERVAL_MIN_MS)..=Duration::from_millis(BFD_INTERVAL_MAX_MS);
         let range = || format!("must be {BFD_INTERVAL_MIN_MS}..{BFD_INTERVAL_MAX_MS}");

@@ -26,8 +26,7 @@ pub(super) struct BfdPlan {
 impl BfdPlan {
     /// None if there is to be no BFD.
     pub(super) fn new(neighbor: &Neighbor, config: &Config) -> Option<Self> {
-        let wanted = neighbor.enabled && !neighbor.address.is_unspecified();
-        let bfd = neighbor.bfd.as_ref().filter(|_| wanted)?;
+        let bfd = neighbor.bfd.as_ref().filter(|_| neighbor.enabled)?;
         let hops = if bfd.is_multihop(neighbor, config) {
             Hops::Multi {
                 minimum_ttl: neighbor.ttl_security_hops.map(minimum_ttl),
