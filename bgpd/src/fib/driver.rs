@@ -1,7 +1,6 @@
 //! The driver's thread: listens to callers, to the kernel's link changes and to two timers, and carries
 //! out the plan in batches.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::plan::{Change, Guard, Plan, Task, Wanted};
 use super::resolve::Resolver;
 use super::status::Refusal;
 use super::{FibSettings, NEXT_HOP_ID_FIRST, Shared, lock};
-use crate::rib::{FibChange, NextHopInterest};
+use crate::rib::{FibChange, Gateway, NextHopInterest};
 use crate::wire::{Family, Prefix};
 
 /// Prefixes in one batch: between two, the inbox is looked at.
@@ -190,13 +189,13 @@ impl Driver {
             self.change_objects(&self.objects.missing())?;
         }
         let mut new = Vec::new();
-        for (address, interest) in interests {
+        for (gateway, interest) in interests {
             match interest {
                 NextHopInterest::Resolve(_) => {
-                    self.resolver.track(address);
-                    new.push(address);
+                    self.resolver.track(gateway);
+                    new.push(gateway);
                 }
-                NextHopInterest::Forget(_) => self.resolver.forget(address),
+                NextHopInterest::Forget(_) => self.resolver.forget(gateway),
             }
         }
         for change in changes.into_values() {
@@ -222,7 +221,7 @@ impl Driver {
         let next_hops = change
             .paths
             .iter()
-            .map(|path| path.attributes.next_hop.address())
+            .map(|path| Gateway::of(&path.attributes))
             .collect();
         Some(Wanted {
             next_hops,
@@ -305,25 +304,26 @@ impl Driver {
     }
 
     /// Find the ways to next hops. `tell` reports them even if nothing changed.
-    fn resolve(&mut self, addresses: &[IpAddr], tell: bool) -> Result<(), netlink::Error> {
+    fn resolve(&mut self, gateways: &[Gateway], tell: bool) -> Result<(), netlink::Error> {
         let mut changed = FxHashSet::default();
         let mut told = Vec::new();
-        for address in addresses {
-            let resolution = match self.resolver.connected(*address) {
+        for gateway in gateways {
+            let resolution = match self.resolver.connected(*gateway) {
                 Some(resolution) => resolution,
                 None => {
-                    let found = self.netlink.lookup(*address)?;
+                    let found = self.netlink.lookup(gateway.address)?;
                     let is_recursive = |route: &Route| self.plan.is_recursive(route, &self.resolver);
-                    self.resolver.looked_up(*address, found.as_ref(), is_recursive)
+                    self.resolver
+                        .looked_up(gateway.address, found.as_ref(), is_recursive)
                 }
             };
             let state = resolution.state();
-            let is_new = self.resolver.set(*address, resolution);
+            let is_new = self.resolver.set(*gateway, resolution);
             if is_new {
-                changed.insert(*address);
+                changed.insert(*gateway);
             }
             if is_new || tell {
-                told.push((*address, state));
+                told.push((*gateway, state));
             }
         }
         if !changed.is_empty() {

@@ -23,7 +23,6 @@ mod resolve;
 mod routes;
 mod status;
 
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -31,7 +30,7 @@ use std::time::Duration;
 use netlink::NetNs;
 use tokio::sync::Notify;
 
-use crate::rib::{FibChange, NextHopInterest, NextHopState};
+use crate::rib::{FibChange, Gateway, NextHopInterest, NextHopState};
 use crate::wire::{Attributes, Family, FamilySet, Prefix};
 
 pub use status::{FibStatus, Refusal, RefusedRoute};
@@ -120,13 +119,13 @@ pub struct Fib {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What callers and the driver's thread have in common. All of it is coalesced: by prefix, by address.
+/// What callers and the driver's thread have in common. All of it is coalesced: by prefix, by next hop.
 #[derive(Debug, Default)]
 struct Shared {
     inbox: Mutex<Inbox>,
     /// The driver has something to do.
     wake: Notify,
-    resolved: Mutex<indexmap::IndexMap<IpAddr, NextHopState>>,
+    resolved: Mutex<indexmap::IndexMap<Gateway, NextHopState>>,
     /// Callers have something to read.
     resolved_wake: Notify,
     status: Mutex<FibStatus>,
@@ -137,9 +136,9 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Inbox {
     /// Next hops to do without (or to use again) at once.
-    suspensions: indexmap::IndexMap<IpAddr, bool>,
+    suspensions: indexmap::IndexMap<Gateway, bool>,
     changes: indexmap::IndexMap<Prefix, FibChange>,
-    interests: indexmap::IndexMap<IpAddr, NextHopInterest>,
+    interests: indexmap::IndexMap<Gateway, NextHopInterest>,
     sweep: FamilySet,
     stop: bool,
     /// Counts what was put in, so that a caller can wait until it is done.
@@ -176,27 +175,27 @@ impl Fib {
 
     /// Next hops to resolve or to forget.
     pub fn track(&self, interests: Vec<NextHopInterest>) {
-        let address = |interest: &NextHopInterest| match interest {
-            NextHopInterest::Resolve(address) | NextHopInterest::Forget(address) => *address,
+        let gateway = |interest: &NextHopInterest| match interest {
+            NextHopInterest::Resolve(gateway) | NextHopInterest::Forget(gateway) => *gateway,
         };
         self.put(|inbox| {
             inbox
                 .interests
-                .extend(interests.into_iter().map(|i| (address(&i), i)))
+                .extend(interests.into_iter().map(|i| (gateway(&i), i)))
         });
     }
 
     /// A next hop is known to be lost, before the routes that say so are: next-hop groups do without it at once, in
     /// one change whatever the number of routes. Plain routes, and groups that would have nothing left, wait for
     /// [`Fib::apply`].
-    pub fn suspend(&self, next_hop: IpAddr) {
+    pub fn suspend(&self, next_hop: Gateway) {
         self.put(|inbox| {
             inbox.suspensions.insert(next_hop, true);
         });
     }
 
     /// A next hop may be used again.
-    pub fn resume(&self, next_hop: IpAddr) {
+    pub fn resume(&self, next_hop: Gateway) {
         self.put(|inbox| {
             inbox.suspensions.insert(next_hop, false);
         });
@@ -219,7 +218,7 @@ impl Fib {
 
     /// What became known of next hops since the last call (of each, the latest), waiting until there is
     /// something. Cancel-safe.
-    pub async fn next_hop_changes(&self) -> Vec<(IpAddr, NextHopState)> {
+    pub async fn next_hop_changes(&self) -> Vec<(Gateway, NextHopState)> {
         loop {
             let known = std::mem::take(&mut *lock(&self.shared.resolved));
             if !known.is_empty() {

@@ -1,7 +1,6 @@
 //! The lists of next hops that routes have, each distinct one once, with the ways out that it comes to. Many routes
 //! share few lists: what is found out for one is found out for all its routes.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -9,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::objects::Objects;
 use super::resolve::{Hops, Resolver};
+use crate::rib::Gateway;
 
 /// Next hops of a route, the best path's first.
-pub(super) type NextHops = SmallVec<[IpAddr; 2]>;
+pub(super) type NextHops = SmallVec<[Gateway; 2]>;
 
 /// Names a list. Used again when no route has it any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,7 @@ impl NextHopSets {
     }
 
     /// The next hops of a list.
-    pub(super) fn next_hops(&self, id: SetId) -> &[IpAddr] {
+    pub(super) fn next_hops(&self, id: SetId) -> &[Gateway] {
         self.get(id)
             .map(|set| set.next_hops.as_slice())
             .unwrap_or_default()
@@ -114,7 +114,7 @@ impl NextHopSets {
     }
 
     /// The ways to these next hops have changed; gives the lists that they are in.
-    pub(super) fn next_hops_changed(&mut self, changed: &FxHashSet<IpAddr>) -> FxHashSet<SetId> {
+    pub(super) fn next_hops_changed(&mut self, changed: &FxHashSet<Gateway>) -> FxHashSet<SetId> {
         let mut touched = FxHashSet::default();
         for (at, set) in self.sets.iter_mut().enumerate() {
             if let Some(set) = set

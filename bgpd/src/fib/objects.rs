@@ -3,12 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
 
 use netlink::{Hop, NextHop, NextHopKind, Request};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::resolve::Hops;
+use crate::rib::Gateway;
 
 /// Ids of ours: this many from the first on.
 const ID_COUNT: u32 = 1 << 24;
@@ -23,7 +23,7 @@ pub(super) struct Objects {
     by_hop: FxHashMap<Hop, u32>,
     by_hops: FxHashMap<Hops, u32>,
     /// Gateways that groups are to do without for now.
-    suspended: FxHashSet<IpAddr>,
+    suspended: FxHashSet<Gateway>,
     /// What the kernel is believed to have: ours, and others' ids in our range.
     kernel: FxHashMap<u32, NextHop>,
     next_id: u32,
@@ -161,7 +161,7 @@ impl Objects {
 
     /// Groups do without a gateway, or use it again: one change a group, whatever the number of its routes. A group
     /// of which nothing would be left stays as it is.
-    pub(super) fn suspend(&mut self, gateway: IpAddr, suspended: bool) {
+    pub(super) fn suspend(&mut self, gateway: Gateway, suspended: bool) {
         if suspended {
             self.suspended.insert(gateway);
         } else {
@@ -175,7 +175,15 @@ impl Objects {
             return Cow::Borrowed(kind);
         };
         let usable = |(id, _): &&(u32, u16)| match self.wanted.get(id) {
-            Some(NextHopKind::Gateway { gateway, .. }) => !self.suspended.contains(gateway),
+            Some(NextHopKind::Gateway {
+                gateway, interface, ..
+            }) => {
+                let on_link = Gateway {
+                    address: *gateway,
+                    interface: Some(*interface),
+                };
+                !self.suspended.contains(&Gateway::from(*gateway)) && !self.suspended.contains(&on_link)
+            }
             _ => true,
         };
         let left: Vec<_> = members.iter().filter(usable).copied().collect();
@@ -418,7 +426,7 @@ mod tests {
         let requests = objects.missing();
         carry_out(&mut objects, &requests);
         let mut step = |gateway: &str, suspended| {
-            objects.suspend(gateway.parse().unwrap(), suspended);
+            objects.suspend(gateway.parse::<std::net::IpAddr>().unwrap().into(), suspended);
             let requests = objects.missing();
             carry_out(&mut objects, &requests);
             assert!(objects.is_installed(id));

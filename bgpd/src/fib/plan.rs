@@ -1,7 +1,6 @@
 //! Wanted routes against the kernel's: which requests make them equal. Pure.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use netlink::{Request, Route};
@@ -13,6 +12,7 @@ use super::objects::Objects;
 use super::resolve::Resolver;
 use super::routes::{Entry, Held, HeldRoutes, Routes, Shape, Slot, WantedRoute};
 use super::status::{FibStatus, REFUSED_LISTED_MAX, Refusal, RefusedRoute};
+use crate::rib::Gateway;
 use crate::wire::{Family, FamilySet, Prefix};
 
 type IndexMap<K, V> = indexmap::IndexMap<K, V, std::hash::BuildHasherDefault<rustc_hash::FxHasher>>;
@@ -139,7 +139,7 @@ impl Plan {
     }
 
     /// The ways to these next hops changed.
-    pub(super) fn next_hops_changed(&mut self, changed: &FxHashSet<IpAddr>) {
+    pub(super) fn next_hops_changed(&mut self, changed: &FxHashSet<Gateway>) {
         let sets = self.sets.next_hops_changed(changed);
         let touched = self.slots_where(|entry| entry.wanted.is_some_and(|wanted| sets.contains(&wanted.set)));
         self.look_at_all(touched);
@@ -219,7 +219,7 @@ impl Plan {
         if route.protocol != self.protocol {
             return false;
         }
-        let connected = |address: &IpAddr| resolver.get(*address).is_some_and(|known| known.connected);
+        let connected = |gateway: &Gateway| resolver.get(*gateway).is_some_and(|known| known.connected);
         match self
             .routes
             .find(&route.destination)
@@ -326,7 +326,7 @@ impl Plan {
             return Ok(ways);
         }
         let first = self.sets.next_hops(wanted.set).first();
-        let next_hop = first.copied().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+        let next_hop = first.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |gateway| gateway.address);
         Err(Refusal::NextHop { next_hop })
     }
 

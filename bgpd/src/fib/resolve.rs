@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 
 use netlink::{Address, Hop, Link, Route, RouteKind};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
-use crate::rib::NextHopState;
+use crate::rib::{Gateway, NextHopState};
 use crate::wire::Prefix;
 
 /// Ways out, sorted and without repetition.
@@ -19,8 +19,10 @@ pub(super) struct Resolver {
     /// Subnets of links that can carry packets, with the link's index.
     connected: Vec<(Prefix, u32)>,
     own: Vec<IpAddr>,
+    /// Links that can carry packets.
+    usable: FxHashSet<u32>,
     names: FxHashMap<u32, String>,
-    next_hops: FxHashMap<IpAddr, Resolution>,
+    next_hops: FxHashMap<Gateway, Resolution>,
 }
 
 /// How a next hop is reached.
@@ -46,11 +48,9 @@ impl Resolver {
     /// New links and addresses. True if they differ from before.
     pub(super) fn set_links(&mut self, links: &[Link], addresses: &[Address]) -> bool {
         // Without carrier a neighbour cannot be reached, and the kernel refuses next-hop objects there.
-        let usable = |index| {
-            links
-                .iter()
-                .any(|link| link.index == index && link.up && link.carrier)
-        };
+        let carrying = links.iter().filter(|link| link.up && link.carrier);
+        let usable_links: FxHashSet<u32> = carrying.map(|link| link.index).collect();
+        let usable = |index| usable_links.contains(&index);
         let mut connected: Vec<_> = addresses
             .iter()
             .filter(|address| !address.no_prefix_route && address.peer.is_none() && usable(address.interface))
@@ -74,35 +74,35 @@ impl Resolver {
         connected.dedup();
         let own = addresses.iter().map(|address| address.address.addr()).collect();
         self.names = links.iter().map(|link| (link.index, link.name.clone())).collect();
-        let changed = connected != self.connected || own != self.own;
-        (self.connected, self.own) = (connected, own);
+        let changed = connected != self.connected || own != self.own || usable_links != self.usable;
+        (self.connected, self.own, self.usable) = (connected, own, usable_links);
         changed
     }
 
     /// Begin or end to follow a next hop.
-    pub(super) fn track(&mut self, address: IpAddr) {
-        self.next_hops.entry(address).or_default();
+    pub(super) fn track(&mut self, gateway: Gateway) {
+        self.next_hops.entry(gateway).or_default();
     }
 
-    pub(super) fn forget(&mut self, address: IpAddr) {
-        self.next_hops.remove(&address);
+    pub(super) fn forget(&mut self, gateway: Gateway) {
+        self.next_hops.remove(&gateway);
     }
 
-    pub(super) fn tracked(&self) -> Vec<IpAddr> {
+    pub(super) fn tracked(&self) -> Vec<Gateway> {
         self.next_hops.keys().copied().collect()
     }
 
     /// Store a resolution; true if it differs from before.
-    pub(super) fn set(&mut self, address: IpAddr, resolution: Resolution) -> bool {
-        self.next_hops.get_mut(&address).is_some_and(|known| {
+    pub(super) fn set(&mut self, gateway: Gateway, resolution: Resolution) -> bool {
+        self.next_hops.get_mut(&gateway).is_some_and(|known| {
             let changed = *known != resolution;
             *known = resolution;
             changed
         })
     }
 
-    pub(super) fn get(&self, address: IpAddr) -> Option<&Resolution> {
-        self.next_hops.get(&address)
+    pub(super) fn get(&self, gateway: Gateway) -> Option<&Resolution> {
+        self.next_hops.get(&gateway)
     }
 
     /// The name of a link.
@@ -111,7 +111,11 @@ impl Resolver {
     }
 
     /// A neighbour on a link.
-    pub(super) fn connected(&self, address: IpAddr) -> Option<Resolution> {
+    pub(super) fn connected(&self, gateway: Gateway) -> Option<Resolution> {
+        let Gateway { address, interface } = gateway;
+        if let Some(interface) = interface {
+            return Some(self.on_link(address, interface));
+        }
         if self.own.contains(&address) {
             return Some(Resolution::default()); // ourselves: no way out
         }
@@ -125,6 +129,19 @@ impl Resolver {
             metric: 0,
             connected: true,
         })
+    }
+
+    /// A link-local neighbour: it is on its link as long as that can carry packets, whatever the addresses there.
+    fn on_link(&self, address: IpAddr, interface: u32) -> Resolution {
+        if !self.usable.contains(&interface) {
+            return Resolution::default();
+        }
+        let hops = [Hop::via(address).on(interface)].into_iter().collect();
+        Resolution {
+            hops,
+            metric: 0,
+            connected: true,
+        }
     }
 
     /// What the kernel's lookup says. `is_own` tells routes of ours that may not be leant on, because their
@@ -161,10 +178,10 @@ impl Resolver {
     }
 
     /// The ways out of a route with these next hops.
-    pub(super) fn hops<'a>(&self, next_hops: impl IntoIterator<Item = &'a IpAddr>) -> Hops {
+    pub(super) fn hops<'a>(&self, next_hops: impl IntoIterator<Item = &'a Gateway>) -> Hops {
         let known = next_hops
             .into_iter()
-            .filter_map(|address| self.next_hops.get(address));
+            .filter_map(|gateway| self.next_hops.get(gateway));
         let mut hops: Hops = known
             .flat_map(|resolution| resolution.hops.iter().copied())
             .collect();
@@ -226,7 +243,7 @@ mod tests {
             ("192.0.2.1", None),
             ("10.0.0.1", None),
         ] {
-            let resolution = resolver.connected(ip(address)).unwrap();
+            let resolution = resolver.connected(ip(address).into()).unwrap();
             assert_eq!(
                 resolution.hops.first().and_then(|hop| hop.interface),
                 interface,
@@ -234,7 +251,7 @@ mod tests {
             );
         }
         for elsewhere in ["10.3.0.2", "10.4.0.2", "fd01::1"] {
-            assert_eq!(resolver.connected(ip(elsewhere)), None, "{elsewhere}");
+            assert_eq!(resolver.connected(ip(elsewhere).into()), None, "{elsewhere}");
         }
     }
 

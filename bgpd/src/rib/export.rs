@@ -134,6 +134,7 @@ impl GroupKey {
         }
         let mut route = attributes.clone();
         route.weight = None;
+        route.interface = None;
         if let Some(source) = source.filter(|source| !source.is_ebgp() && !self.ebgp) {
             self.reflect(source, &mut route)?;
         }
@@ -146,7 +147,8 @@ impl GroupKey {
             route.med = None;
         }
         route.local_pref.get_or_insert(LOCAL_PREF_DEFAULT);
-        if !self.keeps_next_hop(route.next_hop) {
+        // RFC 2545 section 3: a next hop on a link of ours means nothing on another one.
+        if attributes.interface.is_some() || !self.keeps_next_hop(route.next_hop) {
             route.next_hop = self.self_next_hop.ok_or(Withheld::NoNextHop)?;
         }
         Ok(route)

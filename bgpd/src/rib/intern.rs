@@ -4,12 +4,11 @@
 //! compares.
 
 use std::hash::BuildHasher;
-use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::next_hops::{NextHopId, NextHopInterest, NextHopState, NextHops};
+use super::next_hops::{Gateway, NextHopId, NextHopInterest, NextHopState, NextHops};
 use crate::wire::{AsPath, Attributes, Family, NextHop, Prefix, Segment, UnknownAttribute, Update};
 
 static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
@@ -207,7 +206,7 @@ impl Interner {
         };
         slot.accepted += 1;
         if slot.accepted == 1 {
-            slot.next_hop = self.next_hops.retain(slot.attributes.next_hop.address());
+            slot.next_hop = self.next_hops.retain(Gateway::of(&slot.attributes));
         }
     }
 
@@ -240,7 +239,7 @@ impl Interner {
     /// Store what is known of next hops; gives those whose metric or reachability changed.
     pub(super) fn set_next_hops(
         &mut self,
-        states: impl IntoIterator<Item = (IpAddr, NextHopState)>,
+        states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>,
     ) -> rustc_hash::FxHashSet<NextHopId> {
         self.next_hops.set(states)
     }

@@ -19,7 +19,7 @@
 //! use bgpd::config::NeighborKey;
 //! use bgpd::rib::{PeerSettings, Rib, RibSettings};
 //! use bgpd::wire::{AsPath, Attributes, Family, NextHop};
-//! use std::net::{IpAddr, Ipv4Addr};
+//! use std::net::Ipv4Addr;
 //!
 //! let mut rib = Rib::new(RibSettings::new(64512, Ipv4Addr::new(192, 0, 2, 1)));
 //! let address: IpAddr = "10.0.0.2".parse().unwrap();
@@ -51,7 +51,7 @@ mod select;
 mod table;
 mod view;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -65,7 +65,7 @@ pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
 pub use intern::{AttributeSet, ReceivedUpdate};
-pub use next_hops::{NextHopInterest, NextHopState};
+pub use next_hops::{Gateway, NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
 pub use record::PathRecord;
 pub use view::{Counters, Memory, PathStatus, PathView, Totals};
@@ -417,7 +417,7 @@ impl Rib {
     }
 
     /// What is known of next hops now. One call for many is much cheaper than many calls.
-    pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (IpAddr, NextHopState)>) {
+    pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>) {
         let changed = self.attributes.set_next_hops(states);
         if changed.is_empty() {
             return;

@@ -1,10 +1,12 @@
 //! Next hops of usable paths and what is known of them.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::table::IndexSet;
+use crate::wire::Attributes;
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,13 +20,54 @@ pub enum NextHopState {
     Unreachable,
 }
 
+/// A next hop as the kernel has to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Gateway {
+    /// Its address: the global one of an IPv6 next hop, or the link-local one where the interface is known.
+    pub address: IpAddr,
+    /// The index of the interface that it is on, where the address is link-local.
+    pub interface: Option<u32>,
+}
+
+impl Gateway {
+    /// The way that a route asks for.
+    pub fn of(attributes: &Attributes) -> Self {
+        let on_link = attributes.next_hop.link_local_address().zip(attributes.interface);
+        match on_link {
+            Some((address, interface)) => Self {
+                address: address.into(),
+                interface: Some(interface),
+            },
+            None => attributes.next_hop.address().into(),
+        }
+    }
+}
+
+impl From<IpAddr> for Gateway {
+    fn from(address: IpAddr) -> Self {
+        Self {
+            address,
+            interface: None,
+        }
+    }
+}
+
+impl fmt::Display for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.interface {
+            Some(interface) => write!(f, "{}%{interface}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
 /// A next hop whose use began or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextHopInterest {
     /// Tell its state, now and whenever it changes.
-    Resolve(IpAddr),
+    Resolve(Gateway),
     /// It is used no longer.
-    Forget(IpAddr),
+    Forget(Gateway),
 }
 
 /// A next hop in use, by a small number.
@@ -33,7 +76,7 @@ pub(super) struct NextHopId(u32);
 
 #[derive(Debug)]
 struct Tracked {
-    address: IpAddr,
+    gateway: Gateway,
     references: u32,
     state: Option<NextHopState>,
 }
@@ -43,10 +86,10 @@ struct Tracked {
 pub(super) struct NextHops {
     /// Used before their state is known.
     assume_reachable: bool,
-    ids: FxHashMap<IpAddr, NextHopId>,
+    ids: FxHashMap<Gateway, NextHopId>,
     tracked: Vec<Tracked>,
     free: Vec<NextHopId>,
-    changed: IndexSet<IpAddr>,
+    changed: IndexSet<Gateway>,
 }
 
 impl NextHops {
@@ -61,18 +104,18 @@ impl NextHops {
     }
 
     /// One more set of attributes uses it.
-    pub(super) fn retain(&mut self, address: IpAddr) -> NextHopId {
-        if let Some(id) = self.ids.get(&address) {
+    pub(super) fn retain(&mut self, gateway: Gateway) -> NextHopId {
+        if let Some(id) = self.ids.get(&gateway) {
             if let Some(tracked) = self.tracked.get_mut(id.0 as usize) {
                 tracked.references += 1;
             }
             return *id;
         }
-        if !address.is_unspecified() {
-            self.changed.insert(address);
+        if !gateway.address.is_unspecified() {
+            self.changed.insert(gateway);
         }
         let new = Tracked {
-            address,
+            gateway,
             references: 1,
             state: None,
         };
@@ -88,7 +131,7 @@ impl NextHops {
                 NextHopId((self.tracked.len() - 1) as u32)
             }
         };
-        self.ids.insert(address, id);
+        self.ids.insert(gateway, id);
         id
     }
 
@@ -101,22 +144,22 @@ impl NextHops {
         if tracked.references > 0 {
             return;
         }
-        let address = tracked.address;
-        self.ids.remove(&address);
+        let gateway = tracked.gateway;
+        self.ids.remove(&gateway);
         self.free.push(id);
-        if !address.is_unspecified() {
-            self.changed.insert(address);
+        if !gateway.address.is_unspecified() {
+            self.changed.insert(gateway);
         }
     }
 
     /// Store states; gives the next hops whose metric or reachability changed.
     pub(super) fn set(
         &mut self,
-        states: impl IntoIterator<Item = (IpAddr, NextHopState)>,
+        states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>,
     ) -> FxHashSet<NextHopId> {
         let mut changed = FxHashSet::default();
-        for (address, state) in states {
-            let Some(id) = self.ids.get(&address).copied() else {
+        for (gateway, state) in states {
+            let Some(id) = self.ids.get(&gateway.into()).copied() else {
                 continue;
             };
             let before = self.metric(id);
@@ -141,11 +184,11 @@ impl NextHops {
 
     pub(super) fn poll(&mut self) -> Vec<NextHopInterest> {
         let changed = std::mem::take(&mut self.changed).into_iter();
-        let interest = changed.map(|address| {
-            if self.ids.contains_key(&address) {
-                NextHopInterest::Resolve(address)
+        let interest = changed.map(|gateway| {
+            if self.ids.contains_key(&gateway) {
+                NextHopInterest::Resolve(gateway)
             } else {
-                NextHopInterest::Forget(address)
+                NextHopInterest::Forget(gateway)
             }
         });
         interest.collect()

@@ -10,6 +10,7 @@ use super::neighbor::Command;
 use crate::bfd::{Bfd, Handle, Hops, Path, Settings, Status};
 use crate::config::{Config, Neighbor};
 use crate::fib::Fib;
+use crate::rib::Gateway;
 
 /// Least TTL of a packet that came over so many hops, when it was sent with 255 (RFC 5082).
 const fn minimum_ttl(hops: u8) -> u8 {
@@ -58,8 +59,11 @@ impl BfdPlan {
 
 impl BfdPlan {
     /// The next hop that is lost with the path: over several hops, none is known to be.
-    fn gateway(&self) -> Option<IpAddr> {
-        matches!(self.path.hops, Hops::Single).then_some(self.path.remote)
+    fn gateway(&self) -> Option<Gateway> {
+        matches!(self.path.hops, Hops::Single).then_some(Gateway {
+            address: self.path.remote,
+            interface: self.path.interface,
+        })
     }
 }
 

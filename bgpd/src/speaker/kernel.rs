@@ -1,12 +1,11 @@
 //! The RIB's owner and the kernel's driver: selections go down, the state of next hops comes up.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::fib::Fib;
 use crate::monitor::Monitors;
-use crate::rib::{NextHopInterest, NextHopState, Rib};
+use crate::rib::{Gateway, NextHopInterest, NextHopState, Rib};
 use crate::wire::Family;
 
 /// Changes of the selection given to the driver at once.
@@ -16,7 +15,7 @@ const CHANGES_PER_CALL: usize = 4096;
 pub(super) struct Kernel {
     fib: Option<Arc<Fib>>,
     /// Next hops that the driver was asked for and has not answered yet.
-    unresolved: HashSet<IpAddr>,
+    unresolved: HashSet<Gateway>,
 }
 
 impl Kernel {
@@ -33,8 +32,8 @@ impl Kernel {
         if let Some(fib) = &self.fib {
             for interest in &interests {
                 match interest {
-                    NextHopInterest::Resolve(address) => self.unresolved.insert(*address),
-                    NextHopInterest::Forget(address) => self.unresolved.remove(address),
+                    NextHopInterest::Resolve(gateway) => self.unresolved.insert(*gateway),
+                    NextHopInterest::Forget(gateway) => self.unresolved.remove(gateway),
                 };
             }
             if !interests.is_empty() {
@@ -59,7 +58,7 @@ impl Kernel {
     }
 
     /// What the driver found out. Cancel-safe; waits for ever without a driver.
-    pub(super) async fn next_hop_changes(&self) -> Vec<(IpAddr, NextHopState)> {
+    pub(super) async fn next_hop_changes(&self) -> Vec<(Gateway, NextHopState)> {
         match &self.fib {
             Some(fib) => fib.next_hop_changes().await,
             None => std::future::pending().await,
@@ -67,9 +66,9 @@ impl Kernel {
     }
 
     /// Tells the RIB what the driver found out.
-    pub(super) fn resolved(&mut self, changes: Vec<(IpAddr, NextHopState)>, rib: &mut Rib) {
-        for (address, _) in &changes {
-            self.unresolved.remove(address);
+    pub(super) fn resolved(&mut self, changes: Vec<(Gateway, NextHopState)>, rib: &mut Rib) {
+        for (gateway, _) in &changes {
+            self.unresolved.remove(gateway);
         }
         rib.set_next_hops(changes);
     }

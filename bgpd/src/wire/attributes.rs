@@ -272,6 +272,10 @@ pub struct Attributes {
     pub unknown: Vec<UnknownAttribute>,
     /// No path attribute, and never on the wire: a preference of this speaker alone, the higher the better.
     pub weight: Option<u32>,
+    /// The index of the interface that the next hop's link-local address is on, where that is the way to take. Not
+    /// on the wire: whoever receives a route over a link says it, and it never leaves this host.
+    #[serde(default)]
+    pub interface: Option<u32>,
 }
 
 impl Attributes {
@@ -294,6 +298,7 @@ impl Attributes {
             partial: PartialSet::default(),
             unknown: Vec::new(),
             weight: None,
+            interface: None,
         }
     }
 

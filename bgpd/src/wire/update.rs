@@ -305,6 +305,7 @@ impl Draft {
             partial: self.partial,
             unknown: self.unknown,
             weight: None,
+            interface: None,
         };
         let announce = |attributes, routes: Routes| Announcement {
             attributes,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bgpd::fib::{Fib, FibSettings, Metric, PRIORITY_MAX};
-use bgpd::rib::{NextHopInterest, NextHopState};
+use bgpd::rib::{Gateway, NextHopInterest, NextHopState};
 use bgpd::wire::Family;
 use netlink::{Hop, NextHop, NextHopKind, Route, RouteFilter, VethSpec, table};
 
@@ -107,7 +107,7 @@ fn groups_do_without_a_suspended_next_hop_until_it_is_resumed() {
     ]);
     settle(&fib);
     let whole = world.ours();
-    fib.suspend("10.0.1.2".parse().unwrap());
+    fib.suspend(gateway("10.0.1.2"));
     settle(&fib);
     let without = [
         "10.8.0.0/16 via 10.0.1.2 metric 1024",
@@ -121,7 +121,7 @@ fn groups_do_without_a_suspended_next_hop_until_it_is_resumed() {
         (fib.status().repairs, world.ours()),
         (0, without.map(str::to_owned).to_vec())
     );
-    fib.resume("10.0.1.2".parse().unwrap());
+    fib.resume(gateway("10.0.1.2"));
     settle(&fib);
     assert_eq!(world.ours(), whole);
 }
@@ -130,7 +130,7 @@ fn groups_do_without_a_suspended_next_hop_until_it_is_resumed() {
 fn a_lost_carrier_moves_routes_and_its_return_brings_them_back() {
     let mut world = World::new(2);
     let fib = world.start();
-    fib.track(vec![NextHopInterest::Resolve("10.0.1.2".parse().unwrap())]);
+    fib.track(vec![NextHopInterest::Resolve(gateway("10.0.1.2"))]);
     fib.apply(vec![
         want("10.8.0.0/16", &["10.0.1.2"]),
         want("10.9.0.0/16", &["10.0.0.2", "10.0.1.2"]),
@@ -194,13 +194,17 @@ fn an_interface_that_is_set_down_or_loses_its_address_gets_its_routes_back() {
 }
 
 /// Wait until the driver says this of a next hop.
+fn gateway(address: &str) -> Gateway {
+    Gateway::from(address.parse::<IpAddr>().unwrap())
+}
+
 fn wait_told(fib: &Fib, address: IpAddr, wanted: NextHopState) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     runtime.block_on(async {
-        let told = async { while !fib.next_hop_changes().await.contains(&(address, wanted)) {} };
+        let told = async { while !fib.next_hop_changes().await.contains(&(address.into(), wanted)) {} };
         tokio::time::timeout(Duration::from_secs(10), told)
             .await
             .expect("not told in time");
@@ -480,11 +484,7 @@ fn next_hops_resolve_by_link_then_by_lookup_but_not_by_each_other() {
         .unwrap();
     let fib = world.start();
     let addresses = ["10.0.0.2", "10.0.0.1", "192.0.2.1", "198.51.100.1", "10.9.0.1"];
-    fib.track(
-        addresses
-            .map(|a| NextHopInterest::Resolve(a.parse().unwrap()))
-            .to_vec(),
-    );
+    fib.track(addresses.map(|a| NextHopInterest::Resolve(gateway(a))).to_vec());
     settle(&fib);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -291,14 +291,14 @@ fn unusable_paths_say_why() {
     );
     // Only next hops of accepted routes are asked for.
     let next_hop: IpAddr = "10.0.0.2".parse().unwrap();
-    assert_eq!(rib.poll_next_hops(), [NextHopInterest::Resolve(next_hop)]);
+    assert_eq!(rib.poll_next_hops(), [NextHopInterest::Resolve(next_hop.into())]);
     rib.set_next_hops([(next_hop, NextHopState::Reachable { metric: 0 })]);
     assert_eq!(
         explanations(&rib, "10.5.0.0/16"),
         ["10.0.0.2 best: the only usable path"]
     );
     rib.withdraw(peer, [net("10.5.0.0/16")]);
-    assert_eq!(rib.poll_next_hops(), [NextHopInterest::Forget(next_hop)]);
+    assert_eq!(rib.poll_next_hops(), [NextHopInterest::Forget(next_hop.into())]);
 }
 
 #[test]

@@ -453,10 +453,10 @@ impl Pair {
 
     fn tell_next_hops(&mut self) {
         for interest in self.rib.poll_next_hops() {
-            if let NextHopInterest::Resolve(address) = interest
-                && let Some(state) = self.oracle.next_hops.get(&address)
+            if let NextHopInterest::Resolve(gateway) = interest
+                && let Some(state) = self.oracle.next_hops.get(&gateway.address)
             {
-                self.rib.set_next_hops([(address, *state)]);
+                self.rib.set_next_hops([(gateway, *state)]);
             }
         }
     }

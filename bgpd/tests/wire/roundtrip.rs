@@ -354,6 +354,7 @@ prop_compose! {
             partial: Default::default(),
             unknown,
             weight: None,
+            interface: None,
         }
     }
 }
