@@ -487,7 +487,7 @@ impl Monitors {
 }
 
 fn attributes_of(rib: &Rib, prefix: &Prefix, id: PeerId, view: View) -> Option<Arc<Attributes>> {
-    let path = rib.path_of(prefix, id)?;
+    let path = rib.path_of(prefix, id, None)?;
     match view {
         View::Received => Some(path.received),
         _ => path.accepted,
@@ -505,9 +505,9 @@ impl Touched {
     pub(crate) fn by(batch: &[ReceivedUpdate]) -> Self {
         let mut touched = Self::default();
         for update in batch {
-            touched.prefixes.extend(&update.withdrawn);
-            for (_, prefixes) in &update.announced {
-                touched.prefixes.extend(prefixes);
+            touched.prefixes.extend(&update.withdrawn.prefixes);
+            for (_, routes) in &update.announced {
+                touched.prefixes.extend(&routes.prefixes);
             }
             touched.ends.extend(update.end_of_rib);
         }

@@ -16,7 +16,8 @@ use smallvec::SmallVec;
 
 use super::intern::AttrId;
 use super::paths::Path;
-use super::{Ineligible, PeerId, Rib};
+use super::sources::SourceId;
+use super::{Ineligible, Rib};
 use crate::config::{NeighborKey, Selection};
 use crate::wire::{Attributes, Community};
 
@@ -50,6 +51,8 @@ pub enum Step {
     ClusterListLength,
     /// The lower peer address.
     PeerAddress,
+    /// The lower path identifier, of paths that one peer sent (RFC 7911).
+    PathId,
 }
 
 impl fmt::Display for Step {
@@ -67,6 +70,7 @@ impl fmt::Display for Step {
             Self::RouterId => "lower router id",
             Self::ClusterListLength => "shorter CLUSTER_LIST",
             Self::PeerAddress => "lower peer address",
+            Self::PathId => "lower path identifier",
         })
     }
 }
@@ -85,15 +89,22 @@ const EQUALITY: [Step; 9] = [
 ];
 
 /// Of equal ones, these make one the best.
-const TIE_BREAKS: [Step; 3] = [Step::RouterId, Step::ClusterListLength, Step::PeerAddress];
+const TIE_BREAKS: [Step; 4] = [
+    Step::RouterId,
+    Step::ClusterListLength,
+    Step::PeerAddress,
+    Step::PathId,
+];
 
 /// A path that may be selected, with what the steps look at.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
-    pub(super) peer: PeerId,
+    pub(super) source: SourceId,
     pub(super) id: AttrId,
     pub(super) attributes: Arc<Attributes>,
     pub(super) key: NeighborKey,
+    /// The peer's identifier of the path; 0 where it has none.
+    pub(super) path_id: u32,
     pub(super) router_id: Ipv4Addr,
     pub(super) ebgp: bool,
     pub(super) weight: u32,
@@ -102,7 +113,7 @@ pub(super) struct Candidate {
 
 impl Candidate {
     fn is_local(&self) -> bool {
-        self.peer == PeerId::LOCAL
+        self.source == SourceId::LOCAL
     }
 
     /// What a step compares; the lower is the better.
@@ -128,6 +139,7 @@ impl Candidate {
                 .into(),
             Step::ClusterListLength => attributes.cluster_list.len() as u64,
             Step::PeerAddress => 0, // compared by `key`
+            Step::PathId => self.path_id.into(),
         }
     }
 }
@@ -164,7 +176,7 @@ pub(super) fn rank(settings: &Selection, candidates: &[Candidate]) -> Ranking {
                 c.rank(settings, Step::RouterId),
                 c.rank(settings, Step::ClusterListLength),
                 c.key,
-                c.peer,
+                c.path_id,
             )
         })
     };
@@ -254,12 +266,15 @@ fn nearest_internal(
 
 fn tie_break(settings: &Selection, candidates: &[Candidate], best: usize, other: usize) -> Step {
     let (Some(best), Some(other)) = (candidates.get(best), candidates.get(other)) else {
-        return Step::PeerAddress;
+        return Step::PathId;
     };
     let [.., last] = TIE_BREAKS;
     TIE_BREAKS
         .into_iter()
-        .find(|step| best.rank(settings, *step) != other.rank(settings, *step))
+        .find(|step| match step {
+            Step::PeerAddress => best.key != other.key,
+            step => best.rank(settings, *step) != other.rank(settings, *step),
+        })
         .unwrap_or(last)
 }
 
@@ -281,15 +296,16 @@ impl Rib {
     pub(super) fn candidate(&self, path: &Path) -> Result<Candidate, Ineligible> {
         let id = path.accepted()?;
         let attributes = Arc::clone(self.attributes.get(id));
-        let Some(peer) = self.peers.get(&path.peer) else {
+        let Some(peer) = self.peers.get(&self.sources.peer(path.source)) else {
             // Our own: it needs no next hop.
             let key = NeighborKey::new(attributes.next_hop.address(), 0);
             let router_id = self.settings.router_id;
             return Ok(Candidate {
-                peer: path.peer,
+                source: path.source,
                 id,
                 attributes,
                 key,
+                path_id: 0,
                 router_id,
                 ebgp: false,
                 weight: 0,
@@ -300,10 +316,11 @@ impl Rib {
         let (key, router_id) = (peer.settings.key, peer.settings.router_id);
         let weight = attributes.weight.or(peer.settings.routing.import.weight);
         Ok(Candidate {
-            peer: path.peer,
+            source: path.source,
             id,
             attributes,
             key,
+            path_id: self.sources.path_id(path.source).unwrap_or(0),
             router_id,
             ebgp: peer.is_ebgp(),
             weight: weight.unwrap_or(0),

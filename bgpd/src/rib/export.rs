@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::decision::LOCAL_PREF_DEFAULT;
 use super::groups::is_withheld;
+use super::intern::AttrId;
 use super::paths::Chosen;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::{ExportOptions, NextHopMode, PrivateAs};
@@ -326,7 +327,7 @@ pub(super) struct Way {
 /// attributes mean the same all along.
 #[derive(Debug, Default)]
 pub(super) struct ExportCache {
-    prepared: FxHashMap<Chosen, Option<Prepared>>,
+    prepared: FxHashMap<(PeerId, AttrId), Option<Prepared>>,
     finished: indexmap::IndexSet<Arc<Attributes>, rustc_hash::FxBuildHasher>,
 }
 
@@ -375,11 +376,12 @@ impl Rib {
         if key.summary_of(prefix).is_some() {
             return None;
         }
-        if !cache.prepared.contains_key(&best) {
-            let prepared = self.prepare(key, best, cache);
-            cache.prepared.insert(best, prepared);
+        let from = (self.sources.peer(best.source), best.attributes);
+        if !cache.prepared.contains_key(&from) {
+            let prepared = self.prepare(key, from, cache);
+            cache.prepared.insert(from, prepared);
         }
-        let prepared = cache.prepared.get(&best)?.as_ref()?;
+        let prepared = cache.prepared.get(&from)?.as_ref()?;
         let out_of = prepared.source;
         if let Some(verdict) = prepared.verdict {
             return verdict.map(|attributes| Out {
@@ -387,7 +389,8 @@ impl Rib {
                 source: out_of,
             });
         }
-        let source = self.source(best.peer).map(|(_, settings)| settings);
+        let (peer, _) = from;
+        let source = self.source(peer).map(|(_, settings)| settings);
         let route = key.route(source, &prepared.route, prepared.unchanged_next_hop);
         let decision = key.export.decide(prefix, &route);
         let finished = key.decided(decision, &prepared.route)?;
@@ -397,9 +400,14 @@ impl Rib {
         })
     }
 
-    fn prepare(&self, key: &GroupKey, best: Chosen, cache: &mut ExportCache) -> Option<Prepared> {
-        let (id, source) = self.source(best.peer).unzip();
-        let attributes = self.attributes.get(best.attributes);
+    fn prepare(
+        &self,
+        key: &GroupKey,
+        (peer, attributes): (PeerId, AttrId),
+        cache: &mut ExportCache,
+    ) -> Option<Prepared> {
+        let (id, source) = self.source(peer).unzip();
+        let attributes = self.attributes.get(attributes);
         let unchanged_next_hop = attributes.next_hop;
         let route = key.prepare(source, attributes).ok()?;
         let seen = key.route(source, &route, unchanged_next_hop);
@@ -408,7 +416,7 @@ impl Rib {
             Some(cache.store(finished))
         });
         Some(Prepared {
-            source: id.unwrap_or(best.peer),
+            source: id.unwrap_or(peer),
             route,
             unchanged_next_hop,
             verdict,
@@ -421,14 +429,15 @@ impl Rib {
         let prefix = prefix.trunc();
         let best = self.tables.entry(&prefix)?.best()?;
         let (peer, group) = self.place_of(id, Family::of(&prefix))?;
-        let source = self.source(best.peer).map(|(_, settings)| settings);
+        let best_of = self.sources.peer(best.source);
+        let source = self.source(best_of).map(|(_, settings)| settings);
         let explained = group
             .key
             .explain(source, &prefix, self.attributes.get(best.attributes));
         let mut cache = ExportCache::default();
         let out = self.export(&group.key, &prefix, best, &mut cache);
         let member = (id, peer.settings.key.address);
-        let own = out.map_or(best.peer == id, |out| is_withheld(member, cache.way(out)));
+        let own = out.map_or(best_of == id, |out| is_withheld(member, cache.way(out)));
         Some(explained.and_then(|explanation| {
             if own {
                 Err(Withheld::ItsOwn)

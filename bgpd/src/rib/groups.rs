@@ -268,7 +268,9 @@ impl Rib {
         let mut cache = ExportCache::default();
         let mut step = Step::default();
         for change in changes {
-            let of_one = |chosen: Option<Chosen>, id| chosen.is_none_or(|chosen| chosen.peer == id);
+            let of_one = |chosen: Option<Chosen>, id| {
+                chosen.is_none_or(|chosen| self.sources.peer(chosen.source) == id)
+            };
             if let ([(only, _)], []) = (current.as_slice(), behind.as_slice())
                 && of_one(change.told, *only)
                 && of_one(change.best, *only)

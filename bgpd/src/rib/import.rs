@@ -202,10 +202,12 @@ pub(super) fn route<'a>(peer: &PeerSettings, attributes: &'a Attributes) -> Rout
 
 impl Rib {
     /// Why a peer's import policy takes its route to a prefix or not; nothing if it has sent none.
-    pub fn explain_import(&self, id: PeerId, prefix: Prefix) -> Option<Explanation> {
+    pub fn explain_import(&self, id: PeerId, prefix: Prefix, path_id: Option<u32>) -> Option<Explanation> {
         let prefix = prefix.trunc();
         let peer = &self.peers.get(&id)?.settings;
-        let received = self.attributes.get(self.tables.path(&prefix, id)?.received);
+        let received = self
+            .attributes
+            .get(self.stored_path(&prefix, id, path_id)?.received);
         let prepared = prepare(peer, received);
         let attributes = prepared.as_deref().unwrap_or(received);
         Some(peer.import.explain(&prefix, &route(peer, attributes)))

@@ -51,14 +51,32 @@ fn shrink(attributes: &mut Attributes) {
     attributes.unknown.shrink_to_fit();
 }
 
+/// Prefixes and the identifiers of their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReceivedRoutes {
+    /// The prefixes.
+    pub prefixes: Vec<Prefix>,
+    /// The identifiers, in the same order; empty if there are none (RFC 7911).
+    pub path_ids: Vec<u32>,
+}
+
+impl ReceivedRoutes {
+    /// Each prefix with its path's identifier; 0 where there is none.
+    pub fn routes(&self) -> impl Iterator<Item = (Prefix, u32)> {
+        let path_ids = self.path_ids.iter().copied();
+        let prefixes = self.prefixes.iter().copied();
+        prefixes.zip(path_ids.chain(std::iter::repeat(0)))
+    }
+}
+
 /// An UPDATE as the RIB takes it in. Whoever decodes it makes it, so that the owner of the RIB neither
 /// hashes nor copies attributes.
 #[derive(Clone, Debug)]
 pub struct ReceivedUpdate {
     /// Routes that are gone.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: ReceivedRoutes,
     /// Routes that are new or changed.
-    pub announced: Vec<(AttributeSet, Vec<Prefix>)>,
+    pub announced: Vec<(AttributeSet, ReceivedRoutes)>,
     /// The family whose initial routes are complete.
     pub end_of_rib: Option<Family>,
 }
@@ -67,9 +85,18 @@ impl From<Update> for ReceivedUpdate {
     fn from(update: Update) -> Self {
         let announced = update.announced.into_iter();
         Self {
-            withdrawn: update.withdrawn,
+            withdrawn: ReceivedRoutes {
+                prefixes: update.withdrawn,
+                path_ids: update.withdrawn_path_ids,
+            },
             announced: announced
-                .map(|one| (one.attributes.into(), one.prefixes))
+                .map(|one| {
+                    let routes = ReceivedRoutes {
+                        prefixes: one.prefixes,
+                        path_ids: one.path_ids,
+                    };
+                    (one.attributes.into(), routes)
+                })
                 .collect(),
             end_of_rib: update.end_of_rib,
         }

@@ -48,6 +48,7 @@ mod paths;
 mod peers;
 mod record;
 mod select;
+mod sources;
 mod table;
 mod view;
 
@@ -64,7 +65,7 @@ pub use explain::{NotTold, ToldView};
 pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
-pub use intern::{AttributeSet, ReceivedUpdate};
+pub use intern::{AttributeSet, ReceivedRoutes, ReceivedUpdate};
 pub use next_hops::{Gateway, NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
 pub use record::PathRecord;
@@ -75,6 +76,7 @@ use export::GroupKey;
 use groups::Groups;
 use intern::{AttrId, Interner};
 use peers::Peer;
+use sources::{SourceId, Sources};
 use table::FamilyTables;
 
 /// Equal paths that are used together where nothing else is set: what the widest common leaf has as uplinks.
@@ -153,6 +155,7 @@ pub struct Rib {
     /// Sources as they were when others were told of their routes: until those have heard what became of them.
     formerly: FxHashMap<PeerId, Former>,
     attributes: Interner,
+    sources: Sources,
     tables: FamilyTables,
     deferred: FamilySet,
     aggregates: Aggregates,
@@ -165,6 +168,7 @@ impl Rib {
         Self {
             attributes: Interner::new(settings.assume_reachable),
             settings,
+            sources: Sources::default(),
             peers: FxHashMap::default(),
             peer_of: FxHashMap::default(),
             last_peer: PeerId::LOCAL.0,
@@ -213,16 +217,12 @@ impl Rib {
             if retain.contains(family) {
                 // RFC 4724 section 4.2: of consecutive restarts, only what came since the last one is kept.
                 // RFC 9494 section 4.2: but for long-lived stale ones, whose time goes on.
-                let attributes = &self.attributes;
-                let gone = self.tables.prefixes_where(family, |path| {
-                    path.peer == id
-                        && path.stale
-                        && !attributes.get(path.received).has_community(Community::LLGR_STALE)
+                self.remove_paths(id, family, |path, attributes| {
+                    path.stale && !attributes.has_community(Community::LLGR_STALE)
                 });
-                self.withdraw(id, gone);
-                kept += self.tables.of_mut(family).mark_stale(id);
+                kept += self.mark_stale(id, family);
             } else {
-                self.remove_paths(id, family, |_| true);
+                self.remove_paths(id, family, |_, _| true);
             }
         }
         if kept == 0 {
@@ -238,15 +238,33 @@ impl Rib {
         attributes: impl Into<AttributeSet>,
         prefixes: impl IntoIterator<Item = Prefix>,
     ) {
+        self.update_paths(id, attributes, prefixes.into_iter().map(|prefix| (prefix, 0)));
+    }
+
+    /// The same with path identifiers (RFC 7911): a prefix may have a path for each. They are of no meaning for
+    /// families in which the peer sends none ([`PeerSettings::add_path_receive`]).
+    pub fn update_paths(
+        &mut self,
+        id: PeerId,
+        attributes: impl Into<AttributeSet>,
+        routes: impl IntoIterator<Item = (Prefix, u32)>,
+    ) {
         let Some(peer) = self.peers.get(&id) else { return };
+        let with_ids = peer.settings.add_path_receive;
         let mut set = attributes.into();
         if peer.is_ebgp() {
             set = import::from_external(set);
         }
         let received = self.attributes.intern(set);
         let judged = self.judge(id, received);
-        for prefix in prefixes {
-            self.insert(id, &prefix, received, judged);
+        for (prefix, path_id) in routes {
+            if with_ids.contains(Family::of(&prefix)) {
+                let source = self.sources.hold(id, path_id);
+                self.insert((id, source), &prefix, received, judged);
+                self.sources.release(source);
+            } else {
+                self.insert((id, SourceId::of_peer(id)), &prefix, received, judged);
+            }
         }
         self.judged(judged);
         self.attributes.release(received);
@@ -254,12 +272,32 @@ impl Rib {
 
     /// Routes that a peer announces no longer.
     pub fn withdraw(&mut self, id: PeerId, prefixes: impl IntoIterator<Item = Prefix>) {
-        for prefix in prefixes {
+        self.withdraw_paths(id, prefixes.into_iter().map(|prefix| (prefix, 0)));
+    }
+
+    /// The same with path identifiers, as [`Rib::update_paths`] has them.
+    pub fn withdraw_paths(&mut self, id: PeerId, routes: impl IntoIterator<Item = (Prefix, u32)>) {
+        let peer = self.peers.get(&id);
+        let with_ids = peer.map_or(FamilySet::EMPTY, |peer| peer.settings.add_path_receive);
+        for (prefix, path_id) in routes {
             let family = Family::of(&prefix);
-            if let Some(place) = self.tables.of(family).find(&prefix) {
-                self.remove(family, place, id);
+            let source = if with_ids.contains(family) {
+                self.sources.find(id, path_id)
+            } else {
+                Some(SourceId::of_peer(id))
+            };
+            if let (Some(source), Some(place)) = (source, self.tables.of(family).find(&prefix)) {
+                self.remove(family, place, source);
             }
         }
+    }
+
+    /// Marks a peer's paths as stale; gives their number.
+    fn mark_stale(&mut self, id: PeerId, family: Family) -> usize {
+        let Self { tables, sources, .. } = self;
+        tables
+            .of_mut(family)
+            .mark_stale(|source| sources.peer(source) == id)
     }
 
     /// The peer has sent its whole table of a family: what is still stale is gone.
@@ -279,12 +317,12 @@ impl Rib {
 
     /// Withdraw what a peer has not announced again since its session was lost.
     pub fn sweep_stale(&mut self, id: PeerId, family: Family) {
-        self.remove_paths(id, family, |path| path.stale);
+        self.remove_paths(id, family, |path, _| path.stale);
         let gone = self.peers.get(&id).is_some_and(|peer| !peer.up);
         if gone
             && !Family::ALL
                 .iter()
-                .any(|family| self.tables.of(*family).has_path_of(id))
+                .any(|family| self.tables.of(*family).has_path(|path| self.is_of(path, id)))
         {
             self.forget_peer(id);
         }
@@ -296,24 +334,31 @@ impl Rib {
         if self.peers.get(&id).is_none_or(|peer| peer.up) {
             return;
         }
-        let mut by_attributes: FxHashMap<AttrId, Vec<Prefix>> = FxHashMap::default();
-        for prefix in self.tables.prefixes_where(family, |path| path.peer == id) {
-            if let Some(path) = self.tables.path(&prefix, id) {
-                by_attributes.entry(path.received).or_default().push(prefix);
+        self.remove_paths(id, family, |_, attributes| {
+            attributes.has_community(Community::NO_LLGR)
+        });
+        let mut by_attributes: FxHashMap<AttrId, Vec<(Prefix, u32)>> = FxHashMap::default();
+        let table = self.tables.of(family);
+        for (place, entry) in table.live() {
+            let Some(prefix) = table.prefix(place) else {
+                continue;
+            };
+            for path in entry.paths().iter().filter(|path| self.is_of(path, id)) {
+                let path_id = self.sources.path_id(path.source).unwrap_or(0);
+                by_attributes
+                    .entry(path.received)
+                    .or_default()
+                    .push((prefix, path_id));
             }
         }
-        for (attributes, prefixes) in by_attributes {
+        for (attributes, routes) in by_attributes {
             let mut attributes = Attributes::clone(self.attributes.get(attributes));
-            if attributes.has_community(Community::NO_LLGR) {
-                self.withdraw(id, prefixes);
-                continue;
-            }
             if !attributes.has_community(Community::LLGR_STALE) {
                 attributes.communities.push(Community::LLGR_STALE);
             }
-            self.update(id, attributes, prefixes);
+            self.update_paths(id, attributes, routes);
         }
-        if self.tables.of_mut(family).mark_stale(id) == 0 {
+        if self.mark_stale(id, family) == 0 {
             self.sweep_stale(id, family);
         }
     }
@@ -333,7 +378,7 @@ impl Rib {
     fn originate_with(&mut self, prefix: &Prefix, attributes: Attributes) {
         let id = self.attributes.intern(attributes.into());
         let judged = self.judge(PeerId::LOCAL, id);
-        self.insert(PeerId::LOCAL, prefix, id, judged);
+        self.insert((PeerId::LOCAL, SourceId::LOCAL), prefix, id, judged);
         self.judged(judged);
         self.attributes.release(id);
     }
@@ -499,10 +544,14 @@ impl Rib {
         for family in Family::ALL {
             let table = self.tables.of_mut(family);
             for place in 0..table.places() {
-                let Some(best) = table.best(place).filter(|best| best.peer == id) else {
+                let of_it = |best: &paths::Chosen| self.sources.peer(best.source) == id;
+                let Some(best) = table.best(place).filter(of_it) else {
                     continue;
                 };
-                let told = paths::Chosen { peer: then, ..best };
+                let told = paths::Chosen {
+                    source: SourceId::of_peer(then),
+                    ..best
+                };
                 if table.note_pending(place, Some(told)) {
                     self.attributes.retain(best.attributes);
                     any = true;

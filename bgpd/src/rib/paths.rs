@@ -2,15 +2,15 @@
 
 use smallvec::SmallVec;
 
-use super::PeerId;
 use super::import::Ineligible;
 use super::intern::AttrId;
+use super::sources::SourceId;
 
-/// One peer's route to a prefix. 16 bytes.
+/// One source's route to a prefix. 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Path {
-    /// Who announced it.
-    pub(super) peer: PeerId,
+    /// Who announced it; it holds a reference.
+    pub(super) source: SourceId,
     /// As it came.
     pub(super) received: AttrId,
     /// After the import policy; of no meaning for a path that is ineligible.
@@ -22,9 +22,9 @@ pub(super) struct Path {
 
 impl Path {
     /// A path that the peer has just announced; `accepted` says what the import policy made of it.
-    pub(super) fn new(peer: PeerId, received: AttrId, accepted: Result<AttrId, Ineligible>) -> Self {
+    pub(super) fn new(source: SourceId, received: AttrId, accepted: Result<AttrId, Ineligible>) -> Self {
         Self {
-            peer,
+            source,
             received,
             attributes: accepted.unwrap_or(received),
             ineligible: accepted.err(),
@@ -41,7 +41,7 @@ impl Path {
 /// A path that was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Chosen {
-    pub(super) peer: PeerId,
+    pub(super) source: SourceId,
     pub(super) attributes: AttrId,
 }
 
@@ -74,9 +74,13 @@ impl Paths {
         }
     }
 
-    /// Store a path in the place of the same peer's; gives the one that it replaces.
+    /// Store a path in the place of the same source's; gives the one that it replaces.
     pub(super) fn put(&mut self, path: Path) -> Option<Path> {
-        if let Some(old) = self.as_mut_slice().iter_mut().find(|old| old.peer == path.peer) {
+        if let Some(old) = self
+            .as_mut_slice()
+            .iter_mut()
+            .find(|old| old.source == path.source)
+        {
             return Some(std::mem::replace(old, path));
         }
         *self = match std::mem::take(self) {
@@ -90,9 +94,9 @@ impl Paths {
         None
     }
 
-    /// Take a peer's path.
-    pub(super) fn remove(&mut self, peer: PeerId) -> Option<Path> {
-        let at = self.as_slice().iter().position(|path| path.peer == peer)?;
+    /// Take a source's path.
+    pub(super) fn remove(&mut self, source: SourceId) -> Option<Path> {
+        let at = self.as_slice().iter().position(|path| path.source == source)?;
         match std::mem::take(self) {
             Self::None => None,
             Self::One(path) => Some(path),
@@ -112,7 +116,7 @@ impl Paths {
         let paths = self.as_mut_slice();
         for (to, choice) in chosen.iter().enumerate() {
             let rest = paths.get(to..).unwrap_or_default();
-            let at = rest.iter().position(|path| path.peer == choice.peer);
+            let at = rest.iter().position(|path| path.source == choice.source);
             if let Some(at) = at.filter(|at| *at > 0) {
                 paths.swap(to, to + at);
             }
@@ -134,13 +138,18 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rib::PeerId;
 
-    fn path(peer: u32) -> Path {
-        Path::new(PeerId(peer), AttrId::of(7), Err(Ineligible::Policy))
+    const fn source(number: u32) -> SourceId {
+        SourceId::of_peer(PeerId(number))
     }
 
-    fn peers(paths: &Paths) -> Vec<u32> {
-        paths.as_slice().iter().map(|path| path.peer.0).collect()
+    fn path(number: u32) -> Path {
+        Path::new(source(number), AttrId::of(7), Err(Ineligible::Policy))
+    }
+
+    fn sources(paths: &Paths) -> Vec<SourceId> {
+        paths.as_slice().iter().map(|path| path.source).collect()
     }
 
     #[test]
@@ -151,20 +160,21 @@ mod tests {
     #[test]
     fn paths_come_go_and_move_forward() {
         let mut paths = Paths::default();
-        for peer in 1..=4 {
-            assert_eq!(paths.put(path(peer)), None);
+        for number in 1..=4 {
+            assert_eq!(paths.put(path(number)), None);
         }
         assert_eq!(paths.put(path(2)), Some(path(2)));
-        let choice = |peer| Chosen {
-            peer: PeerId(peer),
+        let choice = |number| Chosen {
+            source: source(number),
             attributes: AttrId::of(7),
         };
         paths.bring_forward(&[choice(3), choice(1)]);
-        assert_eq!(peers(&paths), [3, 1, 2, 4]);
-        assert_eq!(paths.remove(PeerId(9)), None);
-        for (peer, left) in [(1, vec![3, 2, 4]), (4, vec![3, 2]), (3, vec![2]), (2, vec![])] {
-            assert_eq!(paths.remove(PeerId(peer)), Some(path(peer)));
-            assert_eq!(peers(&paths), left);
+        assert_eq!(sources(&paths), [3, 1, 2, 4].map(source));
+        assert_eq!(paths.remove(source(9)), None);
+        for (number, left) in [(1, vec![3, 2, 4]), (4, vec![3, 2]), (3, vec![2]), (2, vec![])] {
+            assert_eq!(paths.remove(source(number)), Some(path(number)));
+            let left: Vec<SourceId> = left.into_iter().map(source).collect();
+            assert_eq!(sources(&paths), left);
         }
         assert_eq!(paths.heap_bytes(), 0);
     }

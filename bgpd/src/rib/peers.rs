@@ -29,6 +29,8 @@ pub struct PeerSettings {
     pub local_address: IpAddr,
     /// The families that both sides carry.
     pub families: FamilySet,
+    /// Of these, those in which it sends path identifiers (RFC 7911).
+    pub add_path_receive: FamilySet,
     /// RFC 4456: it is a client of ours.
     pub route_reflector_client: bool,
     /// The cluster that we reflect for on this session.
@@ -76,6 +78,7 @@ impl PeerSettings {
             router_id: Ipv4Addr::UNSPECIFIED,
             local_address: NextHop::unspecified(family).address(),
             families: [family].into_iter().collect(),
+            add_path_receive: FamilySet::EMPTY,
             route_reflector_client: false,
             cluster_id: Ipv4Addr::UNSPECIFIED,
             next_hop: NextHopMode::Auto,

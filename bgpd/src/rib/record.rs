@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::paths::Path;
+use super::sources::SourceId;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::NeighborKey;
 use crate::wire::{Attributes, Family, Prefix};
@@ -12,6 +13,8 @@ use crate::wire::{Attributes, Family, Prefix};
 pub struct PathRecord {
     /// Where it came from; none for our own.
     pub peer: Option<NeighborKey>,
+    /// The peer's identifier of the path, if it sends any (RFC 7911).
+    pub path_id: Option<u32>,
     /// As it was received.
     pub received: Arc<Attributes>,
     /// As the import policy left it; none if it is not used.
@@ -34,16 +37,26 @@ impl Rib {
         paths.map(|path| self.record(path)).collect()
     }
 
-    /// A peer's path of a prefix.
-    pub fn path_of(&self, prefix: &Prefix, id: PeerId) -> Option<PathRecord> {
-        self.tables.path(prefix, id).map(|path| self.record(path))
+    /// A peer's path of a prefix; with add-path (RFC 7911), the one with this identifier.
+    pub fn path_of(&self, prefix: &Prefix, id: PeerId, path_id: Option<u32>) -> Option<PathRecord> {
+        self.stored_path(prefix, id, path_id)
+            .map(|path| self.record(path))
+    }
+
+    pub(super) fn stored_path(&self, prefix: &Prefix, id: PeerId, path_id: Option<u32>) -> Option<&Path> {
+        let source = match path_id {
+            Some(path_id) => self.sources.find(id, path_id)?,
+            None => SourceId::of_peer(id),
+        };
+        let paths = self.tables.entry(prefix)?.paths();
+        paths.iter().find(|path| path.source == source)
     }
 
     /// The best path of a prefix, where it came from (none for our own), and its attributes.
     pub fn best_route(&self, prefix: &Prefix) -> Option<(Option<NeighborKey>, Arc<Attributes>)> {
         let best = self.tables.entry(prefix)?.best()?;
         let attributes = Arc::clone(self.attributes.get(best.attributes));
-        Some((self.key_of(best.peer), attributes))
+        Some((self.key_of(self.sources.peer(best.source)), attributes))
     }
 
     /// The sessions that are up or have left stale routes.
@@ -60,7 +73,8 @@ impl Rib {
     fn record(&self, path: &Path) -> PathRecord {
         let attributes = |id| Arc::clone(self.attributes.get(id));
         PathRecord {
-            peer: self.key_of(path.peer),
+            peer: self.key_of(self.sources.peer(path.source)),
+            path_id: self.sources.path_id(path.source),
             received: attributes(path.received),
             accepted: path.accepted().ok().map(attributes),
         }

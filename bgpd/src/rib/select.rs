@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::aggregates::{Contribution, Covering};
 use super::decision;
 use super::intern::AttrId;
 use super::paths::{Choices, Chosen, Path};
+use super::sources::SourceId;
 use super::{AttributeSet, Ineligible, PeerId, Rib, SelectedPath, import};
 use crate::policy::Decision;
-use crate::wire::{Family, Prefix};
+use crate::wire::{Attributes, Family, Prefix};
 
 /// What import makes of a set of attributes.
 #[derive(Clone, Copy)]
@@ -76,43 +79,56 @@ impl Rib {
         self.accept(received, decision)
     }
 
-    /// Store a path as it was received.
-    pub(super) fn insert(&mut self, id: PeerId, prefix: &Prefix, received: AttrId, judged: Judged) {
+    /// Store a path of a peer as it was received.
+    pub(super) fn insert(
+        &mut self,
+        (id, source): (PeerId, SourceId),
+        prefix: &Prefix,
+        received: AttrId,
+        judged: Judged,
+    ) {
         let accepted = self.accepted(id, prefix, received, judged);
         let family = Family::of(prefix);
         let place = self.tables.of_mut(family).find_or_add(prefix);
-        self.put(family, place, Path::new(id, received, accepted));
+        self.put(family, place, Path::new(source, received, accepted));
     }
 
     /// All of a peer's routes once more, because its settings changed.
     pub(super) fn judge_peer_again(&mut self, id: PeerId) {
         for family in Family::ALL {
             for place in 0..self.tables.of(family).places() {
-                let Some(path) = self.path_at(family, place, id) else {
-                    continue;
-                };
-                let Some(prefix) = self.tables.of(family).prefix(place) else {
-                    continue;
-                };
-                let judged = self.judge(id, path.received);
-                let accepted = self.accepted(id, &prefix, path.received, judged);
-                self.judged(judged);
-                let mut again = Path::new(id, path.received, accepted);
-                again.stale = path.stale;
-                self.put(family, place, again);
-                // Its weight is the peer's, not the path's.
-                self.select_again(family, place);
+                for path in self.paths_at(family, place, id) {
+                    let Some(prefix) = self.tables.of(family).prefix(place) else {
+                        continue;
+                    };
+                    let judged = self.judge(id, path.received);
+                    let accepted = self.accepted(id, &prefix, path.received, judged);
+                    self.judged(judged);
+                    let mut again = Path::new(path.source, path.received, accepted);
+                    again.stale = path.stale;
+                    self.put(family, place, again);
+                    // Its weight is the peer's, not the path's.
+                    self.select_again(family, place);
+                }
             }
         }
     }
 
-    pub(super) fn path_at(&self, family: Family, place: u32, id: PeerId) -> Option<Path> {
-        let entry = self.tables.of(family).entry(place)?;
-        entry.paths().iter().find(|path| path.peer == id).copied()
+    /// A peer's paths of a prefix: one, or with add-path several.
+    pub(super) fn paths_at(&self, family: Family, place: u32, id: PeerId) -> SmallVec<[Path; 1]> {
+        let entry = self.tables.of(family).entry(place);
+        let paths = entry.into_iter().flat_map(|entry| entry.paths());
+        paths.filter(|path| self.is_of(path, id)).copied().collect()
+    }
+
+    /// Whether a path is a peer's.
+    pub(super) fn is_of(&self, path: &Path, id: PeerId) -> bool {
+        self.sources.peer(path.source) == id
     }
 
     /// Store a path. What its import policy gave holds a reference already.
     fn put(&mut self, family: Family, place: u32, path: Path) {
+        self.sources.retain(path.source);
         self.attributes.retain(path.received);
         if let Ok(accepted) = path.accepted() {
             self.attributes.accept(accepted);
@@ -129,7 +145,7 @@ impl Rib {
         }
         match replaced {
             Some(replaced) => self.release_path(&replaced),
-            None => self.count(path.peer, family, 1),
+            None => self.count(self.sources.peer(path.source), family, 1),
         }
     }
 
@@ -140,7 +156,7 @@ impl Rib {
         let Some((best, entry)) = entry.and_then(|entry| Some((entry.best()?, entry))) else {
             return false;
         };
-        let best = entry.paths().iter().find(|path| path.peer == best.peer);
+        let best = entry.paths().iter().find(|path| path.source == best.source);
         let Some(Ok(best)) = best.map(|path| self.candidate(path)) else {
             return false;
         };
@@ -157,21 +173,30 @@ impl Rib {
     }
 
     /// Take a path out.
-    pub(super) fn remove(&mut self, family: Family, place: u32, id: PeerId) {
+    pub(super) fn remove(&mut self, family: Family, place: u32, source: SourceId) {
         let table = self.tables.of_mut(family);
         let before = table.chosen(place);
-        if let Some(path) = table.remove_path(place, id) {
-            self.count(id, family, -1);
+        if let Some(path) = table.remove_path(place, source) {
+            self.count(self.sources.peer(source), family, -1);
             self.select(family, place, before);
             self.release_path(&path);
         }
     }
 
     /// Take those of a peer's paths out that are meant.
-    pub(super) fn remove_paths(&mut self, id: PeerId, family: Family, which: impl Fn(&Path) -> bool) {
+    pub(super) fn remove_paths(
+        &mut self,
+        id: PeerId,
+        family: Family,
+        which: impl Fn(&Path, &Attributes) -> bool,
+    ) {
         for place in 0..self.tables.of(family).places() {
-            if self.path_at(family, place, id).is_some_and(|path| which(&path)) {
-                self.remove(family, place, id);
+            let paths = self.paths_at(family, place, id);
+            for path in paths.iter() {
+                if !which(path, self.attributes.get(path.received)) {
+                    continue;
+                }
+                self.remove(family, place, path.source);
             }
         }
     }
@@ -182,6 +207,7 @@ impl Rib {
             self.attributes.release(accepted);
         }
         self.attributes.release(path.received);
+        self.sources.release(path.source);
     }
 
     /// Select again, with nothing changed but what the selection depends on.
@@ -249,7 +275,7 @@ impl Rib {
         let ranking = decision::rank(&self.settings.selection, &candidates);
         let chosen = ranking.multipath.iter().filter_map(|at| candidates.get(*at));
         let chosen = chosen.map(|candidate| Chosen {
-            peer: candidate.peer,
+            source: candidate.source,
             attributes: candidate.id,
         });
         chosen.collect()
@@ -258,11 +284,11 @@ impl Rib {
     /// A path as it would be selected, or why it cannot be.
     fn usable(&self, path: &Path) -> Result<Chosen, Ineligible> {
         let attributes = path.accepted()?;
-        if path.peer != PeerId::LOCAL && self.attributes.metric(attributes).is_none() {
+        if path.source != SourceId::LOCAL && self.attributes.metric(attributes).is_none() {
             return Err(Ineligible::NextHopUnreachable);
         }
         Ok(Chosen {
-            peer: path.peer,
+            source: path.source,
             attributes,
         })
     }
@@ -271,7 +297,7 @@ impl Rib {
     pub(super) fn selected(&self, family: Family, place: u32) -> Vec<SelectedPath> {
         let chosen = self.tables.of(family).chosen(place);
         let selected = chosen.iter().filter_map(|choice| {
-            let peer = self.peers.get(&choice.peer)?;
+            let peer = self.peers.get(&self.sources.peer(choice.source))?;
             Some(SelectedPath {
                 peer: peer.settings.key,
                 ebgp: peer.is_ebgp(),

@@ -19,9 +19,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::PeerId;
 use super::bits::BitSet;
 use super::paths::{Choices, Chosen, Path, Paths};
+use super::sources::SourceId;
 use crate::wire::{Family, Prefix};
 
 /// A map that keeps its order of insertion.
@@ -39,7 +39,7 @@ const HOLDS_MAX: u16 = u16::MAX;
 /// A prefix.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// At most one a peer; the chosen ones first, the best at the front.
+    /// At most one a source; the chosen ones first, the best at the front.
     paths: Paths,
     /// The first four octets of the address; of a free place, the next free one.
     head: u32,
@@ -61,7 +61,7 @@ impl Entry {
         let selected = self.paths().iter().take(self.chosen.into());
         selected.filter_map(|path| {
             Some(Chosen {
-                peer: path.peer,
+                source: path.source,
                 attributes: path.accepted().ok()?,
             })
         })
@@ -248,8 +248,8 @@ impl Table {
         self.entry_mut(place)?.paths.put(path)
     }
 
-    pub(super) fn remove_path(&mut self, place: u32, peer: PeerId) -> Option<Path> {
-        self.entry_mut(place)?.paths.remove(peer)
+    pub(super) fn remove_path(&mut self, place: u32, source: SourceId) -> Option<Path> {
+        self.entry_mut(place)?.paths.remove(source)
     }
 
     /// Note the selection: paths that are there, the best first.
@@ -260,21 +260,18 @@ impl Table {
         }
     }
 
-    /// Mark a peer's paths as stale; gives their number.
-    pub(super) fn mark_stale(&mut self, peer: PeerId) -> usize {
+    /// Mark the paths of these sources as stale; gives their number.
+    pub(super) fn mark_stale(&mut self, of: impl Fn(SourceId) -> bool) -> usize {
         let paths = self
             .entries
             .iter_mut()
             .flat_map(|entry| entry.paths.as_mut_slice());
-        let marked = paths
-            .filter(|path| path.peer == peer)
-            .map(|path| path.stale = true);
+        let marked = paths.filter(|path| of(path.source)).map(|path| path.stale = true);
         marked.count()
     }
 
-    pub(super) fn has_path_of(&self, peer: PeerId) -> bool {
-        self.live()
-            .any(|(_, entry)| entry.paths().iter().any(|path| path.peer == peer))
+    pub(super) fn has_path(&self, wanted: impl Fn(&Path) -> bool) -> bool {
+        self.live().any(|(_, entry)| entry.paths().iter().any(&wanted))
     }
 
     /// The best path of a prefix is another than `told`; true if it was not pending yet: then `told` is
@@ -442,11 +439,6 @@ impl FamilyTables {
         table.entry(table.find(prefix)?)
     }
 
-    /// A peer's path of a prefix.
-    pub(super) fn path(&self, prefix: &Prefix, peer: PeerId) -> Option<&Path> {
-        self.entry(prefix)?.paths().iter().find(|path| path.peer == peer)
-    }
-
     /// Every prefix that has a path, in no order.
     pub(super) fn prefixes(&self, family: Family) -> Vec<Prefix> {
         self.prefixes_where(family, |_| true)
@@ -465,6 +457,7 @@ impl FamilyTables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rib::PeerId;
     use crate::rib::import::Ineligible;
     use crate::rib::intern::AttrId;
 
@@ -479,7 +472,8 @@ mod tests {
 
     #[test]
     fn prefixes_keep_their_places_until_nobody_needs_them() {
-        let path = Path::new(PeerId(1), AttrId::of(1), Err(Ineligible::Policy));
+        let source = SourceId::of_peer(PeerId(1));
+        let path = Path::new(source, AttrId::of(1), Err(Ineligible::Policy));
         for (family, nets) in [
             (Family::Ipv4Unicast, ["10.0.0.0/8", "10.0.0.0/9", "0.0.0.0/0"]),
             (Family::Ipv6Unicast, ["2001:db8::/32", "2001:db8::1/128", "::/0"]),
@@ -495,7 +489,7 @@ mod tests {
             assert_eq!(table.counts(), (3, 3));
             table.drop_if_unused(1);
             assert_eq!(table.places(), 3, "it has a path");
-            table.remove_path(1, PeerId(1));
+            table.remove_path(1, source);
             table.hold(1);
             table.note_fib(1);
             assert!(table.note_pending(1, None) && !table.note_pending(1, None));
@@ -508,7 +502,7 @@ mod tests {
             assert_eq!(table.find_or_add(&net(nets[1])), 1, "the place is used again");
             table.drop_if_unused(1);
             for place in [0, 2] {
-                table.remove_path(place, PeerId(1));
+                table.remove_path(place, source);
                 table.drop_if_unused(place);
             }
             assert_eq!((table.places(), table.bytes()), (0, 0));

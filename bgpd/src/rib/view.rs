@@ -9,6 +9,7 @@ use super::decision::{self, Step};
 use super::export::{ExportCache, Way};
 use super::groups::{Group, Membership, is_withheld};
 use super::paths::Path;
+use super::sources::SourceId;
 use super::{Ineligible, PeerId, Rib};
 use crate::config::NeighborKey;
 use crate::wire::{Attributes, Family, Prefix};
@@ -59,6 +60,8 @@ pub struct PathView {
     pub prefix: Prefix,
     /// Where it came from; none for our own.
     pub peer: Option<NeighborKey>,
+    /// The peer's identifier of the path, if it sends any (RFC 7911).
+    pub path_id: Option<u32>,
     /// Its attributes: after the import policy where it accepts, else as received.
     pub attributes: Arc<Attributes>,
     /// Kept from before the peer's restart.
@@ -143,24 +146,24 @@ impl Rib {
         };
         let candidates = self.candidates(entry.paths());
         let ranking = decision::rank(&self.settings.selection, &candidates);
-        let rank_of = |peer: PeerId| candidates.iter().position(|c| c.peer == peer);
+        let rank_of = |source: SourceId| candidates.iter().position(|c| c.source == source);
         let winner = ranking
             .multipath
             .first()
             .and_then(|at| candidates.get(*at))
-            .map(|c| c.peer);
+            .map(|c| c.source);
         let status = |path: &Path| {
             let at = match self.candidate(path) {
                 Err(reason) => return PathStatus::Ineligible(reason),
                 Ok(_) if self.deferred.contains(Family::of(&prefix)) => return PathStatus::Deferred,
-                Ok(candidate) => rank_of(candidate.peer),
+                Ok(candidate) => rank_of(candidate.source),
             };
             match at.and_then(|at| ranking.lost.iter().find(|(lost, _)| *lost == at)) {
                 Some((_, step)) => PathStatus::Lost {
                     at: *step,
-                    to: winner.and_then(|id| self.key_of(id)),
+                    to: winner.and_then(|source| self.key_of(self.sources.peer(source))),
                 },
-                None if winner == Some(path.peer) => PathStatus::Best {
+                None if winner == Some(path.source) => PathStatus::Best {
                     decided_by: ranking.decided_by,
                 },
                 None => PathStatus::Multipath,
@@ -178,7 +181,7 @@ impl Rib {
                 PathStatus::Lost { .. } | PathStatus::Deferred => 2,
                 PathStatus::Ineligible(_) => 3,
             };
-            (order, view.peer)
+            (order, view.peer, view.path_id)
         });
         views
     }
@@ -198,7 +201,7 @@ impl Rib {
 
     /// A peer's Adj-RIB-In, by prefix.
     pub fn received(&self, id: PeerId, family: Family) -> Vec<PathView> {
-        let mut prefixes = self.tables.prefixes_where(family, |path| path.peer == id);
+        let mut prefixes = self.tables.prefixes_where(family, |path| self.is_of(path, id));
         prefixes.sort_unstable();
         let key = self.key_of(id);
         prefixes
@@ -255,14 +258,14 @@ impl Rib {
     fn count_received(&self, family: Family, counters: &mut FxHashMap<PeerId, Counters>) {
         for (_, entry) in self.tables.of(family).live() {
             for path in entry.paths() {
-                if let Some(counters) = counters.get_mut(&path.peer) {
+                if let Some(counters) = counters.get_mut(&self.sources.peer(path.source)) {
                     counters.received += 1;
                     counters.accepted += usize::from(path.accepted().is_ok());
                     counters.stale += usize::from(path.stale);
                 }
             }
             for chosen in entry.chosen() {
-                if let Some(counters) = counters.get_mut(&chosen.peer) {
+                if let Some(counters) = counters.get_mut(&self.sources.peer(chosen.source)) {
                     counters.selected += 1;
                 }
             }
@@ -315,7 +318,11 @@ impl Rib {
             .values()
             .flat_map(|peer| peer.memberships.iter().flatten());
         Memory {
-            table_bytes: Family::ALL.iter().map(|f| self.tables.of(*f).bytes()).sum(),
+            table_bytes: Family::ALL
+                .iter()
+                .map(|f| self.tables.of(*f).bytes())
+                .sum::<usize>()
+                + self.sources.bytes(),
             attribute_bytes: self.attributes.bytes(),
             waiting_bytes: lags.map(Membership::bytes).sum(),
             prefixes,
@@ -331,7 +338,8 @@ impl Rib {
         let attributes = Arc::clone(self.attributes.get(path.accepted().unwrap_or(path.received)));
         PathView {
             prefix,
-            peer: self.key_of(path.peer),
+            peer: self.key_of(self.sources.peer(path.source)),
+            path_id: self.sources.path_id(path.source),
             attributes,
             stale: path.stale,
             status,

@@ -454,7 +454,7 @@ impl SpeakerHandle {
 fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
     let import = path
         .peer
-        .and_then(|key| rib.explain_import(rib.peer(key)?, path.prefix));
+        .and_then(|key| rib.explain_import(rib.peer(key)?, path.prefix, path.path_id));
     RouteStatus {
         prefix: path.prefix,
         neighbor: path.peer,

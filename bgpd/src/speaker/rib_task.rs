@@ -426,9 +426,9 @@ impl RibTask {
             if peer.limits.iter().any(|limit| limit.passed) {
                 return;
             }
-            self.rib.withdraw(peer.id, update.withdrawn);
-            for (attributes, prefixes) in update.announced {
-                self.rib.update(peer.id, attributes, prefixes);
+            self.rib.withdraw_paths(peer.id, update.withdrawn.routes());
+            for (attributes, routes) in update.announced {
+                self.rib.update_paths(peer.id, attributes, routes.routes());
             }
             if let Some(family) = update.end_of_rib {
                 self.rib.end_of_rib(peer.id, family);
@@ -540,6 +540,7 @@ fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Established) -> Peer
         router_id: negotiated.remote_id,
         local_address: *local,
         families: negotiated.codec.families,
+        add_path_receive: negotiated.codec.add_path_receive,
         route_reflector_client: neighbor.route_reflector_client,
         cluster_id: neighbor.cluster_id.unwrap_or(config.router_id),
         next_hop: neighbor.next_hop,
