@@ -37,7 +37,7 @@ type Measured = Vec<(&'static str, Vec<f64>)>;
 /// From the start and the end of `calicoctl apply` to the first connection that meets the new verdict. The
 /// resolution is that of the connections, one in 10 ms.
 fn policy_changes(stage: &Stage) -> anyhow::Result<Measured> {
-    let change = &stage.acted_on.policy_change;
+    let change = stage.policy_change()?;
     let (mut after_start, mut after_return) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for file in [&change.allow, &change.deny] {
@@ -58,7 +58,7 @@ fn policy_changes(stage: &Stage) -> anyhow::Result<Measured> {
 /// The CNI plugin as a runtime sees it: with the lab's own share, some milliseconds to enter a node.
 fn workload_changes(stage: &Stage) -> anyhow::Result<Measured> {
     let (lab, fabric) = (stage.lab, stage.fabric);
-    let name = &stage.acted_on.workload_readd;
+    let name = stage.workload_readd()?;
     let workload = fabric
         .workload(name)
         .context("the workload is gone from the fabric")?;

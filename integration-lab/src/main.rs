@@ -96,8 +96,9 @@ enum CommandLine {
     Verify {
         #[command(flatten)]
         which: Which,
-        /// Let something happen first: agent-restart, tor-loss-process, tor-loss-silent, tor-loss-namespace,
-        /// workload-readd, policy-change, or all, one after the other.
+        /// Let something happen first: agent-restart, peer-change, uplink-flap, uplink-flap-agent-dead,
+        /// tor-loss-process, tor-loss-silent, tor-loss-namespace, workload-readd, policy-change, or all that the
+        /// fabric has a place for, one after the other.
         #[arg(long)]
         scenario: Option<String>,
         /// How many seconds sessions and routes may take to settle before they are judged.
@@ -182,7 +183,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             let mut code = ExitCode::SUCCESS;
             // Progress goes to standard error: standard output is the report alone.
             let mut progress = |line: &str| eprintln!("lab: {line}");
-            for scenario in Scenario::named(&scenario)? {
+            for scenario in Scenario::named(&scenario, lab.fabric()?)? {
                 progress(&format!("scenario {scenario}"));
                 let result = show(&scenario::run(&lab, scenario, &mut progress)?, output)?;
                 if result != ExitCode::SUCCESS {

@@ -101,6 +101,27 @@ fn an_as_per_host_holds() {
     );
 }
 
+/// With BFD on every session: routes are what they were after both uplinks of a host have flapped, while its agent was
+/// up and while it was dead; and a change of one peer touches no other session.
+#[test]
+fn two_uplinks_with_bfd_survive_flaps_and_a_change() {
+    let lab = TestLab::new("dual-tor");
+    lab.up(&shipped("dual-tor.clab.yml"));
+    let report = verified(&lab, &[]);
+    assert_eq!((count(&report, "sessions"), count(&report, "bfd")), (16, 8));
+    let routes = report["sections"]["Kernel routes of host1"].as_str().unwrap();
+    assert!(
+        routes.contains("nexthop via 10.1.1.0 dev eth1 nexthop via 10.2.1.0 dev eth2"),
+        "{routes}"
+    );
+    let flapped = verified(&lab, &["--scenario", "uplink-flap"]);
+    assert_eq!(count(&flapped, "uplink-flap"), 6);
+    let dead = verified(&lab, &["--scenario", "uplink-flap-agent-dead"]);
+    assert_eq!(count(&dead, "uplink-flap-agent-dead"), 6);
+    let changed = verified(&lab, &["--scenario", "peer-change"]);
+    assert!(count(&changed, "peer-change") >= 30);
+}
+
 #[test]
 fn a_difference_is_found_and_fails() {
     let lab = TestLab::new("difference");

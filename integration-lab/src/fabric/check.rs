@@ -12,8 +12,8 @@ use super::file::{
     At, LabFile, PendingText, ScenariosText, SpeakerText, WorkloadText, WorkloadsFile, existing,
 };
 use super::{
-    Fabric, PendingAffinity, PolicyChange, Rack, Scenarios, Session, SessionEnd, Speaker, SpeakerKind,
-    Workload, expect,
+    AgentRestart, Fabric, PeerChange, PendingAffinity, PolicyChange, Rack, Scenarios, Session, SessionEnd,
+    Speaker, SpeakerKind, Workload, expect,
 };
 use crate::topology::{Topology, TopologyError};
 
@@ -36,6 +36,7 @@ pub(super) fn build(
     for (field, nodes) in [
         ("route-checks", &lab.route_checks),
         ("route-prints", &lab.route_prints),
+        ("bfd-checks", &lab.bfd_checks),
     ] {
         for node in nodes {
             known_node(at, topology, field, node)?;
@@ -83,6 +84,7 @@ pub(super) fn build(
         sessions,
         route_checks: lab.route_checks.into_iter().map(|s| s.value).collect(),
         route_prints: lab.route_prints.into_iter().map(|s| s.value).collect(),
+        bfd_checks: lab.bfd_checks.into_iter().map(|s| s.value).collect(),
         hold_time_s: lab.hold_time_s,
         racks,
         pending_affinities,
@@ -218,53 +220,74 @@ fn scenarios(
     racks: &IndexMap<String, Rack>,
 ) -> Result<Scenarios, TopologyError> {
     let (line, text) = (text.defined.line(), text.value);
-    let change = &text.policy_change;
-    for name in [
-        &text.stream.from,
-        &text.stream.to,
-        &text.workload_readd,
-        &change.from,
-        &change.to,
-    ] {
+    let wrong = |field: &str, reason: String| Err(at.error(line, format!("scenarios{field}"), reason));
+    let stream = text.stream.iter().flat_map(|stream| [&stream.from, &stream.to]);
+    let change = text
+        .policy_change
+        .iter()
+        .flat_map(|change| [&change.from, &change.to]);
+    for name in stream.chain(change).chain(&text.workload_readd) {
         if !workloads.iter().any(|w| w.name == *name) {
-            return Err(at.error(line, "scenarios", format!("there is no workload {name:?}")));
+            return wrong("", format!("there is no workload {name:?}"));
         }
     }
-    let no_agent = |host: &&String| speakers.get(*host).is_none_or(|s| s.kind != SpeakerKind::Agent);
-    if let Some(host) = text.agent_restart.iter().find(no_agent) {
-        return Err(at.error(
-            line,
-            "scenarios.agent-restart",
-            format!("{host:?} does not run the agent"),
-        ));
+    let changed_peer = text.peer_change.iter().map(|change| &change.host);
+    for (field, hosts) in [
+        (".agent-restart", text.agent_restart.iter().collect::<Vec<_>>()),
+        (".uplink-flap", text.uplink_flap.iter().collect()),
+        (".peer-change.host", changed_peer.collect()),
+    ] {
+        let no_agent = |host: &&&String| speakers.get(**host).is_none_or(|s| s.kind != SpeakerKind::Agent);
+        if let Some(host) = hosts.iter().find(no_agent) {
+            return wrong(field, format!("{host:?} does not run the agent"));
+        }
     }
-    if !racks.contains_key(&text.tor_loss) {
-        return Err(at.error(
-            line,
-            "scenarios.tor-loss",
-            format!("there is no rack {:?}", text.tor_loss),
-        ));
+    if let Some(rack) = text.tor_loss.as_ref().filter(|rack| !racks.contains_key(*rack)) {
+        return wrong(".tor-loss", format!("there is no rack {rack:?}"));
     }
-    if change.probe.port().is_none() {
-        return Err(at.error(
-            line,
-            "scenarios.policy-change.probe",
-            "only tcp80 and tcp81 can be timed",
-        ));
-    }
+    let agent_restart = match (text.agent_restart.is_empty(), text.stream) {
+        (true, _) => None,
+        (false, Some(stream)) => Some(AgentRestart {
+            stream,
+            hosts: text.agent_restart,
+        }),
+        (false, None) => return wrong(".agent-restart", "needs a stream".to_owned()),
+    };
     let directory = at.file.parent().unwrap_or(Path::new("/"));
-    Ok(Scenarios {
-        policy_change: PolicyChange {
-            from: change.from.clone(),
-            to: change.to.clone(),
+    let file =
+        |field: &str, path: &Spanned<PathBuf>| existing(at, directory, &format!("scenarios.{field}"), path);
+    let policy_change = match text.policy_change {
+        Some(change) if change.probe.port().is_none() => {
+            return wrong(
+                ".policy-change.probe",
+                "only tcp80 and tcp81 can be timed".to_owned(),
+            );
+        }
+        Some(change) => Some(PolicyChange {
+            allow: file("policy-change.allow", &change.allow)?,
+            deny: file("policy-change.deny", &change.deny)?,
+            from: change.from,
+            to: change.to,
             probe: change.probe,
-            allow: existing(at, directory, "scenarios.policy-change.allow", &change.allow)?,
-            deny: existing(at, directory, "scenarios.policy-change.deny", &change.deny)?,
-        },
-        stream: text.stream,
-        agent_restart: text.agent_restart,
+        }),
+        None => None,
+    };
+    let peer_change = match text.peer_change {
+        Some(change) => Some(PeerChange {
+            change: file("peer-change.change", &change.change)?,
+            revert: file("peer-change.revert", &change.revert)?,
+            host: change.host,
+            peer: change.peer,
+        }),
+        None => None,
+    };
+    Ok(Scenarios {
+        agent_restart,
+        uplink_flap: text.uplink_flap,
         tor_loss: text.tor_loss,
         workload_readd: text.workload_readd,
+        policy_change,
+        peer_change,
     })
 }
 

@@ -1,6 +1,7 @@
 //! The text of `lab.yml` and of the workloads file that it names.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -27,6 +28,8 @@ pub(super) struct LabFile {
     pub(super) route_checks: Vec<Spanned<String>>,
     #[serde(default)]
     pub(super) route_prints: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) bfd_checks: Vec<Spanned<String>>,
     pub(super) hold_time_s: u64,
     #[serde(default)]
     pub(super) racks: IndexMap<String, Spanned<Rack>>,
@@ -40,11 +43,29 @@ pub(super) struct LabFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct ScenariosText {
-    pub(super) stream: StreamPair,
+    #[serde(default)]
+    pub(super) stream: Option<StreamPair>,
+    #[serde(default)]
     pub(super) agent_restart: Vec<String>,
-    pub(super) tor_loss: String,
-    pub(super) workload_readd: String,
-    pub(super) policy_change: PolicyChangeText,
+    #[serde(default)]
+    pub(super) uplink_flap: Vec<String>,
+    #[serde(default)]
+    pub(super) tor_loss: Option<String>,
+    #[serde(default)]
+    pub(super) workload_readd: Option<String>,
+    #[serde(default)]
+    pub(super) policy_change: Option<PolicyChangeText>,
+    #[serde(default)]
+    pub(super) peer_change: Option<PeerChangeText>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeerChangeText {
+    pub(super) host: String,
+    pub(super) peer: IpAddr,
+    pub(super) change: Spanned<PathBuf>,
+    pub(super) revert: Spanned<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -36,6 +36,8 @@ pub struct Fabric {
     pub route_checks: Vec<String>,
     /// Nodes whose kernel routes are printed.
     pub route_prints: Vec<String>,
+    /// Routers whose sessions with agents must have BFD up.
+    pub bfd_checks: Vec<String>,
     /// Longest time that routes may outlive their router, in seconds.
     pub hold_time_s: u64,
     /// By name.
@@ -139,19 +141,43 @@ pub struct Workload {
     pub borrowed: bool,
 }
 
-/// What the scenarios act on.
+/// What the scenarios act on; those that have nothing to act on do not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scenarios {
-    /// The pair of workloads between which traffic must survive an agent's restart: any protocol is allowed.
+    /// What must survive the restart of agents.
+    pub agent_restart: Option<AgentRestart>,
+    /// Hosts that lose all their uplinks.
+    pub uplink_flap: Vec<String>,
+    /// The rack that loses its router.
+    pub tor_loss: Option<String>,
+    /// The workload that is deleted and made again.
+    pub workload_readd: Option<String>,
+    /// A change of policy and its way back.
+    pub policy_change: Option<PolicyChange>,
+    /// A change of one peer and its way back.
+    pub peer_change: Option<PeerChange>,
+}
+
+/// Agents that are killed, and the traffic over their hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentRestart {
+    /// The pair of workloads between which traffic must survive: any protocol is allowed.
     pub stream: StreamPair,
     /// Hosts whose agents are killed and restarted, one after the other.
-    pub agent_restart: Vec<String>,
-    /// The rack that loses its router.
-    pub tor_loss: String,
-    /// The workload that is deleted and made again.
-    pub workload_readd: String,
-    /// A change of policy and its way back.
-    pub policy_change: PolicyChange,
+    pub hosts: Vec<String>,
+}
+
+/// A change of one BGP peer that ends its session, and no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerChange {
+    /// The host whose session it is.
+    pub host: String,
+    /// The address of the session's other end.
+    pub peer: IpAddr,
+    /// File that changes the peer.
+    pub change: PathBuf,
+    /// File that changes it back.
+    pub revert: PathBuf,
 }
 
 /// Source and destination of a stream.

@@ -33,6 +33,54 @@ struct IpRoute {
     metric: Option<u32>,
     #[serde(default, rename = "type")]
     kind: Option<String>,
+    #[serde(default)]
+    nhid: Option<u32>,
+    #[serde(default)]
+    nexthops: Vec<IpNextHop>,
+    #[serde(default)]
+    flags: Vec<String>,
+}
+
+/// A next-hop object: a hop, or a group of others.
+#[derive(Deserialize)]
+struct IpNextHopObject {
+    id: u32,
+    #[serde(default)]
+    group: Vec<IpNextHopId>,
+    #[serde(flatten)]
+    hop: IpNextHop,
+}
+
+#[derive(Deserialize)]
+struct IpNextHopId {
+    id: u32,
+}
+
+#[derive(Clone, Deserialize)]
+struct IpNextHop {
+    #[serde(default)]
+    gateway: Option<String>,
+    #[serde(default)]
+    dev: Option<String>,
+    #[serde(default)]
+    flags: Vec<String>,
+}
+
+/// Flags of a route or next hop that packets cannot take.
+const UNUSABLE: [&str; 2] = ["dead", "linkdown"];
+
+fn unusable(flags: &[String]) -> String {
+    let words = flags.iter().filter(|flag| UNUSABLE.contains(&flag.as_str()));
+    words.map(|flag| format!(" {flag}")).collect()
+}
+
+impl IpNextHop {
+    fn text(&self) -> String {
+        let gateway = self.gateway.as_ref().map(|gateway| format!(" via {gateway}"));
+        let device = self.dev.as_ref().map(|dev| format!(" dev {dev}"));
+        let words = gateway.into_iter().chain(device).collect::<String>();
+        format!(" nexthop{words}{}", unusable(&self.flags))
+    }
 }
 
 /// Main table of a node, one family.
@@ -41,14 +89,27 @@ pub fn read(lab: &RunningLab, node: &str, family: Family) -> anyhow::Result<Vec<
         Family::V4 => "-4",
         Family::V6 => "-6",
     };
-    parse(&lab.run(node, &["ip", "-json", flag, "route", "show"])?, family)
+    let routes = lab.run(node, &["ip", "-json", flag, "route", "show"])?;
+    // A route by a next-hop object shows nothing but its id (where `nexthop_compat_mode` is 0).
+    let objects = if routes.contains("nhid") {
+        lab.run(node, &["ip", "-json", "nexthop", "show"])?
+    } else {
+        String::new()
+    };
+    parse(&routes, &objects, family)
 }
 
-fn parse(text: &str, family: Family) -> anyhow::Result<Vec<Route>> {
+fn list<T: serde::de::DeserializeOwned>(text: &str) -> anyhow::Result<Vec<T>> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let routes: Vec<IpRoute> = serde_json::from_str(text).context("ip's JSON")?;
+    serde_json::from_str(text).context("ip's JSON")
+}
+
+fn parse(text: &str, objects: &str, family: Family) -> anyhow::Result<Vec<Route>> {
+    let routes: Vec<IpRoute> = list(text)?;
+    let objects: Vec<IpNextHopObject> = list(objects)?;
+    let object = |id: u32| objects.iter().find(|object| object.id == id);
     let mut parsed = Vec::new();
     for route in routes {
         let destination =
@@ -71,6 +132,21 @@ fn parse(text: &str, family: Family) -> anyhow::Result<Vec<Route>> {
         if let Some(metric) = route.metric {
             line.push_str(&format!(" metric {metric}"));
         }
+        line.push_str(&unusable(&route.flags));
+        let by_object = route
+            .nhid
+            .and_then(object)
+            .map(|whole| match whole.group.as_slice() {
+                [] => vec![whole.hop.clone()],
+                members => members
+                    .iter()
+                    .filter_map(|member| Some(object(member.id)?.hop.clone()))
+                    .collect(),
+            });
+        let hops = by_object.unwrap_or(route.nexthops);
+        let mut hops: Vec<String> = hops.iter().map(IpNextHop::text).collect();
+        hops.sort();
+        line.extend(hops);
         parsed.push(Route {
             destination,
             protocol: route.protocol,
@@ -102,16 +178,46 @@ mod tests {
         let text = r#"[{"dst":"default","gateway":"10.1.1.0","dev":"eth1","flags":[]},
             {"dst":"10.1.1.0/31","dev":"eth1","protocol":"kernel","scope":"link","prefsrc":"10.1.1.1","flags":[]},
             {"type":"blackhole","dst":"10.65.0.0/26","dev":"lo","protocol":"80","metric":1024,"flags":[]},
-            {"dst":"10.65.0.1","dev":"cali1","scope":"link","flags":[]}]"#;
-        let routes = parse(text, Family::V4).unwrap();
+            {"dst":"10.65.0.1","dev":"cali1","scope":"link","flags":["linkdown"]},
+            {"dst":"10.65.0.64/26","protocol":"bird","metric":32,"flags":[],
+             "nexthops":[{"gateway":"10.2.1.0","dev":"eth2","weight":1,"flags":["dead","linkdown"]},
+                         {"gateway":"10.1.1.0","dev":"eth1","weight":1,"flags":[]}]},
+            {"dst":"10.65.0.128/26","nhid":7,"protocol":"201","metric":1024,"flags":[]},
+            {"dst":"10.65.0.192/26","nhid":1,"protocol":"201","metric":1024,"flags":[]}]"#;
+        let objects = r#"[{"id":1,"gateway":"10.1.1.0","dev":"eth1","scope":"link","protocol":"201","flags":[]},
+            {"id":2,"gateway":"10.2.1.0","dev":"eth2","scope":"link","protocol":"201","flags":[]},
+            {"id":7,"group":[{"id":2},{"id":1}],"protocol":"201","flags":[]}]"#;
+        let routes = parse(text, objects, Family::V4).unwrap();
         let shown: Vec<String> = routes.iter().map(|r| r.destination.to_string()).collect();
         assert_eq!(
             shown,
-            ["0.0.0.0/0", "10.1.1.0/31", "10.65.0.0/26", "10.65.0.1/32"]
+            [
+                "0.0.0.0/0",
+                "10.1.1.0/31",
+                "10.65.0.0/26",
+                "10.65.0.1/32",
+                "10.65.0.64/26",
+                "10.65.0.128/26",
+                "10.65.0.192/26"
+            ]
+        );
+        assert_eq!(routes[3].text, "10.65.0.1 dev cali1 linkdown");
+        assert_eq!(
+            routes[4].text,
+            "10.65.0.64/26 proto bird metric 32 nexthop via 10.1.1.0 dev eth1 \
+             nexthop via 10.2.1.0 dev eth2 dead linkdown"
+        );
+        assert_eq!(
+            routes[5].text,
+            "10.65.0.128/26 proto 201 metric 1024 nexthop via 10.1.1.0 dev eth1 nexthop via 10.2.1.0 dev eth2"
+        );
+        assert_eq!(
+            routes[6].text,
+            "10.65.0.192/26 proto 201 metric 1024 nexthop via 10.1.1.0 dev eth1"
         );
         assert!(
             routes[2].text.starts_with("blackhole 10.65.0.0/26") && routes[2].text.ends_with("metric 1024")
         );
-        assert!(parse("", Family::V6).unwrap().is_empty());
+        assert!(parse("", "", Family::V6).unwrap().is_empty());
     }
 }

@@ -1,7 +1,6 @@
 //! An agent is killed with SIGKILL and started again while a UDP stream and a TCP connection cross its host:
 //! the kernel must go on forwarding and judging, and the fabric must not notice.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::thread::{ScopedJoinHandle, sleep};
 use std::time::{Duration, Instant};
@@ -10,15 +9,16 @@ use anyhow::Context;
 use serde::de::DeserializeOwned;
 
 use super::Stage;
+use super::witnesses::{self, Facts};
 use crate::deploy::Progress;
 use crate::fabric::Family;
-use crate::observe::sessions;
 use crate::provision::{all_established, eventually};
 use crate::traffic::tcp::{TcpReceived, TcpSent};
 use crate::traffic::udp::{Received, Sent};
 use crate::verify::Report;
 use crate::workloads::{self, WorkloadRecord};
 
+const AREA: &str = "agent-restart";
 /// What is asked for is more than what must be reached, because sending shares the machine.
 const RATE_PPS: u32 = 6000;
 const RATE_PPS_MIN: f64 = 5000.0;
@@ -42,11 +42,13 @@ pub(super) fn run(stage: &Stage, report: &mut Report, progress: Progress) -> any
             .find(|r| r.name == name)
             .with_context(|| format!("{name} is not there"))
     };
-    let (from, to) = (
-        find(&stage.acted_on.stream.from)?,
-        find(&stage.acted_on.stream.to)?,
-    );
-    for host in &stage.acted_on.agent_restart {
+    let acted_on = stage
+        .acted_on
+        .agent_restart
+        .as_ref()
+        .context("lab.yml has no agent-restart")?;
+    let (from, to) = (find(&acted_on.stream.from)?, find(&acted_on.stream.to)?);
+    for host in &acted_on.hosts {
         for family in [Family::V4, Family::V6] {
             restart_under_traffic(stage, host, family, from, to, report, progress)
                 .with_context(|| format!("restart of {host} under {family} traffic"))?;
@@ -113,13 +115,7 @@ fn restart_under_traffic(
         tcp_sent.total_retransmissions
     ));
     let mut check = |what: &str, expected: String, seen: String, ok: bool| {
-        report.add(
-            "agent-restart",
-            format!("{host}, {family}: {what}"),
-            &expected,
-            &seen,
-            ok,
-        );
+        report.add(AREA, format!("{host}, {family}: {what}"), &expected, &seen, ok);
     };
     let (back_s, stream_s) = (back_under_traffic.as_secs_f64(), f64::from(STREAM_SECONDS));
     check(
@@ -168,66 +164,20 @@ fn restart_under_traffic(
         bytes.1.to_string(),
         bytes.0 == bytes.1,
     );
-    for (what, was) in &before {
-        let is = after.get(what).map_or("gone", String::as_str);
-        let same = was == is || same_moment(was, is);
-        check(what, was.clone(), is.to_string(), same);
-    }
+    witnesses::compare(report, AREA, &format!("{host}, {family}"), &before, &after);
     Ok(())
 }
 
 /// What a restart of this host's agent must not change: withdrawals received by the spines, and since when all
 /// sessions are up that are not the host's own.
-fn undisturbed(stage: &Stage, host: &str) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut facts = BTreeMap::new();
-    for spine in stage.spines() {
-        let text = stage.lab.run(spine, &["birdc", "show", "protocols", "all"])?;
-        facts.insert(
-            format!("withdrawals received by {spine}"),
-            withdrawals(&text).to_string(),
-        );
-    }
-    let own: Vec<IpAddr> = stage
-        .fabric
-        .sessions
-        .iter()
-        .flat_map(|s| &s.ends)
-        .filter(|e| e.node == host)
-        .map(|e| e.address)
-        .collect();
-    for (node, speaker) in stage.fabric.speakers.iter().filter(|(n, _)| *n != host) {
-        for view in sessions::read(stage.lab, node, speaker.kind)?.into_values() {
-            if view.established && !own.contains(&view.peer) {
-                facts.insert(
-                    format!("session of {node} with {}", view.peer),
-                    format!("up since {}", view.since),
-                );
-            }
-        }
-    }
+fn undisturbed(stage: &Stage, host: &str) -> anyhow::Result<Facts> {
+    let ends = stage.fabric.sessions.iter().flat_map(|s| &s.ends);
+    let own: Vec<IpAddr> = ends.filter(|e| e.node == host).map(|e| e.address).collect();
+    let mut facts = witnesses::withdrawals(stage)?;
+    facts.extend(witnesses::sessions_but(stage, |node, peer| {
+        node == host || own.contains(&peer)
+    })?);
     Ok(facts)
-}
-
-/// `Import withdraws:` lines of `birdc show protocols all`: received ones are in the first column.
-fn withdrawals(text: &str) -> u64 {
-    let counts = text
-        .lines()
-        .filter_map(|l| l.trim().strip_prefix("Import withdraws:"));
-    counts
-        .filter_map(|l| l.split_whitespace().next()?.parse::<u64>().ok())
-        .sum()
-}
-
-/// Whether two texts that end in a time of day name the same moment: BIRD computes what it prints anew each time,
-/// and that wavers by milliseconds. A session that was lost and came back differs by seconds.
-fn same_moment(a: &str, b: &str) -> bool {
-    const WAVER_S: f64 = 1.0;
-    let seconds = |text: &str| -> Option<f64> {
-        let clock = text.rsplit(' ').next()?;
-        let mut parts = clock.split(':').map(|p| p.parse::<f64>().ok());
-        Some(parts.next()?? * 3600.0 + parts.next()?? * 60.0 + parts.next()??)
-    };
-    matches!((seconds(a), seconds(b)), (Some(a), Some(b)) if (a - b).abs() < WAVER_S)
 }
 
 fn udp_receive(address: IpAddr) -> Vec<String> {
@@ -301,28 +251,4 @@ fn join<T>(running: Running<T>) -> anyhow::Result<T> {
     running
         .join()
         .map_err(|_| anyhow::anyhow!("a thread of the scenario failed"))?
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{same_moment, withdrawals};
-
-    #[test]
-    fn a_moment_may_waver_and_a_flap_does_not() {
-        assert!(same_moment("up since 16:29:52.999", "up since 16:29:53.000"));
-        assert!(!same_moment("up since 16:29:52.595", "up since 16:29:56.100"));
-        assert!(!same_moment("up since connection 1", "up since connection 2"));
-        assert!(!same_moment("3", "4"));
-    }
-
-    #[test]
-    fn withdrawals_of_all_channels_are_added() {
-        let text = "\
-      Import updates:              4          0          0          0          4
-      Import withdraws:            3          0        ---          0          0
-      Export withdraws:            9        ---        ---        ---          0
-      Import withdraws:            2          0        ---          0          0
-";
-        assert_eq!(withdrawals(text), 5);
-    }
 }

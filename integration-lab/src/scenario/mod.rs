@@ -2,8 +2,11 @@
 //! hold as before.
 
 mod agent_restart;
+mod peer_change;
 pub(crate) mod policy_change;
 mod tor_loss;
+mod uplink_flap;
+mod witnesses;
 mod workload_readd;
 
 use std::str::FromStr;
@@ -11,7 +14,7 @@ use std::str::FromStr;
 use anyhow::{Context, bail};
 
 use crate::deploy::Progress;
-use crate::fabric::{Fabric, Scenarios, SpeakerKind};
+use crate::fabric::{Fabric, PolicyChange, Scenarios, SpeakerKind};
 use crate::node::processes;
 use crate::running::RunningLab;
 use crate::verify::{Report, SETTLE_MAX, verify_into};
@@ -31,12 +34,21 @@ pub enum Scenario {
     WorkloadReadd,
     /// A policy is changed and changed back.
     PolicyChange,
+    /// A BGP peer is changed and changed back.
+    PeerChange,
+    /// A host loses its uplinks, one after the other and together, and gets them back.
+    UplinkFlap,
+    /// The same while its agent is dead.
+    UplinkFlapAgentDead,
 }
 
 impl Scenario {
     /// All of them, by name.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 9] = [
         ("agent-restart", Self::AgentRestart),
+        ("peer-change", Self::PeerChange),
+        ("uplink-flap", Self::UplinkFlap),
+        ("uplink-flap-agent-dead", Self::UplinkFlapAgentDead),
         ("tor-loss-process", Self::TorLossProcess),
         ("tor-loss-silent", Self::TorLossSilent),
         ("tor-loss-namespace", Self::TorLossNamespace),
@@ -44,12 +56,27 @@ impl Scenario {
         ("policy-change", Self::PolicyChange),
     ];
 
-    /// The scenarios that a name stands for: one, or `all`.
-    pub fn named(name: &str) -> anyhow::Result<Vec<Self>> {
-        if name == "all" {
-            return Ok(Self::ALL.iter().map(|(_, s)| *s).collect());
+    /// The scenarios that a name stands for: one, or with `all` those for which a fabric has something to act on.
+    pub fn named(name: &str, fabric: &Fabric) -> anyhow::Result<Vec<Self>> {
+        if name != "all" {
+            return name.parse().map(|s| vec![s]);
         }
-        name.parse().map(|s| vec![s])
+        let acted_on = fabric.scenarios.as_ref().context("lab.yml has no scenarios")?;
+        let all = Self::ALL.iter().map(|(_, scenario)| *scenario);
+        Ok(all.filter(|scenario| scenario.has_a_place(acted_on)).collect())
+    }
+
+    fn has_a_place(self, acted_on: &Scenarios) -> bool {
+        match self {
+            Self::AgentRestart => acted_on.agent_restart.is_some(),
+            Self::TorLossProcess | Self::TorLossSilent | Self::TorLossNamespace => {
+                acted_on.tor_loss.is_some()
+            }
+            Self::WorkloadReadd => acted_on.workload_readd.is_some(),
+            Self::PolicyChange => acted_on.policy_change.is_some(),
+            Self::PeerChange => acted_on.peer_change.is_some(),
+            Self::UplinkFlap | Self::UplinkFlapAgentDead => !acted_on.uplink_flap.is_empty(),
+        }
     }
 }
 
@@ -78,6 +105,9 @@ impl std::fmt::Display for Scenario {
 /// Runs a scenario and then the whole of `verify`; both are in the report.
 pub fn run(lab: &RunningLab, scenario: Scenario, progress: Progress) -> anyhow::Result<Report> {
     let stage = Stage::of(lab)?;
+    if !scenario.has_a_place(stage.acted_on) {
+        bail!("lab.yml says nothing about what {scenario} acts on");
+    }
     let mut report = Report::default();
     match scenario {
         Scenario::AgentRestart => agent_restart::run(&stage, &mut report, progress),
@@ -86,6 +116,9 @@ pub fn run(lab: &RunningLab, scenario: Scenario, progress: Progress) -> anyhow::
         Scenario::TorLossNamespace => tor_loss::run(&stage, tor_loss::Loss::Namespace, &mut report, progress),
         Scenario::WorkloadReadd => workload_readd::run(&stage, &mut report, progress),
         Scenario::PolicyChange => policy_change::run(&stage, &mut report, progress),
+        Scenario::PeerChange => peer_change::run(&stage, &mut report, progress),
+        Scenario::UplinkFlap => uplink_flap::run(&stage, false, &mut report, progress),
+        Scenario::UplinkFlapAgentDead => uplink_flap::run(&stage, true, &mut report, progress),
     }
     .with_context(|| format!("scenario {scenario}"))?;
     verify_into(lab, SETTLE_MAX, &mut report)?;
@@ -109,6 +142,18 @@ impl<'a> Stage<'a> {
             fabric,
             acted_on,
         })
+    }
+
+    /// The change of policy that the fabric has.
+    pub(crate) fn policy_change(&self) -> anyhow::Result<&PolicyChange> {
+        let change = self.acted_on.policy_change.as_ref();
+        change.context("lab.yml has no scenarios.policy-change")
+    }
+
+    /// The workload that can be deleted and made again.
+    pub(crate) fn workload_readd(&self) -> anyhow::Result<&str> {
+        let name = self.acted_on.workload_readd.as_deref();
+        name.context("lab.yml has no scenarios.workload-readd")
     }
 
     /// Kills every process of a node's speaker.

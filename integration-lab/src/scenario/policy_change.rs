@@ -18,7 +18,7 @@ const WATCH_SECONDS: u64 = 6;
 const APPLY_AFTER: Duration = Duration::from_secs(2);
 
 pub(super) fn run(stage: &Stage, report: &mut Report, progress: Progress) -> anyhow::Result<()> {
-    let change = &stage.acted_on.policy_change;
+    let change = stage.policy_change()?;
     for family in [Family::V4, Family::V6] {
         for (file, before, after) in [(&change.allow, "deny", "allow"), (&change.deny, "allow", "deny")] {
             let observed = observe(stage, family, file)?;
@@ -75,7 +75,7 @@ pub(crate) struct Observed {
 
 /// Watches connections while a file is applied.
 pub(crate) fn observe(stage: &Stage, family: Family, file: &std::path::Path) -> anyhow::Result<Observed> {
-    let change = &stage.acted_on.policy_change;
+    let change = stage.policy_change()?;
     let records = workloads::records(stage.lab)?;
     let find = |name: &str| {
         records

@@ -36,16 +36,21 @@ const BACK_MAX: Duration = Duration::from_secs(90);
 const TABLE: &str = "lab_silent";
 
 pub(super) fn run(stage: &Stage, loss: Loss, report: &mut Report, progress: Progress) -> anyhow::Result<()> {
+    let name = stage
+        .acted_on
+        .tor_loss
+        .as_ref()
+        .context("lab.yml has no tor-loss")?;
     let rack = stage
         .fabric
         .racks
-        .get(&stage.acted_on.tor_loss)
+        .get(name)
         .context("the rack is gone from lab.yml")?;
     let others: Vec<&Rack> = stage
         .fabric
         .racks
         .iter()
-        .filter(|(n, _)| **n != stage.acted_on.tor_loss)
+        .filter(|(n, _)| *n != name)
         .map(|(_, r)| r)
         .collect();
     let ipam = IpamView::read(stage.lab, stage.fabric)?;
@@ -56,10 +61,7 @@ pub(super) fn run(stage: &Stage, loss: Loss, report: &mut Report, progress: Prog
         .map(String::as_str)
         .collect();
     if lost.is_empty() || watched.is_empty() {
-        bail!(
-            "rack {} has no routes that another rack could lose",
-            stage.acted_on.tor_loss
-        );
+        bail!("rack {name} has no routes that another rack could lose");
     }
     for node in &watched {
         let there = lost.intersection(&routes_at(stage, node)?).count();

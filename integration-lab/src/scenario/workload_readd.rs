@@ -15,7 +15,7 @@ const ENDPOINTS: &str = "/calico/resources/v3/projectcalico.org/workloadendpoint
 
 pub(super) fn run(stage: &Stage, report: &mut Report, progress: Progress) -> anyhow::Result<()> {
     let (lab, fabric) = (stage.lab, stage.fabric);
-    let name = &stage.acted_on.workload_readd;
+    let name = stage.workload_readd()?;
     let workload = fabric
         .workload(name)
         .context("the workload is gone from the fabric")?;

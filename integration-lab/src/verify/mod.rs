@@ -1,5 +1,6 @@
 //! `lab verify`: everything that must hold in the fabric, seen and compared.
 
+mod bfd;
 mod matrix;
 mod report;
 mod routes;
@@ -31,9 +32,11 @@ pub fn verify_into(lab: &RunningLab, settle: Duration, report: &mut Report) -> a
     // What has not settled in time is judged as it is: the checks below say what is wrong.
     let _ = eventually(settle, || {
         all_established(lab, fabric)?;
+        bfd::settled(lab, fabric)?;
         routes::settled(lab, fabric)
     });
     sessions::check(lab, fabric, report);
+    bfd::check(lab, fabric, report);
     // A part that cannot be looked at is a difference of its own; the others are looked at all the same.
     match IpamView::read(lab, fabric) {
         Ok(ipam) => {
