@@ -11,14 +11,12 @@
 #[expect(dead_code, reason = "shared with the tests")]
 mod world;
 
-use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use bgpd::config::NeighborKey;
 use bgpd::fib::{FibSettings, METRIC_NORMAL, PROTOCOL};
-use bgpd::rib::{FibChange, SelectedPath};
-use bgpd::wire::{Attributes, NextHop, Prefix};
+use bgpd::rib::{FibAction, FibChange, FibRoute, Gateway};
+use bgpd::wire::Prefix;
 use netlink::{Hop, NextHop as Object, NextHopKind, Request, Route};
 use world::{World, settle};
 
@@ -94,18 +92,18 @@ fn bare(routes: u32, gateways: usize) -> f64 {
 fn driver(routes: u32, gateways: usize) -> f64 {
     let world = World::new(2);
     let fib = world.start_with(FibSettings::default());
-    let paths: Vec<SelectedPath> = GATEWAYS
-        .iter()
-        .take(gateways)
-        .map(|gateway| path(*gateway))
-        .collect();
+    let gateway = |gateway: &[u8; 4]| Gateway::from(IpAddr::from(*gateway));
+    let route = FibRoute {
+        action: FibAction::Forward(GATEWAYS.iter().take(gateways).map(gateway).collect()),
+        local_pref: None,
+    };
     let started = Instant::now();
     let mut next = 0;
     while next < routes {
         let end = routes.min(next + CHANGES_PER_CALL as u32);
         let change = |n| FibChange {
             prefix: prefix(n),
-            paths: paths.clone(),
+            route: Some(route.clone()),
         };
         fib.apply((next..end).map(change).collect());
         next = end;
@@ -114,13 +112,4 @@ fn driver(routes: u32, gateways: usize) -> f64 {
     let took = started.elapsed();
     assert_eq!(status.installed, routes as usize, "{status:?}");
     f64::from(routes) / took.as_secs_f64()
-}
-
-fn path(gateway: [u8; 4]) -> SelectedPath {
-    let address = gateway.into();
-    SelectedPath {
-        peer: NeighborKey { address, port: 179 },
-        ebgp: true,
-        attributes: Arc::new(Attributes::originated(NextHop::from(address))),
-    }
 }

@@ -11,12 +11,13 @@ use netlink::{
 use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::{debug, info, warn};
 
+use super::next_hop_sets::NextHops;
 use super::objects::Objects;
 use super::plan::{Change, Guard, Plan, Task, Wanted};
 use super::resolve::Resolver;
 use super::status::Refusal;
 use super::{FibSettings, NEXT_HOP_ID_FIRST, Shared, lock};
-use crate::rib::{FibChange, Gateway, NextHopInterest};
+use crate::rib::{FibAction, FibRoute, Gateway, NextHopInterest};
 use crate::wire::{Family, Prefix};
 
 /// Prefixes in one batch: between two, the inbox is looked at.
@@ -182,6 +183,9 @@ impl Driver {
                 inbox.received,
             )
         };
+        if !changes.is_empty() {
+            self.shared.room.notify_one();
+        }
         if !suspensions.is_empty() {
             for (gateway, suspended) in suspensions {
                 self.objects.suspend(gateway, suspended);
@@ -198,8 +202,8 @@ impl Driver {
                 NextHopInterest::Forget(_) => self.resolver.forget(gateway),
             }
         }
-        for change in changes.into_values() {
-            let wanted = self.wanted(&change);
+        for change in changes {
+            let wanted = change.route.map(|route| self.wanted(route));
             // Routes are resolved by themselves too: the caller need not track their next hops.
             for next_hop in wanted.iter().flat_map(|wanted| &wanted.next_hops) {
                 if self.resolver.get(*next_hop).is_none() {
@@ -216,17 +220,14 @@ impl Driver {
         Ok(received)
     }
 
-    fn wanted(&self, change: &FibChange) -> Option<Wanted> {
-        let best = change.paths.first()?;
-        let next_hops = change
-            .paths
-            .iter()
-            .map(|path| Gateway::of(&path.attributes))
-            .collect();
-        Some(Wanted {
-            next_hops,
-            metric: self.settings.metric.of(&best.attributes),
-        })
+    fn wanted(&self, route: FibRoute) -> Wanted {
+        Wanted {
+            metric: self.settings.metric.of(route.local_pref),
+            next_hops: match route.action {
+                FibAction::Forward(next_hops) => next_hops,
+                FibAction::Discard => NextHops::new(),
+            },
+        }
     }
 
     fn look(&mut self, look: Look) -> Result<(), netlink::Error> {
@@ -357,7 +358,7 @@ impl Driver {
     /// Send tasks; gives those to try once more.
     fn send(&mut self, tasks: Vec<Task>) -> Result<Vec<Task>, netlink::Error> {
         let uses_group = |task: &Task| match &task.change {
-            Change::Install { ways, .. } => ways.group.is_some_and(|id| self.objects.is_installed(id)),
+            Change::Install { ways, .. } => ways.group().is_some_and(|id| self.objects.is_installed(id)),
             Change::Remove { .. } => false,
         };
         let with_group = |task: Task| {

@@ -31,7 +31,7 @@ use netlink::NetNs;
 use tokio::sync::Notify;
 
 use crate::rib::{FibChange, Gateway, NextHopInterest, NextHopState};
-use crate::wire::{Attributes, Family, FamilySet, Prefix};
+use crate::wire::{Family, FamilySet};
 
 pub use status::{FibStatus, Refusal, RefusedRoute};
 
@@ -45,8 +45,10 @@ pub const PRIORITY_MAX: u32 = 2_147_483_647;
 pub const NEXT_HOP_ID_FIRST: u32 = 0xc900_0000;
 /// How often the kernel's routes are read back and repaired.
 pub const READ_BACK_INTERVAL: Duration = Duration::from_secs(30);
-/// How often next hops that are not on a link, and routes that take precedence, are looked up again.
+/// How often next hops that are not on a link are looked up again.
 pub const LOOKUP_INTERVAL: Duration = Duration::from_secs(2);
+/// Changes that may wait for the driver: with so many, the RIB keeps the rest, as one bit each.
+pub const INBOX_CHANGES_MAX: usize = 8192;
 
 /// Which metric our routes get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +60,8 @@ pub enum Metric {
 }
 
 impl Metric {
-    fn of(self, attributes: &Attributes) -> u32 {
-        match (self, attributes.local_pref) {
+    fn of(self, local_pref: Option<u32>) -> u32 {
+        match (self, local_pref) {
             (Self::Fixed(metric), _) | (Self::FromLocalPref(metric), None) => metric,
             // 0 would be the kernel's own default, which is not the highest priority.
             (Self::FromLocalPref(_), Some(preference)) => PRIORITY_MAX.saturating_sub(preference).max(1),
@@ -119,12 +121,14 @@ pub struct Fib {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What callers and the driver's thread have in common. All of it is coalesced: by prefix, by next hop.
+/// What callers and the driver's thread have in common.
 #[derive(Debug, Default)]
 struct Shared {
     inbox: Mutex<Inbox>,
     /// The driver has something to do.
     wake: Notify,
+    /// The driver has taken changes out of the inbox.
+    room: Notify,
     resolved: Mutex<indexmap::IndexMap<Gateway, NextHopState>>,
     /// Callers have something to read.
     resolved_wake: Notify,
@@ -137,7 +141,8 @@ struct Shared {
 struct Inbox {
     /// Next hops to do without (or to use again) at once.
     suspensions: indexmap::IndexMap<Gateway, bool>,
-    changes: indexmap::IndexMap<Prefix, FibChange>,
+    /// In the order in which they came: what is said last of a prefix counts.
+    changes: Vec<FibChange>,
     interests: indexmap::IndexMap<Gateway, NextHopInterest>,
     sweep: FamilySet,
     stop: bool,
@@ -164,13 +169,28 @@ impl Fib {
         })
     }
 
-    /// What is wanted for some prefixes now. Does not wait.
+    /// What is wanted for some prefixes now. Does not wait, and takes any number: who has many looks at
+    /// [`Fib::room`] first.
     pub fn apply(&self, changes: Vec<FibChange>) {
         self.put(|inbox| {
-            inbox
-                .changes
-                .extend(changes.into_iter().map(|change| (change.prefix, change)))
+            if inbox.changes.is_empty() {
+                inbox.changes = changes;
+            } else {
+                inbox.changes.extend(changes);
+            }
         });
+    }
+
+    /// How many changes the driver has room for now.
+    pub fn room(&self) -> usize {
+        INBOX_CHANGES_MAX.saturating_sub(lock(&self.shared.inbox).changes.len())
+    }
+
+    /// Waits until the driver has room for changes. Cancel-safe; for one caller.
+    pub async fn has_room(&self) {
+        while self.room() == 0 {
+            self.shared.room.notified().await;
+        }
     }
 
     /// Next hops to resolve or to forget.

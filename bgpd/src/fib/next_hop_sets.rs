@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::objects::Objects;
 use super::resolve::{Hops, Resolver};
+use super::routes::Shape;
 use crate::rib::Gateway;
 
-/// Next hops of a route, the best path's first.
+/// Next hops of a route, the best path's first. None: packets are dropped.
 pub(super) type NextHops = SmallVec<[Gateway; 2]>;
 
 /// Names a list. Used again when no route has it any more.
@@ -19,11 +20,40 @@ pub(super) struct SetId(u32);
 
 /// Where the packets of a route go.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ways {
-    /// For a plain route. Empty: there is no way.
-    pub(super) hops: Arc<Hops>,
-    /// A next-hop group of the same hops.
-    pub(super) group: Option<u32>,
+pub(super) enum Ways {
+    /// To a router.
+    Out {
+        /// For a plain route. Empty: there is no way.
+        hops: Arc<Hops>,
+        /// A next-hop group of the same hops.
+        group: Option<u32>,
+    },
+    /// Nowhere: they are dropped.
+    Discard,
+}
+
+impl Ways {
+    /// A next-hop group to use.
+    pub(super) fn group(&self) -> Option<u32> {
+        match self {
+            Self::Out { group, .. } => *group,
+            Self::Discard => None,
+        }
+    }
+
+    /// The shape of a route that leads these ways; without `with_group`, a plain one.
+    pub(super) fn shape(&self, with_group: bool) -> Shape {
+        match self {
+            Self::Out { group: Some(id), .. } if with_group => Shape::Group(*id),
+            Self::Out { hops, .. } => Shape::Plain(Arc::clone(hops)),
+            Self::Discard => Shape::Discard,
+        }
+    }
+
+    /// Whether they lead anywhere, or to nothing on purpose.
+    pub(super) fn is_usable(&self) -> bool {
+        !matches!(self, Self::Out { hops, .. } if hops.is_empty())
+    }
 }
 
 #[derive(Debug)]
@@ -95,17 +125,20 @@ impl NextHopSets {
     /// The ways out of a list now; with `objects`, several of them get a group.
     pub(super) fn ways(&mut self, id: SetId, resolver: &Resolver, objects: Option<&mut Objects>) -> Ways {
         let Some(Some(set)) = self.sets.get_mut(id.0 as usize) else {
-            return Ways {
+            return Ways::Out {
                 hops: Arc::default(),
                 group: None,
             };
         };
         let ways = set.ways.get_or_insert_with(|| {
+            if set.next_hops.is_empty() {
+                return Ways::Discard;
+            }
             let hops = resolver.hops(&set.next_hops);
             let group = objects
                 .filter(|_| hops.len() > 1)
                 .and_then(|objects| objects.group(&hops));
-            Ways {
+            Ways::Out {
                 hops: Arc::new(hops),
                 group,
             }

@@ -1,7 +1,6 @@
 //! Wanted routes against the kernel's: which requests make them equal. Pure.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use netlink::{Request, Route};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -322,7 +321,7 @@ impl Plan {
             _ => {}
         }
         let ways = self.sets.ways(wanted.set, resolver, objects);
-        if !ways.hops.is_empty() {
+        if ways.is_usable() {
             return Ok(ways);
         }
         let first = self.sets.next_hops(wanted.set).first();
@@ -348,6 +347,7 @@ impl Plan {
                 let route = route.metric(*metric);
                 let route = match ways.shape(with_group) {
                     Shape::Group(id) => route.next_hop(id),
+                    Shape::Discard => route.blackhole(),
                     Shape::Plain(hops) => Route {
                         hops: hops.to_vec(),
                         ..route
@@ -422,15 +422,5 @@ impl Plan {
         listed.sort_by_key(|route| route.prefix);
         status.refused_routes = listed;
         status.repairs = self.repairs;
-    }
-}
-
-impl Ways {
-    /// The shape of a route that leads these ways; without `with_group`, a plain one.
-    fn shape(&self, with_group: bool) -> Shape {
-        match self.group.filter(|_| with_group) {
-            Some(id) => Shape::Group(id),
-            None => Shape::Plain(Arc::clone(&self.hops)),
-        }
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct WantedRoute {
 pub(super) enum Shape {
     Plain(Arc<Hops>),
     Group(u32),
+    /// Packets are dropped.
+    Discard,
 }
 
 impl Shape {
@@ -34,7 +36,8 @@ impl Shape {
     pub(super) fn of(route: &Route) -> Self {
         match route.next_hop_id {
             Some(id) => Self::Group(id),
-            // A dead end of ours would be a mistake: without hops it equals nothing that is wanted.
+            None if route.kind == RouteKind::Blackhole => Self::Discard,
+            // Of another kind it is not from us: without hops it equals nothing that is wanted.
             None if route.kind != RouteKind::Unicast => Self::Plain(Arc::default()),
             None => {
                 let usable = |hop: &Hop| Hop {

@@ -105,6 +105,11 @@ impl Aggregates {
         self.by_prefix.is_empty()
     }
 
+    /// Whether a prefix is one of them.
+    pub(super) fn contains(&self, prefix: &Prefix) -> bool {
+        self.by_prefix.contains_key(prefix)
+    }
+
     pub(super) fn prefixes(&self) -> Vec<Prefix> {
         self.by_prefix.keys().copied().collect()
     }

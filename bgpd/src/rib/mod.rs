@@ -31,7 +31,7 @@
 //! attributes.as_path = AsPath::sequence([64513]);
 //! rib.update(peer, attributes, ["10.9.0.0/16".parse().unwrap()]);
 //! let changes = rib.poll_fib(usize::MAX);
-//! assert_eq!(changes[0].paths[0].attributes.next_hop.address(), address);
+//! assert_eq!(changes[0].route.as_ref().unwrap().next_hops(), [address.into()]);
 //! ```
 
 mod aggregates;
@@ -53,9 +53,9 @@ mod table;
 mod view;
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use crate::config::{NeighborKey, Network, Selection};
 use crate::wire::{Attributes, Community, Family, FamilySet, NextHop, Prefix};
@@ -116,15 +116,33 @@ impl RibSettings {
     }
 }
 
-/// A path that was selected for a prefix.
+/// What is done with packets to a prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SelectedPath {
-    /// The neighbour that it came from.
-    pub peer: NeighborKey,
-    /// Whether that neighbour is in another AS.
-    pub ebgp: bool,
-    /// Its attributes after the import policy.
-    pub attributes: Arc<Attributes>,
+pub enum FibAction {
+    /// They go to the next hops of the selected paths: the best path's first, then of those equal to it.
+    Forward(SmallVec<[Gateway; 2]>),
+    /// They are dropped: the path has BLACKHOLE from a neighbour that may use it (RFC 7999), or the prefix is an
+    /// aggregate of ours, and there is no route inside it for them (RFC 4632 section 5.1).
+    Discard,
+}
+
+/// The selection for a prefix, as the kernel is to have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FibRoute {
+    /// What is done with packets.
+    pub action: FibAction,
+    /// LOCAL_PREF of the best path.
+    pub local_pref: Option<u32>,
+}
+
+impl FibRoute {
+    /// The next hops; none if packets are dropped.
+    pub fn next_hops(&self) -> &[Gateway] {
+        match &self.action {
+            FibAction::Forward(next_hops) => next_hops,
+            FibAction::Discard => &[],
+        }
+    }
 }
 
 /// A prefix whose selection changed.
@@ -132,9 +150,8 @@ pub struct SelectedPath {
 pub struct FibChange {
     /// The prefix.
     pub prefix: Prefix,
-    /// The best path first and those equal to it after it. Empty: there is nothing to install, because no
-    /// path is left or because the prefix is our own.
-    pub paths: Vec<SelectedPath>,
+    /// None: there is nothing to install, because no path is left or because the prefix is our own.
+    pub route: Option<FibRoute>,
 }
 
 /// A peer that is gone, or was different before, as the source of routes.
@@ -495,9 +512,11 @@ impl Rib {
                 let Some(place) = self.tables.of_mut(family).take_fib() else {
                     break;
                 };
-                let paths = self.selected(family, place);
                 let prefix = self.tables.of(family).prefix(place);
-                changes.extend(prefix.map(|prefix| FibChange { prefix, paths }));
+                changes.extend(prefix.map(|prefix| FibChange {
+                    prefix,
+                    route: self.fib_route(family, place, &prefix),
+                }));
                 self.tables.of_mut(family).drop_if_unused(place);
             }
         }

@@ -1,7 +1,5 @@
 //! Paths come and go, and each time the prefix's selection is made anew (RFC 4271 section 9.1.2).
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use super::aggregates::{Contribution, Covering};
@@ -9,9 +7,9 @@ use super::decision;
 use super::intern::AttrId;
 use super::paths::{Choices, Chosen, Path};
 use super::sources::SourceId;
-use super::{AttributeSet, Ineligible, PeerId, Rib, SelectedPath, import};
+use super::{AttributeSet, FibAction, FibRoute, Gateway, Ineligible, PeerId, Rib, import};
 use crate::policy::Decision;
-use crate::wire::{Attributes, Family, Prefix};
+use crate::wire::{Attributes, Community, Family, Prefix};
 
 /// What import makes of a set of attributes.
 #[derive(Clone, Copy)]
@@ -294,16 +292,31 @@ impl Rib {
     }
 
     /// What is to be installed for a prefix.
-    pub(super) fn selected(&self, family: Family, place: u32) -> Vec<SelectedPath> {
+    pub(super) fn fib_route(&self, family: Family, place: u32, prefix: &Prefix) -> Option<FibRoute> {
         let chosen = self.tables.of(family).chosen(place);
-        let selected = chosen.iter().filter_map(|choice| {
-            let peer = self.peers.get(&self.sources.peer(choice.source))?;
-            Some(SelectedPath {
-                peer: peer.settings.key,
-                ebgp: peer.is_ebgp(),
-                attributes: Arc::clone(self.attributes.get(choice.attributes)),
-            })
-        });
-        selected.collect()
+        let best = chosen.first()?;
+        let action = if self.sources.peer(best.source) == PeerId::LOCAL {
+            // Prefixes of our own are somebody else's routes; an aggregate is nobody's.
+            self.aggregates.contains(prefix).then_some(FibAction::Discard)?
+        } else if self.discards(best) {
+            FibAction::Discard
+        } else {
+            let gateway = |choice: &Chosen| Gateway::of(self.attributes.get(choice.attributes));
+            FibAction::Forward(chosen.iter().map(gateway).collect())
+        };
+        Some(FibRoute {
+            action,
+            local_pref: self.attributes.get(best.attributes).local_pref,
+        })
+    }
+
+    /// RFC 7999 section 3.3: the community is honoured where that has been agreed with the neighbour.
+    fn discards(&self, chosen: &Chosen) -> bool {
+        let peer = self.peers.get(&self.sources.peer(chosen.source));
+        peer.is_some_and(|peer| peer.settings.routing.import.accept_blackhole)
+            && self
+                .attributes
+                .get(chosen.attributes)
+                .has_community(Community::BLACKHOLE)
     }
 }

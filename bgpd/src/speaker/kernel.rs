@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::fib::Fib;
 use crate::monitor::Monitors;
 use crate::rib::{Gateway, NextHopInterest, NextHopState, Rib};
-use crate::wire::Family;
+use crate::wire::{Family, FamilySet};
 
 /// Changes of the selection given to the driver at once.
 const CHANGES_PER_CALL: usize = 4096;
@@ -16,6 +16,10 @@ pub(super) struct Kernel {
     fib: Option<Arc<Fib>>,
     /// Next hops that the driver was asked for and has not answered yet.
     unresolved: HashSet<Gateway>,
+    /// The RIB has more to tell than the driver has room for.
+    waits: bool,
+    /// Families to sweep as soon as the driver has been told everything.
+    to_sweep: FamilySet,
 }
 
 impl Kernel {
@@ -23,10 +27,13 @@ impl Kernel {
         Self {
             fib,
             unresolved: HashSet::new(),
+            waits: false,
+            to_sweep: FamilySet::EMPTY,
         }
     }
 
-    /// Passes on what the RIB wants. Never waits.
+    /// Passes on what the RIB wants, as far as the driver has room: the RIB keeps the rest, and is asked again
+    /// after [`Kernel::room`]. Never waits.
     pub(super) fn program(&mut self, rib: &mut Rib, monitors: &mut Monitors) {
         let interests = rib.poll_next_hops();
         if let Some(fib) = &self.fib {
@@ -44,9 +51,14 @@ impl Kernel {
             return rib.skip_fib();
         }
         loop {
-            let changes = rib.poll_fib(CHANGES_PER_CALL);
-            if changes.is_empty() {
+            let room = self.fib.as_ref().map_or(CHANGES_PER_CALL, |fib| fib.room());
+            self.waits = room == 0;
+            if self.waits {
                 return;
+            }
+            let changes = rib.poll_fib(room.min(CHANGES_PER_CALL));
+            if changes.is_empty() {
+                break;
             }
             if monitors.interest().selected {
                 monitors.selected(&changes, rib);
@@ -54,6 +66,21 @@ impl Kernel {
             if let Some(fib) = &self.fib {
                 fib.apply(changes);
             }
+        }
+        // Everything is told: what the driver has besides is of an earlier process.
+        if let Some(fib) = &self.fib {
+            std::mem::take(&mut self.to_sweep)
+                .iter()
+                .for_each(|family| fib.sweep(family));
+        }
+    }
+
+    /// Waits until the driver has room again for what it could not be told; for ever if it was told everything.
+    /// Cancel-safe.
+    pub(super) async fn room(&self) {
+        match self.fib.as_ref().filter(|_| self.waits) {
+            Some(fib) => fib.has_room().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -78,10 +105,9 @@ impl Kernel {
         self.unresolved.is_empty()
     }
 
-    /// Routes of an earlier process that were not selected again go now.
-    pub(super) fn sweep(&self, family: Family) {
-        if let Some(fib) = &self.fib {
-            fib.sweep(family);
-        }
+    /// Routes of an earlier process that were not selected again go, once [`Kernel::program`] has told of all that
+    /// were.
+    pub(super) fn sweep(&mut self, family: Family) {
+        self.to_sweep.insert(family);
     }
 }

@@ -199,6 +199,7 @@ impl RibTask {
                     }
                 }
                 changes = self.kernel.next_hop_changes() => self.kernel.resolved(changes, &mut self.rib),
+                () = self.kernel.room() => {}
                 () = sleep_until(deadline) => {}
             }
         }
@@ -458,9 +459,9 @@ impl RibTask {
                 tracing::info!(%family, "restart: the neighbors have sent their routes, selection begins");
                 self.rib.finish_deferral(family);
             }
-            self.kernel.program(&mut self.rib, &mut self.monitors);
             self.kernel.sweep(family);
         }
+        self.kernel.program(&mut self.rib, &mut self.monitors);
         self.converging_until = None;
         if self.deferral.pending().is_empty() {
             // Nobody listens when the speaker is stopping.

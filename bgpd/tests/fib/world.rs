@@ -1,13 +1,11 @@
 //! A host with uplinks, each to a router in a namespace of its own. Namespaces have no names: nothing
 //! is left however a test ends.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bgpd::config::NeighborKey;
 use bgpd::fib::{Fib, FibSettings, FibStatus};
-use bgpd::rib::{FibChange, SelectedPath};
-use bgpd::wire::{Attributes, NextHop};
+use bgpd::rib::{FibAction, FibChange, FibRoute, Gateway};
 use netlink::{Connection, NetNs, Route, RouteFilter, VethSpec, table};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -149,27 +147,23 @@ pub(crate) fn set_up(nl: &mut Connection, name: &str, addresses: &[String]) -> u
     index
 }
 
-/// A selection as the RIB gives it.
+/// A selection as the RIB gives it. No next hop: nothing is selected.
 pub(crate) fn want(prefix: &str, next_hops: &[&str]) -> FibChange {
     want_with(prefix, next_hops, None)
 }
 
 pub(crate) fn want_with(prefix: &str, next_hops: &[&str], local_pref: Option<u32>) -> FibChange {
-    let path = |next_hop: &&str| {
-        let address = next_hop.parse().unwrap();
-        let mut attributes = Attributes::originated(NextHop::from(address));
-        attributes.local_pref = local_pref;
-        let peer = NeighborKey::new(address, 179);
-        SelectedPath {
-            peer,
-            ebgp: true,
-            attributes: Arc::new(attributes),
-        }
-    };
-    FibChange {
-        prefix: prefix.parse().unwrap(),
-        paths: next_hops.iter().map(path).collect(),
-    }
+    let gateway = |next_hop: &&str| Gateway::from(next_hop.parse::<IpAddr>().unwrap());
+    let action = FibAction::Forward(next_hops.iter().map(gateway).collect());
+    want_route(
+        prefix,
+        (!next_hops.is_empty()).then_some(FibRoute { action, local_pref }),
+    )
+}
+
+pub(crate) fn want_route(prefix: &str, route: Option<FibRoute>) -> FibChange {
+    let prefix = prefix.parse().unwrap();
+    FibChange { prefix, route }
 }
 
 pub(crate) fn settle(fib: &Fib) -> FibStatus {

@@ -172,7 +172,7 @@ fn external_paths_nearer_next_hops_and_our_own_prefixes_win() {
         "10.0.0.4 multipath: equal to the best path"
     );
     rib.set_next_hops([(
-        "10.0.0.3".parse().unwrap(),
+        "10.0.0.3".parse::<IpAddr>().unwrap(),
         NextHopState::Reachable { metric: 20 },
     )]);
     assert_eq!(
@@ -188,8 +188,8 @@ fn external_paths_nearer_next_hops_and_our_own_prefixes_win() {
         ]
     );
     assert_eq!(
-        rib.poll_fib(10)[0].paths,
-        [],
+        rib.poll_fib(10)[0].route,
+        None,
         "our own prefixes are not installed"
     );
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use bgpd::rib::{Outgoing, PeerId, Rib};
-use bgpd::wire::{Attributes, Family, NextHop, Prefix};
+use bgpd::rib::{Gateway, Outgoing, PeerId, Rib};
+use bgpd::wire::{Attributes, Family, Prefix};
 
 /// Tables built from the RIB's output alone.
 #[derive(Default)]
@@ -11,7 +11,7 @@ pub(crate) struct Listener {
     pub(crate) peers: BTreeMap<PeerId, BTreeMap<Prefix, Attributes>>,
     pub(crate) ends_of_rib: BTreeMap<(PeerId, Family), usize>,
     /// Next hops of what is to be installed, the best first.
-    pub(crate) fib: BTreeMap<Prefix, Vec<NextHop>>,
+    pub(crate) fib: BTreeMap<Prefix, Vec<Gateway>>,
     /// Messages that told a peer what it knew: announcements of the same, withdrawals of nothing.
     pub(crate) idle_messages: usize,
 }
@@ -47,12 +47,10 @@ impl Listener {
     pub(crate) fn hear_all(&mut self, rib: &mut Rib) {
         while self.hear_one(rib) {}
         for change in rib.poll_fib(usize::MAX) {
-            let hops: Vec<NextHop> = change.paths.iter().map(|path| path.attributes.next_hop).collect();
-            if hops.is_empty() {
-                self.fib.remove(&change.prefix);
-            } else {
-                self.fib.insert(change.prefix, hops);
-            }
+            match change.route {
+                None => self.fib.remove(&change.prefix),
+                Some(route) => self.fib.insert(change.prefix, route.next_hops().to_vec()),
+            };
         }
     }
 

@@ -6,7 +6,7 @@ use bgpd::config::{
     Aggregate, ExportOptions, ImportOptions, NeighborKey, Network, PrivateAs, Routing, Selection,
 };
 use bgpd::policy::{Match, Policy, Rule, RuleAction, Verdict};
-use bgpd::rib::{PeerId, PeerSettings, Rib, RibSettings};
+use bgpd::rib::{FibAction, PeerId, PeerSettings, Rib, RibSettings};
 use bgpd::wire::{
     AsPath, Attributes, Community, ExtendedCommunity, Family, LargeCommunity, NextHop, Prefix, Role,
 };
@@ -238,6 +238,22 @@ fn blackhole_routes_need_leave_and_do_not_spread() {
     let inside = passed_on(allowed(), blackhole(), settings(3, LOCAL_AS)).unwrap();
     assert_eq!(inside.communities, [Community::BLACKHOLE, Community::NO_EXPORT]);
     assert_eq!(passed_on(allowed(), blackhole(), settings(3, 65003)), None);
+}
+
+/// RFC 7999 section 3.3.
+#[test]
+fn what_goes_to_an_accepted_blackhole_route_is_dropped() {
+    let accept = ImportOptions {
+        accept_blackhole: true,
+        ..ImportOptions::default()
+    };
+    let mut rib = rib();
+    let from = rib.peer_up(with_import(settings(2, 65002), accept));
+    let action = |rib: &mut Rib| rib.poll_fib(usize::MAX).pop().unwrap().route.unwrap().action;
+    rib.update(from, tagged(2, &[65002], Community::BLACKHOLE), [net(NET)]);
+    assert_eq!(action(&mut rib), FibAction::Discard);
+    rib.update(from, route(2, &[65002]), [net(NET)]);
+    assert!(matches!(action(&mut rib), FibAction::Forward(_)));
 }
 
 #[test]
@@ -584,11 +600,16 @@ fn an_aggregate_is_there_as_long_as_a_route_inside_it() {
         (bgpd::wire::Origin::Incomplete, true)
     );
     assert_eq!(told.as_path.to_string(), "64512", "its path is left out");
-    assert!(!listener.fib.contains_key(&whole), "it is not installed");
+    assert_eq!(
+        listener.fib.get(&whole),
+        Some(&vec![]),
+        "what has no route inside it is dropped"
+    );
     rib.retract(net("10.1.0.0/16"));
     rib.withdraw(from, [net(NET)]);
     listener.hear_all(&mut rib);
     assert!(listener.peers[&to].is_empty());
+    assert_eq!(listener.fib.get(&whole), None);
 }
 
 #[test]

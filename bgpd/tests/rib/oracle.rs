@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bgpd::config::{Aggregate, NeighborKey, Network, NextHopMode, PrivateAs};
 use bgpd::policy::{Decision, PeerType, Policy, Route, Source};
-use bgpd::rib::{NextHopState, PeerSettings, RibSettings};
+use bgpd::rib::{Gateway, NextHopState, PeerSettings, RibSettings};
 use bgpd::wire::{Aggregator, AsPath, Attributes, Community, Family, NextHop, Prefix, Role};
 
 #[derive(Clone)]
@@ -44,12 +44,16 @@ impl Oracle {
     }
 
     /// What is to be installed.
-    pub(crate) fn fib(&self) -> BTreeMap<Prefix, Vec<NextHop>> {
+    pub(crate) fn fib(&self) -> BTreeMap<Prefix, Vec<Gateway>> {
         let mut fib = BTreeMap::new();
         for prefix in self.prefixes() {
             let best = self.best(&prefix);
             if best.first().is_some_and(|path| path.session.is_some()) {
-                fib.insert(prefix, best.iter().map(|path| path.attributes.next_hop).collect());
+                let gateways = best.iter().map(|path| Gateway::of(&path.attributes));
+                fib.insert(prefix, gateways.collect());
+            } else if self.aggregate(&prefix).is_some() {
+                // Discarded.
+                fib.insert(prefix, Vec::new());
             }
         }
         fib
