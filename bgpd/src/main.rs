@@ -23,11 +23,7 @@ const API_DEFAULT: &str = "/run/margay/bgpd.sock";
 /// With --config: the daemon. SIGHUP reads the configuration again; SIGTERM and SIGINT end it.
 /// With a command: asks the daemon whose socket --api names.
 #[derive(Debug, Parser)]
-#[command(
-    version,
-    args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
-)]
+#[command(version, subcommand_negates_reqs = true)]
 struct Arguments {
     #[command(flatten)]
     daemon: DaemonArguments,
@@ -67,6 +63,14 @@ struct DaemonArguments {
     log: String,
 }
 
+impl DaemonArguments {
+    /// Whether one was given that says what the daemon does.
+    fn is_any_given(&self) -> bool {
+        let files = [&self.config, &self.record, &self.replay_session];
+        self.check || self.recover || !self.replay.is_empty() || files.into_iter().any(Option::is_some)
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Stop {
     /// That it is gone: they drop its routes at once.
@@ -88,6 +92,9 @@ impl From<Stop> for StopMode {
 async fn main() -> ExitCode {
     let Arguments { daemon, api, command } = Arguments::parse();
     let result = match (&command, &daemon.config) {
+        (Some(_), _) if daemon.is_any_given() => Err(anyhow::anyhow!(
+            "options of the daemon do not go with a command, which takes --api alone: see --help"
+        )),
         (Some(command), _) => ask(&api, command).await,
         (None, Some(config)) => run(&daemon, config).await,
         (None, None) if daemon.replay_session.is_some() => replay_session(daemon.replay_session.as_deref()),

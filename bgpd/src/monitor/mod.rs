@@ -516,6 +516,13 @@ impl Touched {
         touched.prefixes.dedup();
         touched
     }
+
+    pub(crate) fn prefixes(prefixes: Vec<Prefix>) -> Self {
+        Self {
+            prefixes,
+            ends: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use super::export::{ExportCache, GroupKey, Out, Way};
 use super::paths::Chosen;
 use super::table::IndexMap;
 use super::{PeerId, Rib};
-use crate::wire::{Attributes, Family, Prefix};
+use crate::wire::{Attributes, Family, Prefix, RefreshKind};
 
 /// Prefixes looked at in one step of [`Rib::poll_transmit`], which bounds its time (some 10 ms) and what
 /// it queues. The more, the fuller the messages when many sets of attributes change at once.
@@ -54,10 +54,12 @@ pub enum Outgoing {
     },
     /// The table dump is over (RFC 4724 section 2).
     EndOfRib,
+    /// The table is about to be sent once more, or has been (RFC 7313 section 4).
+    Refresh(RefreshKind),
 }
 
-/// Names a group. Never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Names a group; never used again. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct GroupId(u32);
 
 /// Peers that are told the same of one family.
@@ -68,13 +70,17 @@ pub(super) struct Group {
 }
 
 /// A peer's place in a group.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Membership {
     pub(super) group: GroupId,
     /// What it has not been told; nothing when it is told what the group is.
     pub(super) lag: Option<Lag>,
     /// Its End-of-RIB is to be sent when it has been told everything.
     pub(super) end_of_rib_due: bool,
+    /// It has asked for the table once more, and that has not begun.
+    pub(super) refresh_due: bool,
+    /// It is being sent the table once more.
+    pub(super) refreshing: bool,
 }
 
 impl Membership {

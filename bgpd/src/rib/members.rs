@@ -38,22 +38,6 @@ impl Rib {
         }
     }
 
-    /// The peer asks for the whole table of a family once more (RFC 2918).
-    pub fn refresh(&mut self, id: PeerId, family: Family) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let paused = peer.paused;
-        let Some(membership) = peer.membership_mut(family) else {
-            return;
-        };
-        let lag = membership.lag.get_or_insert_default();
-        lag.dump = Some(Dump { next: 0, again: true });
-        if !paused {
-            self.groups.lagging.insert((id, family));
-        }
-    }
-
     /// A new session's groups. The dump begins.
     pub(super) fn join_groups(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else {
@@ -72,12 +56,17 @@ impl Rib {
                 dump: Some(dump),
                 ..Lag::default()
             });
-            self.join(id, family, lag, true);
+            let membership = Membership {
+                lag,
+                end_of_rib_due: true,
+                ..Membership::default()
+            };
+            self.join(id, family, membership);
         }
     }
 
-    /// Put a peer into the group that its settings ask for.
-    fn join(&mut self, id: PeerId, family: Family, lag: Option<Lag>, end_of_rib_due: bool) {
+    /// Put a peer into the group that its settings ask for, with what it had in another one.
+    fn join(&mut self, id: PeerId, family: Family, before: Membership) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -86,18 +75,14 @@ impl Rib {
             group.members.push(id);
         }
         let lag = if peer.paused {
-            lag.or_else(|| Some(Lag::default()))
+            before.lag.or_else(|| Some(Lag::default()))
         } else {
-            lag
+            before.lag
         };
         if lag.is_some() && !peer.paused {
             self.groups.lagging.insert((id, family));
         }
-        *peer.membership_mut(family) = Some(Membership {
-            group,
-            lag,
-            end_of_rib_due,
-        });
+        *peer.membership_mut(family) = Some(Membership { group, lag, ..before });
     }
 
     pub(super) fn place_of(&self, id: PeerId, family: Family) -> Option<(&super::Peer, &Group)> {
@@ -142,7 +127,7 @@ impl Rib {
             let Some(membership) = self.leave(id, family) else {
                 continue;
             };
-            self.join(id, family, membership.lag, membership.end_of_rib_due);
+            self.join(id, family, membership);
             self.note_difference(id, family, &before);
         }
     }
@@ -232,6 +217,7 @@ impl Rib {
         for (attributes, prefixes) in step.announced {
             queue(Outgoing::Announce { attributes, prefixes });
         }
+        self.finish_refresh(id, family);
     }
 
     /// Take a step's worth of places out of what a member has missed, and see what became of them.
@@ -292,7 +278,7 @@ impl Rib {
 
     /// End-of-RIB for the members that know everything now. False if there are none.
     pub(super) fn queue_ends_of_rib(&mut self) -> bool {
-        let mut any = false;
+        let mut told = Vec::new();
         for group in self.groups.by_id.values() {
             let family = group.key.family;
             if self.deferred.contains(family) {
@@ -312,7 +298,7 @@ impl Rib {
                 }
             }
             if !due.is_empty() {
-                any = true;
+                told.extend(due.iter().map(|id| (*id, family)));
                 let transmit = Transmit {
                     peers: due,
                     family,
@@ -321,7 +307,10 @@ impl Rib {
                 self.groups.outbox.push_back(transmit);
             }
         }
-        any
+        for (id, family) in &told {
+            self.start_refresh(*id, *family);
+        }
+        !told.is_empty()
     }
 }
 

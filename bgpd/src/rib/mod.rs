@@ -47,6 +47,7 @@ mod next_hops;
 mod paths;
 mod peers;
 mod record;
+mod refresh;
 mod select;
 mod sources;
 mod table;
@@ -229,13 +230,16 @@ impl Rib {
             return;
         };
         peer.up = false;
+        let refreshed = std::mem::take(&mut peer.refreshing);
         let mut kept = 0;
         for family in Family::ALL {
+            let refreshing = refreshed.contains(family);
             if retain.contains(family) {
                 // RFC 4724 section 4.2: of consecutive restarts, only what came since the last one is kept.
                 // RFC 9494 section 4.2: but for long-lived stale ones, whose time goes on.
+                // What a refresh has marked is of the session that is lost now.
                 self.remove_paths(id, family, |path, attributes| {
-                    path.stale && !attributes.has_community(Community::LLGR_STALE)
+                    path.stale && !refreshing && !attributes.has_community(Community::LLGR_STALE)
                 });
                 kept += self.mark_stale(id, family);
             } else {
@@ -321,6 +325,10 @@ impl Rib {
     pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.end_of_rib.insert(family);
+            if peer.refreshing.contains(family) {
+                // What is stale is what the refresh has marked, and goes with its end.
+                return;
+            }
         }
         self.sweep_stale(id, family);
     }

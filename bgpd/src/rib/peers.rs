@@ -23,6 +23,8 @@ pub struct PeerSettings {
     pub role: Option<Role>,
     /// It has offered long-lived graceful restart: it may be told routes with LLGR_STALE (RFC 9494 section 4.3).
     pub long_lived: bool,
+    /// It is told where what it asked for begins and ends (RFC 7313).
+    pub enhanced_refresh: bool,
     /// Its BGP identifier.
     pub router_id: Ipv4Addr,
     /// Our address on this session: no next hop may be this.
@@ -75,6 +77,7 @@ impl PeerSettings {
             global_as: local_as,
             role: None,
             long_lived: false,
+            enhanced_refresh: false,
             router_id: Ipv4Addr::UNSPECIFIED,
             local_address: NextHop::unspecified(family).address(),
             families: [family].into_iter().collect(),
@@ -144,6 +147,8 @@ pub(super) struct Peer {
     pub(super) up: bool,
     /// Families whose table it has sent.
     pub(super) end_of_rib: FamilySet,
+    /// Families that it is sending once more: what is stale has not been sent again.
+    pub(super) refreshing: FamilySet,
     /// Routes that it has announced, of IPv4 and IPv6.
     received: [u32; 2],
     /// Nothing is to be sent to it now.
@@ -158,6 +163,7 @@ impl Peer {
             settings,
             up: true,
             end_of_rib: FamilySet::EMPTY,
+            refreshing: FamilySet::EMPTY,
             received: [0; 2],
             paused: false,
             memberships: [None, None],

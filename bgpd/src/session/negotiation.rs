@@ -81,6 +81,7 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             families,
             external,
             extended_message_offered: true,
+            enhanced_route_refresh: theirs.capabilities.enhanced_route_refresh,
             ..Codec::default()
         },
         hold_time,

@@ -70,6 +70,7 @@ impl Settings {
             capabilities: Capabilities {
                 families: self.families,
                 route_refresh: true,
+                enhanced_route_refresh: true,
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
                 role: self.role,

@@ -16,11 +16,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::rib_queue::{Gone, RibControl, RibSender, SessionId};
+use super::refresh::RefreshAsked;
+use super::rib_queue::{Gone, RibControl, RibSender, SessionId, Updates};
 use super::write_queue::{PeerOut, PieceQueue, write_queue};
 use crate::config::NeighborKey;
 use crate::session::{ConnectionId, Event, Received};
-use crate::wire::{self, Codec, Message, Notification, RefreshKind, Update};
+use crate::wire::{self, Codec, Message, Notification, RefreshKind, RouteRefresh, Update};
 
 /// Room for what one read takes in, in bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -102,6 +103,7 @@ impl Connection {
             rib: rib.clone(),
             reported: Instant::now(),
             mirror: None,
+            asked: RefreshAsked::default(),
             faulty: false,
         };
         tokio::spawn(reader.run(cancel.clone()));
@@ -158,6 +160,8 @@ struct Reader {
     reported: Instant,
     /// The UPDATEs of the batch that is being read, as they came, if somebody watches.
     mirror: Option<BytesMut>,
+    /// What it has asked to be sent again.
+    asked: RefreshAsked,
     /// An UPDATE of this session had a wrong attribute, which was logged.
     faulty: bool,
 }
@@ -314,14 +318,12 @@ impl Reader {
                 return Ok(());
             }
             (Message::RouteRefresh(refresh), Some(session)) => {
-                if let Some(refresh) = refresh.filter(|refresh| {
-                    refresh.kind == RefreshKind::Request && self.codec.families.contains(refresh.family)
-                }) {
-                    self.rib.control(RibControl::Refresh {
-                        key: self.key,
-                        session,
-                        family: refresh.family,
-                    });
+                match refresh.filter(|refresh| self.codec.families.contains(refresh.family)) {
+                    Some(refresh) => self.refresh(refresh, session, batch).await?,
+                    // RFC 7313 section 5.
+                    None => {
+                        tracing::debug!(neighbor = %self.key, "ROUTE-REFRESH of an unknown subtype or family passed over");
+                    }
                 }
                 self.active(Received::RouteRefresh);
                 return Ok(());
@@ -346,6 +348,26 @@ impl Reader {
         Ok(())
     }
 
+    /// A request goes past the UPDATEs; a beginning or an end has its place among them.
+    async fn refresh(
+        &mut self,
+        refresh: RouteRefresh,
+        session: SessionId,
+        batch: &mut Vec<Update>,
+    ) -> Result<(), Done> {
+        if refresh.kind != RefreshKind::Request {
+            return self.flush_with(std::mem::take(batch), Some(refresh)).await;
+        }
+        if self.asked.ask(refresh.family) {
+            self.rib.control(RibControl::Refresh {
+                key: self.key,
+                session,
+                asked: self.asked.clone(),
+            });
+        }
+        Ok(())
+    }
+
     fn active(&mut self, received: Received) {
         if self.reported.elapsed() >= ACTIVITY_INTERVAL {
             self.reported = Instant::now();
@@ -355,17 +377,28 @@ impl Reader {
 
     /// Sends UPDATEs to the RIB, and waits while it is behind.
     async fn flush(&mut self, batch: Vec<Update>) -> Result<(), Done> {
+        self.flush_with(batch, None).await
+    }
+
+    /// The same, with what a ROUTE-REFRESH after them says.
+    async fn flush_with(&mut self, batch: Vec<Update>, refresh: Option<RouteRefresh>) -> Result<(), Done> {
         let raw = self.mirror.take().map(BytesMut::freeze);
         // Only a whole batch is mirrored.
         self.mirror = self.rib.wants_raw().then(BytesMut::new);
-        let Some(session) = self.session.filter(|_| !batch.is_empty()) else {
+        let something = !batch.is_empty() || refresh.is_some();
+        let Some(session) = self.session.filter(|_| something) else {
             return Ok(());
         };
-        let Err(batch) = self.rib.try_updates(self.key, session, batch, raw)? else {
+        let updates = Updates {
+            raw,
+            refresh,
+            ..Updates::of(self.key, session, batch)
+        };
+        let Err(updates) = self.rib.try_updates(updates)? else {
             return Ok(());
         };
         self.event(Event::ReadPaused(self.id));
-        let sent = self.rib.updates(batch).await;
+        let sent = self.rib.updates(updates).await;
         self.event(Event::ReadResumed(self.id));
         Ok(sent?)
     }

@@ -5,13 +5,16 @@
 
 mod bfd;
 mod connection;
+mod established;
 mod interface;
 mod kernel;
+mod limits;
 mod listener;
 mod monitoring;
 mod neighbor;
 mod operate;
 mod recorder;
+mod refresh;
 mod restart;
 mod rib_queue;
 mod rib_task;

@@ -10,12 +10,13 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::connection::FromConnection;
 use super::interface::Surroundings;
+use super::refresh::RefreshAsked;
 use super::write_queue::PeerOut;
 use crate::config::{Config, NeighborKey, Network};
 use crate::monitor::{self, MonitoredPeer};
 use crate::rib::{PeerSettings, ReceivedUpdate, Rib};
 use crate::session::{DownReason, Negotiated};
-use crate::wire::{Family, FamilySet, Update};
+use crate::wire::{FamilySet, RouteRefresh, Update};
 
 /// One establishment of a session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +33,20 @@ pub(super) struct Updates {
     pub(super) batch: Vec<ReceivedUpdate>,
     /// The messages as they came, where somebody wants to see them.
     pub(super) raw: Option<Bytes>,
+    /// What came after them: the beginning or the end of a refresh (RFC 7313).
+    pub(super) refresh: Option<RouteRefresh>,
+}
+
+impl Updates {
+    pub(super) fn of(key: NeighborKey, session: SessionId, batch: Vec<Update>) -> Self {
+        Self {
+            key,
+            session,
+            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
+            raw: None,
+            refresh: None,
+        }
+    }
 }
 
 /// An established session.
@@ -60,11 +75,11 @@ pub(super) enum RibControl {
         retain: FamilySet,
         reason: DownReason,
     },
-    /// ROUTE-REFRESH was received.
+    /// ROUTE-REFRESH was received. No second one waits here for a session.
     Refresh {
         key: NeighborKey,
         session: SessionId,
-        family: Family,
+        asked: RefreshAsked,
     },
     /// Send a neighbour everything again.
     SendAgain {
@@ -121,19 +136,7 @@ impl RibSender {
     }
 
     /// Sends UPDATEs, or gives them back for [`RibSender::updates`] if the RIB is behind.
-    pub(super) fn try_updates(
-        &self,
-        key: NeighborKey,
-        session: SessionId,
-        batch: Vec<Update>,
-        raw: Option<Bytes>,
-    ) -> Result<Result<(), Updates>, Gone> {
-        let updates = Updates {
-            key,
-            session,
-            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
-            raw,
-        };
+    pub(super) fn try_updates(&self, updates: Updates) -> Result<Result<(), Updates>, Gone> {
         match self.updates.try_send(updates) {
             Ok(()) => Ok(Ok(())),
             Err(TrySendError::Full(updates)) => Ok(Err(updates)),
@@ -148,12 +151,7 @@ impl RibSender {
         session: SessionId,
         batch: Vec<Update>,
     ) -> Result<(), Gone> {
-        let updates = Updates {
-            key,
-            session,
-            batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
-            raw: None,
-        };
+        let updates = Updates::of(key, session, batch);
         self.updates.blocking_send(updates).map_err(|_| Gone)
     }
 

@@ -6,8 +6,6 @@
 //! are few, and each message in it stands for a change of a session or of the configuration.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -16,18 +14,20 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::FromConnection;
-use super::interface::Surroundings;
+use super::established::{Established, peer_settings};
 use super::kernel::Kernel;
+use super::limits::Limits;
+use super::refresh::Refreshes;
 use super::restart::Deferral;
 use super::rib_queue::{PeerUp, RibControl, RibSender, SessionId, Updates};
 use super::staging::Staging;
 use super::write_queue::{PeerOut, write_queue};
-use crate::config::{Aggregate, Config, MaxPrefix, Neighbor, NeighborKey, Network};
+use crate::config::{Aggregate, Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{Monitors, Touched};
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
-use crate::session::{DownReason, Event, Negotiated, StopReason, Timestamp};
-use crate::wire::{self, Codec, Family, FamilySet, Prefix};
+use crate::session::{DownReason, StopReason, Timestamp};
+use crate::wire::{self, Codec, Family, FamilySet, Prefix, RefreshKind, RouteRefresh};
 
 /// Batches of UPDATEs that wait for the RIB.
 const UPDATE_QUEUE_BATCHES: usize = 32;
@@ -44,33 +44,21 @@ struct Peer {
     out: PeerOut,
     /// None for a peer whose routes come from a file.
     up: Option<Established>,
-    limits: Vec<Limit>,
+    limits: Limits,
 }
 
-/// What is known of a session beside its neighbour's configuration.
-struct Established {
-    negotiated: Negotiated,
-    local: IpAddr,
-    surroundings: Surroundings,
-    events: mpsc::UnboundedSender<FromConnection>,
-}
-
-/// A limit of received routes and how far it was reached.
-struct Limit {
-    max: MaxPrefix,
-    warned: bool,
-    /// Nothing is taken in any more: the session is about to end.
-    passed: bool,
-}
-
-impl Limit {
-    fn of(neighbor: &Neighbor) -> Vec<Self> {
-        let limit = |max: &MaxPrefix| Self {
-            max: *max,
-            warned: false,
-            passed: false,
-        };
-        neighbor.max_prefixes.iter().map(limit).collect()
+impl Peer {
+    /// Has the session ended when its neighbour is past a limit of its routes.
+    fn check_limits(&mut self, rib: &Rib, key: NeighborKey) {
+        let events = self
+            .limits
+            .check(key, |family| rib.received_count(self.id, family));
+        for event in events {
+            if let Some(up) = &self.up {
+                // A session that has just ended does not listen any more.
+                let _ = up.events.send(FromConnection::Event(event));
+            }
+        }
     }
 }
 
@@ -85,6 +73,7 @@ pub(super) struct RibTask {
     staging: Staging,
     monitors: Monitors,
     deferral: Deferral,
+    refreshes: Refreshes,
     /// Families whose neighbours have all sent their routes, and how long their next hops may take.
     converging: FamilySet,
     converging_until: Option<Instant>,
@@ -162,6 +151,7 @@ impl RibTask {
             staging: Staging::default(),
             monitors,
             deferral: Deferral::new(neighbors, until),
+            refreshes: Refreshes::default(),
             converging: FamilySet::EMPTY,
             converging_until: None,
             rib,
@@ -184,9 +174,11 @@ impl RibTask {
         loop {
             self.kernel.program(&mut self.rib, &mut self.monitors);
             self.check_deferral();
+            self.expire_refreshes();
             self.transmit();
-            let deferral = self.deferral.deadline().map(|at| self.epoch + at.0);
-            let deadline = deferral.into_iter().chain(self.converging_until).min();
+            let timers = [self.deferral.deadline(), self.refreshes.deadline()];
+            let timers = timers.into_iter().flatten().map(|at| self.epoch + at.0);
+            let deadline = timers.chain(self.converging_until).min();
             tokio::select! {
                 biased;
                 control = self.control.recv() => match control {
@@ -232,9 +224,12 @@ impl RibTask {
                 retain,
                 reason,
             } => self.peer_down(key, session, retain, reason),
-            RibControl::Refresh { key, session, family } => {
+            RibControl::Refresh { key, session, asked } => {
+                let families = asked.take();
                 if let Some(peer) = self.peers.get(&key).filter(|peer| peer.session == session) {
-                    self.rib.refresh(peer.id, family);
+                    families
+                        .iter()
+                        .for_each(|family| self.rib.refresh(peer.id, family));
                 }
             }
             RibControl::SendAgain { key } => self.send_again(key),
@@ -285,9 +280,9 @@ impl RibTask {
             if let Some(peer) = self.peers.get_mut(&neighbor.key()) {
                 let Some(up) = &peer.up else { continue };
                 let settings = peer_settings(neighbor, &config, up);
-                peer.limits = Limit::of(neighbor);
+                peer.limits = Limits::of(neighbor);
                 self.rib.reconfigure(peer.id, settings);
-                check_limits(&self.rib, neighbor.key(), peer);
+                peer.check_limits(&self.rib, neighbor.key());
                 let before = old.neighbors.iter().find(|other| other.key() == neighbor.key());
                 if self.monitors.wants_updates()
                     && before.is_some_and(|old| {
@@ -367,7 +362,7 @@ impl RibTask {
                 codec,
                 out,
                 up: Some(up),
-                limits: Limit::of(&neighbor),
+                limits: Limits::of(&neighbor),
             },
         );
     }
@@ -395,7 +390,7 @@ impl RibTask {
                 codec,
                 out,
                 up: None,
-                limits: Vec::new(),
+                limits: Limits::default(),
             },
         );
     }
@@ -406,6 +401,7 @@ impl RibTask {
         }
         if let Some(peer) = self.peers.remove(&key) {
             self.by_id.remove(&peer.id);
+            self.refreshes.forget(key);
             self.monitors.peer_down(key, reason);
             self.rib.peer_down(peer.id, retain);
         }
@@ -417,6 +413,7 @@ impl RibTask {
             session,
             batch,
             raw,
+            refresh,
         } = updates;
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.session == session) else {
             return;
@@ -424,7 +421,7 @@ impl RibTask {
         let id = peer.id;
         let touched = self.monitors.wants_updates().then(|| Touched::by(&batch));
         for update in batch {
-            if peer.limits.iter().any(|limit| limit.passed) {
+            if peer.limits.are_passed() {
                 return;
             }
             self.rib.withdraw_paths(peer.id, update.withdrawn.routes());
@@ -435,10 +432,63 @@ impl RibTask {
                 self.rib.end_of_rib(peer.id, family);
                 self.deferral.end_of_rib(key, family);
             }
-            check_limits(&self.rib, key, peer);
+            peer.check_limits(&self.rib, key);
         }
         if let Some(touched) = touched {
             self.monitors.updates((key, id), raw, &touched, &self.rib);
+        }
+        if let Some(refresh) = refresh {
+            self.refreshed(key, id, refresh);
+        }
+    }
+
+    /// A neighbour begins to send a family once more, or has done so (RFC 7313 section 4).
+    fn refreshed(&mut self, key: NeighborKey, id: PeerId, refresh: RouteRefresh) {
+        let RouteRefresh { kind, family } = refresh;
+        match kind {
+            RefreshKind::Request => {}
+            RefreshKind::Begin => {
+                let up = self.peers.get(&key).and_then(|peer| peer.up.as_ref());
+                let restarts = up.is_some_and(|up| up.negotiated.graceful_restart.is_some());
+                if restarts && !self.rib.has_end_of_rib(id, family) {
+                    tracing::warn!(neighbor = %key, %family, "beginning of a refresh before End-of-RIB passed over");
+                    return;
+                }
+                tracing::debug!(neighbor = %key, %family, "a refresh begins");
+                self.rib.begin_refresh(id, family);
+                let now = Timestamp(self.epoch.elapsed());
+                self.refreshes.begin(key, family, now);
+            }
+            RefreshKind::End => {
+                if self.refreshes.end(key, family) {
+                    tracing::debug!(neighbor = %key, %family, "a refresh ends");
+                    self.end_refresh(key, id, family);
+                } else {
+                    tracing::debug!(neighbor = %key, %family, "end of a refresh that has not begun passed over");
+                }
+            }
+        }
+    }
+
+    fn end_refresh(&mut self, key: NeighborKey, id: PeerId, family: Family) {
+        let gone = self.rib.end_refresh(id, family);
+        if gone.is_empty() {
+            return;
+        }
+        tracing::info!(neighbor = %key, %family, routes = gone.len(), "routes that a refresh has not brought again go");
+        if self.monitors.wants_updates() {
+            let touched = Touched::prefixes(gone);
+            self.monitors.updates((key, id), None, &touched, &self.rib);
+        }
+    }
+
+    /// Gives up on refreshes whose end does not come.
+    fn expire_refreshes(&mut self) {
+        for (key, family) in self.refreshes.expired(Timestamp(self.epoch.elapsed())) {
+            tracing::warn!(neighbor = %key, %family, "a refresh has not ended in time");
+            if let Some(id) = self.peers.get(&key).map(|peer| peer.id) {
+                self.end_refresh(key, id, family);
+            }
         }
     }
 
@@ -482,7 +532,8 @@ impl RibTask {
             let piece = self
                 .staging
                 .add(&transmit.peers, |out| encode(&transmit, codec, out));
-            if self.monitors.interest().advertised {
+            let is_update = !matches!(transmit.outgoing, Outgoing::Refresh(_));
+            if is_update && self.monitors.interest().advertised {
                 let keys = transmit.peers.iter().filter_map(|id| self.by_id.get(id));
                 self.monitors.sent(keys.copied(), &Bytes::copy_from_slice(piece));
             }
@@ -524,77 +575,6 @@ impl RibTask {
     }
 }
 
-/// A session as the RIB is to treat it, by the configuration and by what was negotiated.
-fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Established) -> PeerSettings {
-    let Established {
-        negotiated,
-        local,
-        surroundings,
-        ..
-    } = up;
-    let mut encoding = DefaultHasher::new();
-    negotiated.codec.hash(&mut encoding);
-    PeerSettings {
-        key: neighbor.key(),
-        remote_as: negotiated.remote_as,
-        local_as: neighbor.session_as(config),
-        router_id: negotiated.remote_id,
-        local_address: *local,
-        families: negotiated.codec.families,
-        add_path_receive: negotiated.codec.add_path_receive,
-        route_reflector_client: neighbor.route_reflector_client,
-        cluster_id: neighbor.cluster_id.unwrap_or(config.router_id),
-        next_hop: neighbor.next_hop,
-        self_next_hop: surroundings.next_hops,
-        shared_subnet: surroundings.shared_subnet,
-        allow_own_as: neighbor.allow_own_as,
-        global_as: config.local_as,
-        role: neighbor.role,
-        long_lived: !negotiated.long_lived.is_empty(),
-        routing: neighbor.routing.clone(),
-        summarized: summaries(config),
-        import: neighbor.import.clone(),
-        export: neighbor.export.clone(),
-        encoding: encoding.finish(),
-    }
-}
-
-/// Aggregates that stand for everything inside them.
-fn summaries(config: &Config) -> Arc<[Prefix]> {
-    let aggregates = config.aggregates.iter();
-    let alone = aggregates.filter(|aggregate| aggregate.summary_only);
-    alone.map(|aggregate| aggregate.prefix).collect()
-}
-
-/// Warns when a neighbour nears a limit of its routes, and has its session ended when it is past one.
-fn check_limits(rib: &Rib, key: NeighborKey, peer: &mut Peer) {
-    for limit in &mut peer.limits {
-        let MaxPrefix {
-            family,
-            limit: max,
-            restart,
-            ..
-        } = limit.max;
-        let count = rib.received_count(peer.id, family);
-        if count >= limit.max.warning() && !limit.warned {
-            limit.warned = true;
-            tracing::warn!(neighbor = %key, %family, count, limit = max, "the neighbor nears its limit of routes");
-        }
-        if count > max && !limit.passed {
-            limit.passed = true;
-            // A session that has just ended does not listen any more.
-            let event = Event::PrefixLimit {
-                family,
-                limit: max,
-                restart,
-            };
-            if let Some(up) = &peer.up {
-                let _ = up.events.send(FromConnection::Event(event));
-            }
-        }
-    }
-}
-
 fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
     match &transmit.outgoing {
         Outgoing::Announce { attributes, prefixes } => {
@@ -612,6 +592,7 @@ fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
         }
         Outgoing::Withdraw { prefixes } => wire::encode_withdrawal(prefixes, codec, out),
         Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, out),
+        Outgoing::Refresh(kind) => out.extend(wire::encode_route_refresh(transmit.family, *kind)),
     }
 }
 

@@ -13,5 +13,6 @@ mod routers;
 mod bfd;
 mod daemon;
 mod mrt;
+mod refresh;
 mod restart;
 mod sessions;

@@ -73,6 +73,26 @@ async fn a_recorded_session_replays_as_it_was() {
     );
 }
 
+/// The socket may be named before the command or after it; what is for the daemon does not go with one.
+#[test]
+fn the_socket_is_named_before_or_after_the_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("none.sock");
+    let socket = socket.to_str().unwrap();
+    for arguments in [
+        ["--api", socket, "dump", "--"],
+        ["dump", "--api", socket, "--"],
+        ["--api", socket, "summary", "--"],
+        ["peers", "--api", socket, "--"],
+    ] {
+        let (good, _, error) = bgpd(&arguments);
+        assert!(!good && error.contains(socket), "{arguments:?}: {error}");
+        assert!(!error.contains("Usage"), "{arguments:?}: {error}");
+    }
+    let (good, _, error) = bgpd(&["--recover", "peers"]);
+    assert!(!good && error.contains("options of the daemon"), "{error}");
+}
+
 /// Ends the process with the test.
 struct Daemon(Child);
 

@@ -14,15 +14,15 @@ use crate::listener::Listener;
 const LOCAL_AS: u32 = 64512;
 const V4: Family = Family::Ipv4Unicast;
 
-fn rib() -> Rib {
+pub(crate) fn rib() -> Rib {
     Rib::new(RibSettings::new(LOCAL_AS, Ipv4Addr::new(192, 0, 2, 1)))
 }
 
-fn net(text: &str) -> Prefix {
+pub(crate) fn net(text: &str) -> Prefix {
     text.parse().unwrap()
 }
 
-fn settings(last: u8, remote_as: u32) -> PeerSettings {
+pub(crate) fn settings(last: u8, remote_as: u32) -> PeerSettings {
     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, last));
     PeerSettings {
         router_id: Ipv4Addr::new(192, 0, 2, last),
@@ -43,7 +43,7 @@ fn client(last: u8) -> PeerSettings {
 }
 
 /// A route as the peer 10.0.0.`last` sends it.
-fn route(last: u8, path: &[u32]) -> Attributes {
+pub(crate) fn route(last: u8, path: &[u32]) -> Attributes {
     let next_hop = NextHop::V4(Ipv4Addr::new(10, 0, 0, last));
     Attributes {
         as_path: AsPath::sequence(path.iter().copied()),
@@ -59,7 +59,7 @@ fn explanations(rib: &Rib, prefix: &str) -> Vec<String> {
     rib.explain(net(prefix)).into_iter().map(line).collect()
 }
 
-fn drain(rib: &mut Rib) -> Vec<Transmit> {
+pub(crate) fn drain(rib: &mut Rib) -> Vec<Transmit> {
     std::iter::from_fn(|| rib.poll_transmit()).collect()
 }
 

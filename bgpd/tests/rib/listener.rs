@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use bgpd::rib::{Gateway, Outgoing, PeerId, Rib};
-use bgpd::wire::{Attributes, Family, Prefix};
+use bgpd::wire::{Attributes, Family, Prefix, RefreshKind};
 
 /// Tables built from the RIB's output alone.
 #[derive(Default)]
 pub(crate) struct Listener {
     pub(crate) peers: BTreeMap<PeerId, BTreeMap<Prefix, Attributes>>,
     pub(crate) ends_of_rib: BTreeMap<(PeerId, Family), usize>,
+    pub(crate) refreshes: Vec<(PeerId, Family, RefreshKind)>,
     /// Next hops of what is to be installed, the best first.
     pub(crate) fib: BTreeMap<Prefix, Vec<Gateway>>,
     /// Messages that told a peer what it knew: announcements of the same, withdrawals of nothing.
@@ -38,6 +39,7 @@ impl Listener {
                         self.idle_messages += usize::from(table.remove(prefix).is_none());
                     }
                 }
+                Outgoing::Refresh(kind) => self.refreshes.push((peer, transmit.family, *kind)),
                 Outgoing::EndOfRib => *self.ends_of_rib.entry((peer, transmit.family)).or_default() += 1,
             }
         }

@@ -10,3 +10,5 @@ mod options;
 mod oracle;
 #[cfg(test)]
 mod permutations;
+#[cfg(test)]
+mod refresh;

@@ -12,6 +12,7 @@ mod keep;
 mod load;
 mod operate;
 mod raw;
+mod refresh;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};

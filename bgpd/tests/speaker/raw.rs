@@ -34,6 +34,7 @@ impl RawPeer {
             four_octet_as: true,
             extended_message: false,
             families,
+            enhanced_route_refresh: more.enhanced_route_refresh,
             ..Codec::default()
         };
         let mut peer = Self { stream, codec };
