@@ -55,6 +55,9 @@ impl BfdSettings {
     /// Whether there may be routers between us and the neighbour.
     pub fn is_multihop(&self, neighbor: &Neighbor, config: &Config) -> bool {
         self.multihop.unwrap_or_else(|| {
+            if neighbor.interface.is_some() {
+                return false;
+            }
             let hops = neighbor.ttl_security_hops.or(neighbor.ttl);
             hops.map_or(!neighbor.is_ebgp(config), |hops| hops > 1)
         })
@@ -79,6 +82,10 @@ impl BfdSettings {
                 let reason = "is only for neighbors on the same link (RFC 5883): leave it out".to_owned();
                 return Err(("bfd echo-receive-ms", reason));
             }
+        }
+        if neighbor.interface.is_some() && self.multihop == Some(true) {
+            let reason = "is not for neighbors on a link: leave it out".to_owned();
+            return Err(("bfd multihop", reason));
         }
         match &self.authentication {
             Some(authentication) if !(1..=KEY_MAX_BYTES).contains(&authentication.key.len()) => Err((

@@ -1,6 +1,6 @@
 //! The daemon's TOML file.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::bfd::FileBfd;
+use super::key::ScopedAddress;
 use super::policy_file::{CommunityKind, Fault, FilePolicy, One, Policies};
 use super::{
     Aggregate, BGP_PORT, BmpStation, Config, ConfigError, ExportOptions, GracefulRestartMode,
-    HOLD_TIME_DEFAULT_S, ImportOptions, MaxPrefix, Mrt, MrtSource, Neighbor, Network, NextHopMode, PrivateAs,
-    Routing, Selection,
+    HOLD_TIME_DEFAULT_S, ImportOptions, InterfaceName, MaxPrefix, Mrt, MrtSource, Neighbor, NeighborKey,
+    Network, NextHopMode, PeerAs, PrivateAs, Routing, Selection,
 };
 use crate::wire::{Community, Family, LargeCommunity, Prefix, Role};
 
@@ -79,11 +80,12 @@ struct Global {
 struct FileNeighbor {
     #[serde(default)]
     description: String,
-    address: IpAddr,
+    address: Option<ScopedAddress>,
+    interface: Option<InterfaceName>,
     enabled: Option<bool>,
     shutdown_message: Option<String>,
     port: Option<u16>,
-    r#as: u32,
+    r#as: FileAs,
     local_as: Option<u32>,
     source: Option<IpAddr>,
     ttl: Option<u8>,
@@ -93,6 +95,7 @@ struct FileNeighbor {
     #[serde(default)]
     route_reflector_client: bool,
     families: Option<Vec<Family>>,
+    extended_next_hop: Option<bool>,
     hold_time: Option<u16>,
     keepalive: Option<u16>,
     delay_open: Option<u16>,
@@ -129,6 +132,36 @@ struct FileNeighbor {
     client_to_client: Option<bool>,
     import: Option<Spanned<String>>,
     export: Option<Spanned<String>>,
+}
+
+/// The AS of a neighbour.
+#[derive(Clone, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected an AS number, a list of them, \"external\" or \"internal\""
+)]
+enum FileAs {
+    Number(u32),
+    OneOf(Vec<u32>),
+    Kind(FileAsKind),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FileAsKind {
+    External,
+    Internal,
+}
+
+impl From<&FileAs> for PeerAs {
+    fn from(asn: &FileAs) -> Self {
+        match asn {
+            FileAs::Number(number) => Self::Number(*number),
+            FileAs::OneOf(numbers) => Self::OneOf(numbers.clone()),
+            FileAs::Kind(FileAsKind::External) => Self::External,
+            FileAs::Kind(FileAsKind::Internal) => Self::Internal,
+        }
+    }
 }
 
 /// A role that has a name.
@@ -302,7 +335,13 @@ impl File {
         config.neighbors = self
             .neighbor
             .iter()
-            .map(|neighbor| neighbor.get_ref().neighbor(global, &policies))
+            .map(|entry| {
+                let key = entry
+                    .get_ref()
+                    .key()
+                    .map_err(|reason| (entry.span().start, reason))?;
+                entry.get_ref().neighbor(key, global, &policies)
+            })
             .collect::<Result<_, _>>()?;
         config.networks = self
             .network
@@ -326,10 +365,7 @@ impl File {
             ConfigError::Neighbor { neighbor, .. } => self
                 .neighbor
                 .iter()
-                .rfind(|entry| {
-                    let entry = entry.get_ref();
-                    entry.address == neighbor.address && entry.port.unwrap_or(BGP_PORT) == neighbor.port
-                })
+                .rfind(|entry| entry.get_ref().key().is_ok_and(|key| key == *neighbor))
                 .map(|entry| entry.span().start),
             ConfigError::Aggregate { prefix, .. } => self
                 .aggregate
@@ -347,12 +383,40 @@ impl File {
 }
 
 impl FileNeighbor {
-    fn neighbor(&self, global: &Global, policies: &Policies) -> Result<Neighbor, Fault> {
+    /// What tells it from the others, or what is missing for that.
+    fn key(&self) -> Result<NeighborKey, String> {
+        let behind_address = self.address.and_then(|address| address.interface);
+        let interface = match (behind_address, self.interface) {
+            (Some(one), Some(other)) if one != other => {
+                return Err(format!(
+                    "neighbor address and interface name two interfaces: {one} and {other}"
+                ));
+            }
+            (one, other) => one.or(other),
+        };
+        let address = match (self.address, interface) {
+            (Some(scoped), _) => scoped.address,
+            (None, Some(_)) => Ipv6Addr::UNSPECIFIED.into(),
+            (None, None) => return Err("a neighbor needs an address or an interface".to_owned()),
+        };
+        Ok(NeighborKey {
+            address,
+            port: self.port.unwrap_or(BGP_PORT),
+            interface,
+        })
+    }
+
+    fn neighbor(&self, key: NeighborKey, global: &Global, policies: &Policies) -> Result<Neighbor, Fault> {
         let local_as = self.local_as.unwrap_or(global.r#as);
-        let mut neighbor = Neighbor::new(self.address, self.r#as, local_as);
+        let mut neighbor = Neighbor::new(key.address, &self.r#as, local_as);
+        neighbor.interface = key.interface;
+        if neighbor.is_unnumbered() {
+            neighbor.families = Family::ALL.into_iter().collect();
+        }
+        neighbor.extended_next_hop = self.extended_next_hop;
         neighbor.local_as = self.local_as;
         neighbor.description.clone_from(&self.description);
-        neighbor.port = self.port.unwrap_or(BGP_PORT);
+        neighbor.port = key.port;
         neighbor.source = self.source;
         neighbor.ttl = self.ttl;
         neighbor.ttl_security_hops = self.ttl_security;

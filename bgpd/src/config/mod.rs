@@ -8,15 +8,17 @@ mod diff;
 mod file;
 mod key;
 mod monitoring;
+mod peer_as;
 mod policy_file;
 mod routing;
 mod session;
 mod validate;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 pub use bfd::{
@@ -24,11 +26,12 @@ pub use bfd::{
 };
 pub use diff::{ChangedNeighbor, ConfigDiff, NeighborChange};
 pub use file::{FileError, load_file, parse_file};
-pub use key::NeighborKey;
+pub use key::{InterfaceName, InterfaceNameError, NeighborKey};
 pub use monitoring::{
     BMP_STATIONS_MAX, BmpStation, BmpView, MRT_ROTATE_DEFAULT_S, Mrt, MrtRib, MrtSource, MrtUpdates,
     STATS_INTERVAL_DEFAULT_S, Timing,
 };
+pub use peer_as::PeerAs;
 pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
 pub use session::{
     GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, PREFIX_WARNING_DEFAULT_PERCENT,
@@ -49,6 +52,8 @@ pub const RESTART_TIME_DEFAULT_S: u16 = 120;
 pub const RESTART_TIME_MAX_S: u16 = 4095;
 /// Longest TCP MD5 key that Linux takes, in bytes.
 pub const PASSWORD_MAX_BYTES: usize = 80;
+/// fe80::/10, where the link-local addresses of all interfaces are (RFC 4291 section 2.5.6).
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
 /// The whole configuration of a speaker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,8 +130,10 @@ pub enum NextHopMode {
 pub struct Neighbor {
     /// What to call it besides its address.
     pub description: String,
-    /// Its address.
+    /// Its address; `::` if it is known by its interface alone.
     pub address: IpAddr,
+    /// The interface that it is on, for a link-local address or none.
+    pub interface: Option<InterfaceName>,
     /// False keeps its session down: Cease, administrative shutdown.
     pub enabled: bool,
     /// What it is told when its session is shut down (RFC 9003), at most [`SHUTDOWN_MESSAGE_MAX_BYTES`].
@@ -134,7 +141,7 @@ pub struct Neighbor {
     /// The port that we connect to. What comes in is matched by address alone.
     pub port: u16,
     /// The AS that its OPEN must name.
-    pub remote_as: u32,
+    pub remote_as: PeerAs,
     /// Our AS on this session, if not the global one.
     pub local_as: Option<u32>,
     /// The address that we connect from, and that it must connect to.
@@ -151,6 +158,9 @@ pub struct Neighbor {
     pub cluster_id: Option<Ipv4Addr>,
     /// The families to offer.
     pub families: FamilySet,
+    /// Offer to take IPv4 routes with IPv6 next hops, and to send them where the session runs over IPv6 (RFC 8950).
+    /// Without it: where the session runs over IPv6.
+    pub extended_next_hop: Option<bool>,
     /// Proposed hold time: zero (no keepalives) or at least 3 s.
     pub hold_time: Duration,
     /// Keepalive interval; without it, a third of the negotiated hold time.
@@ -190,15 +200,17 @@ pub struct Neighbor {
 impl Neighbor {
     /// A neighbour with everything at its default. Its policies are those for a neighbour in
     /// `local_as`, accepted both ways, or else rejected both ways (RFC 8212).
-    pub fn new(address: IpAddr, remote_as: u32, local_as: u32) -> Self {
-        let policy = if remote_as == local_as {
-            Policy::Accept
-        } else {
+    pub fn new(address: IpAddr, remote_as: impl Into<PeerAs>, local_as: u32) -> Self {
+        let remote_as = remote_as.into();
+        let policy = if remote_as.is_external(local_as) {
             Policy::Reject
+        } else {
+            Policy::Accept
         };
         Self {
             description: String::new(),
             address,
+            interface: None,
             enabled: true,
             shutdown_message: None,
             port: BGP_PORT,
@@ -211,6 +223,7 @@ impl Neighbor {
             route_reflector_client: false,
             cluster_id: None,
             families: [Family::of_address(address)].into_iter().collect(),
+            extended_next_hop: None,
             hold_time: Duration::from_secs(HOLD_TIME_DEFAULT_S.into()),
             keepalive: None,
             delay_open: None,
@@ -235,6 +248,7 @@ impl Neighbor {
         NeighborKey {
             address: self.address,
             port: self.port,
+            interface: self.interface,
         }
     }
 
@@ -245,7 +259,26 @@ impl Neighbor {
 
     /// Whether it is in another AS than we are on this session.
     pub fn is_ebgp(&self, config: &Config) -> bool {
-        self.remote_as != self.session_as(config)
+        self.remote_as.is_external(self.session_as(config))
+    }
+
+    /// Whether it is known by its interface alone, and its link-local address is learned.
+    pub fn is_unnumbered(&self) -> bool {
+        self.interface.is_some() && self.address.is_unspecified()
+    }
+
+    /// The addresses that it may connect from. One that is known by its interface has any link-local one.
+    pub fn connects_from(&self) -> IpNet {
+        if self.is_unnumbered() {
+            return LINK_LOCAL.into();
+        }
+        self.address.into()
+    }
+
+    /// Whether IPv4 routes with IPv6 next hops are offered (RFC 8950).
+    pub fn offers_extended_next_hop(&self) -> bool {
+        self.families.contains(Family::Ipv4Unicast)
+            && self.extended_next_hop.unwrap_or(self.address.is_ipv6())
     }
 
     /// The limit of its routes of a family.

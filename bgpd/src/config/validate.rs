@@ -8,7 +8,7 @@ use super::{
     Config, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey, PASSWORD_MAX_BYTES,
     PrivateAs, RESTART_TIME_MAX_S, SHUTDOWN_MESSAGE_MAX_BYTES,
 };
-use crate::wire::FamilySet;
+use crate::wire::{Family, FamilySet};
 
 /// Shortest hold time that is not zero (RFC 4271 section 4.2), in seconds.
 const HOLD_TIME_MIN_S: u64 = 3;
@@ -71,12 +71,13 @@ impl Config {
         }
         let mut with_bfd = HashSet::new();
         for neighbor in self.neighbors.iter().filter(|neighbor| neighbor.bfd.is_some()) {
-            if !with_bfd.insert(neighbor.address) {
+            if !with_bfd.insert((neighbor.address, neighbor.interface)) {
                 return Err(
                     neighbor.error("bfd", "another neighbor has the same address and BFD: remove one")
                 );
             }
         }
+        self.validate_passwords()?;
         let mut prefixes = HashSet::new();
         for aggregate in &self.aggregates {
             let error = |reason: String| ConfigError::Aggregate {
@@ -108,6 +109,46 @@ impl Config {
             }
             if !prefixes.insert(network.prefix) {
                 return Err(error("is listed twice: remove one"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel chooses the key of a connection by address alone: where one address stands for several neighbours,
+    /// they need the same password.
+    fn validate_passwords(&self) -> Result<(), ConfigError> {
+        let on_links = || {
+            self.neighbors
+                .iter()
+                .filter(|neighbor| neighbor.interface.is_some())
+        };
+        let unnumbered = on_links().find(|neighbor| neighbor.is_unnumbered() && neighbor.password.is_some());
+        for neighbor in on_links() {
+            if let Some(first) = unnumbered {
+                let fits = match neighbor.is_unnumbered() {
+                    true => neighbor.password == first.password,
+                    false => neighbor.password.is_some(),
+                };
+                if !fits {
+                    return Err(neighbor.error(
+                        "password",
+                        format!(
+                            "must be that of neighbor {}: the kernel has one for all link-local addresses, or else one \
+                             for each address",
+                            first.key()
+                        ),
+                    ));
+                }
+            }
+            let same = on_links().find(|other| other.address == neighbor.address);
+            if let Some(same) = same.filter(|same| same.password != neighbor.password) {
+                return Err(neighbor.error(
+                    "password",
+                    format!(
+                        "must be that of neighbor {}: the kernel tells neighbors apart by address",
+                        same.key()
+                    ),
+                ));
             }
         }
         Ok(())
@@ -159,11 +200,20 @@ impl Neighbor {
 
     fn validate(&self, config: &Config) -> Result<(), ConfigError> {
         self.validate_addresses()?;
-        if self.remote_as == 0 || self.local_as == Some(0) {
-            return Err(self.error("as", "0 is reserved (RFC 7607): give the AS number"));
+        if self.local_as == Some(0) {
+            return Err(self.error("local-as", "0 is reserved (RFC 7607): give the AS number"));
         }
+        self.remote_as
+            .check(self.session_as(config))
+            .map_err(|reason| self.error("as", reason))?;
         if self.families.is_empty() {
             return Err(self.error("families", "is empty: list \"ipv4\", \"ipv6\" or both"));
+        }
+        if self.extended_next_hop == Some(true) && !self.families.contains(Family::Ipv4Unicast) {
+            return Err(self.error(
+                "extended-next-hop",
+                "is about IPv4 routes (RFC 8950): add \"ipv4\" to families",
+            ));
         }
         if self.route_reflector_client && self.is_ebgp(config) {
             return Err(self.error(
@@ -213,14 +263,33 @@ impl Neighbor {
     }
 
     fn validate_addresses(&self) -> Result<(), ConfigError> {
-        if self.address.is_unspecified() || self.address.is_multicast() {
-            return Err(self.error("address", "must be the unicast address of a router"));
-        }
-        if matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local()) {
-            return Err(self.error(
-                "address",
-                "is link-local, which is not supported: give a global address",
-            ));
+        let is_link_local = matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local());
+        match self.interface {
+            Some(_) if !is_link_local && !self.is_unnumbered() => {
+                return Err(self.error(
+                    "interface",
+                    "is for neighbors with a link-local address, or with none: leave one of both keys out",
+                ));
+            }
+            Some(_) if self.source.is_some() => {
+                return Err(self.error(
+                    "source",
+                    "is our link-local address on the interface: leave the key out",
+                ));
+            }
+            None if is_link_local => {
+                return Err(self.error(
+                    "address",
+                    format!(
+                        "is link-local: say on which interface, as in \"{}%eth0\"",
+                        self.address
+                    ),
+                ));
+            }
+            None if self.address.is_unspecified() || self.address.is_multicast() => {
+                return Err(self.error("address", "must be the unicast address of a router"));
+            }
+            _ => {}
         }
         if self.port == 0 {
             return Err(self.error("port", "must be 1..65535"));

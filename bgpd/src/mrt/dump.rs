@@ -179,7 +179,7 @@ pub(crate) fn dump(
     let peers = monitor::ask_blocking(rib, |rib| {
         let entry = |peer: &crate::rib::PeerSettings| PeerEntry {
             router_id: peer.router_id,
-            address: peer.key.address,
+            address: peer.remote_address,
             asn: peer.remote_as,
         };
         let mut peers: Vec<_> = rib.peers().map(|peer| (peer.key, entry(peer))).collect();

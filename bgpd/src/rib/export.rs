@@ -27,6 +27,8 @@ pub(super) struct GroupKey {
     next_hop: NextHopMode,
     self_next_hop: Option<NextHop>,
     shared_subnet: Option<Prefix>,
+    /// What an IPv4 route's next hop may be.
+    extended_next_hop: bool,
     role: Option<Role>,
     long_lived: bool,
     options: ExportOptions,
@@ -53,6 +55,8 @@ pub enum Withheld {
     Summarized(Prefix),
     /// We have no address that could be its next hop there.
     NoNextHop,
+    /// Its next hop is an IPv6 address, and it is an IPv4 route (RFC 8950).
+    ExtendedNextHop,
     /// The export policy.
     Policy(Explanation),
     /// The peer sent it itself, or is its next hop (RFC 4271 section 5.1.3).
@@ -70,6 +74,9 @@ impl fmt::Display for Withheld {
             }
             Self::Summarized(prefix) => write!(f, "it is part of the aggregate {prefix}"),
             Self::NoNextHop => f.write_str("we have no address that could be its next hop there"),
+            Self::ExtendedNextHop => f.write_str(
+                "its next hop is an IPv6 address, and the neighbor has not offered to take such (RFC 8950)",
+            ),
             Self::Policy(explanation) => write!(f, "export policy: {explanation}"),
             Self::ItsOwn => f.write_str("the neighbor sent it, or is its next hop"),
         }
@@ -93,6 +100,7 @@ impl GroupKey {
             next_hop: peer.next_hop,
             self_next_hop: peer.self_next_hop(family),
             shared_subnet: peer.shared_subnet,
+            extended_next_hop: peer.extended_next_hop,
             role: peer.role,
             long_lived: peer.long_lived,
             options: options.clone(),
@@ -151,6 +159,17 @@ impl GroupKey {
         // RFC 2545 section 3: a next hop on a link of ours means nothing on another one.
         if attributes.interface.is_some() || !self.keeps_next_hop(route.next_hop) {
             route.next_hop = self.self_next_hop.ok_or(Withheld::NoNextHop)?;
+        } else if let NextHop::V6 { global, link_local } = &mut route.next_hop
+            && !self
+                .shared_subnet
+                .is_some_and(|subnet| subnet.contains(&IpAddr::V6(*global)))
+        {
+            // RFC 2545 section 3: only to where all of us share a link.
+            *link_local = None;
+        }
+        let is_extended = self.family == Family::Ipv4Unicast && matches!(route.next_hop, NextHop::V6 { .. });
+        if is_extended && !self.extended_next_hop {
+            return Err(Withheld::ExtendedNextHop);
         }
         Ok(route)
     }

@@ -27,12 +27,16 @@ pub struct PeerSettings {
     pub enhanced_refresh: bool,
     /// Its BGP identifier.
     pub router_id: Ipv4Addr,
+    /// Its address on this session.
+    pub remote_address: IpAddr,
     /// Our address on this session: no next hop may be this.
     pub local_address: IpAddr,
     /// The families that both sides carry.
     pub families: FamilySet,
     /// Of these, those in which it sends path identifiers (RFC 7911).
     pub add_path_receive: FamilySet,
+    /// IPv4 routes may have IPv6 next hops on this session (RFC 8950).
+    pub extended_next_hop: bool,
     /// RFC 4456: it is a client of ours.
     pub route_reflector_client: bool,
     /// The cluster that we reflect for on this session.
@@ -79,9 +83,11 @@ impl PeerSettings {
             long_lived: false,
             enhanced_refresh: false,
             router_id: Ipv4Addr::UNSPECIFIED,
+            remote_address: key.address,
             local_address: NextHop::unspecified(family).address(),
             families: [family].into_iter().collect(),
             add_path_receive: FamilySet::EMPTY,
+            extended_next_hop: false,
             route_reflector_client: false,
             cluster_id: Ipv4Addr::UNSPECIFIED,
             next_hop: NextHopMode::Auto,

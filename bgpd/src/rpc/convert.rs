@@ -28,7 +28,7 @@ pub(super) fn peer(peer: &PeerStatus) -> Peer {
         }
     });
     Peer {
-        address: peer.address.to_string(),
+        address: address(peer),
         port: peer.port.into(),
         remote_as: peer.remote_as,
         state: peer.state.to_string(),
@@ -44,6 +44,16 @@ pub(super) fn peer(peer: &PeerStatus) -> Peer {
         session,
         name: peer.key().to_string(),
         bfd: peer.bfd.as_ref().map(bfd),
+    }
+}
+
+/// The neighbour's address: that of the session where it is known by its interface alone, if there is a session.
+fn address(peer: &PeerStatus) -> String {
+    match (peer.interface, peer.remote_address) {
+        (Some(interface), Some(address)) => format!("{address}%{interface}"),
+        (Some(_), None) if peer.address.is_unspecified() => String::new(),
+        (Some(interface), None) => format!("{}%{interface}", peer.address),
+        (None, _) => peer.address.to_string(),
     }
 }
 

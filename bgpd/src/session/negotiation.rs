@@ -44,7 +44,7 @@ impl Negotiated {
 /// Checks an OPEN against the settings.
 pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated, Notification> {
     let error = |subcode| Notification::new(OPEN, subcode);
-    if theirs.asn != settings.remote_as {
+    if !settings.remote_as.accepts(theirs.asn, settings.local_as) {
         return Err(error(open::BAD_PEER_AS));
     }
     let external = theirs.asn != settings.local_as;
@@ -80,6 +80,11 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             extended_message: theirs.capabilities.extended_message,
             families,
             external,
+            // RFC 8950 section 4: only if both ends have said so.
+            extended_next_hop: settings
+                .extended_next_hops()
+                .intersection(theirs.capabilities.extended_next_hop)
+                .intersection(families),
             extended_message_offered: true,
             enhanced_route_refresh: theirs.capabilities.enhanced_route_refresh,
             ..Codec::default()

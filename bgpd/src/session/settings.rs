@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S};
-use crate::wire::{Capabilities, FamilySet, GracefulRestart, LongLivedFamily, Open, Role};
+use crate::config::{GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, PeerAs};
+use crate::wire::{Capabilities, Family, FamilySet, GracefulRestart, LongLivedFamily, Open, Role};
 
 /// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
@@ -30,11 +30,14 @@ pub struct Settings {
     /// Our BGP identifier.
     pub router_id: Ipv4Addr,
     /// The AS that the neighbour must be in.
-    pub remote_as: u32,
+    pub remote_as: PeerAs,
     /// Never connect.
     pub passive: bool,
     /// Families to offer.
     pub families: FamilySet,
+    /// Offer to take IPv4 routes with IPv6 next hops (RFC 8950).
+    #[serde(default)]
+    pub extended_next_hop: bool,
     /// Proposed hold time: zero or at least 3 s, whole seconds.
     pub hold_time: Duration,
     /// Keepalive interval; without it, a third of the negotiated hold time.
@@ -71,6 +74,7 @@ impl Settings {
                 families: self.families,
                 route_refresh: true,
                 enhanced_route_refresh: true,
+                extended_next_hop: self.extended_next_hops(),
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
                 role: self.role,
@@ -78,6 +82,15 @@ impl Settings {
                 long_lived: self.long_lived(again),
                 ..Capabilities::default()
             },
+        }
+    }
+
+    /// Families whose next hops may be IPv6 addresses though their own are not.
+    pub(super) fn extended_next_hops(&self) -> FamilySet {
+        let v4: FamilySet = [Family::Ipv4Unicast].into_iter().collect();
+        match self.extended_next_hop {
+            true => self.families.intersection(v4),
+            false => FamilySet::EMPTY,
         }
     }
 

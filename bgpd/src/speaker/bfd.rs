@@ -1,6 +1,6 @@
 //! BFD of a neighbour: opened with its task, kept over resets of the session.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl BfdPlan {
         Some(Self {
             path: Path {
                 remote: neighbor.address,
-                // Link-local neighbours, which would need one, are refused.
+                // A neighbour on a link is looked for there.
                 interface: None,
                 local: neighbor.source,
                 hops,
@@ -58,6 +58,18 @@ impl BfdPlan {
 }
 
 impl BfdPlan {
+    /// The same where the neighbour is now, on a link.
+    pub(super) fn at(&self, remote: SocketAddr, interface: Option<u32>) -> Option<Self> {
+        Some(Self {
+            path: Path {
+                remote: remote.ip(),
+                interface: Some(interface?),
+                ..self.path
+            },
+            settings: self.settings.clone(),
+        })
+    }
+
     /// The next hop that is lost with the path: over several hops, none is known to be.
     fn gateway(&self) -> Option<Gateway> {
         matches!(self.path.hops, Hops::Single).then_some(Gateway {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,30 @@ pub(super) enum Go {
     /// Read on.
     On(Codec),
     /// Read on and send UPDATEs to the RIB.
-    Established(Codec, SessionId),
+    Established(Codec, SessionId, Scope),
+}
+
+/// The interface that a session runs over, as far as next hops are concerned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scope {
+    /// Its index.
+    pub(super) interface: Option<u32>,
+    /// The session itself has link-local addresses: of two addresses in a next hop, the link-local one is taken.
+    pub(super) is_link_local: bool,
+}
+
+impl Scope {
+    /// Says on which link the next hops are that are to be taken there.
+    fn apply(self, update: &mut Update) {
+        let Some(interface) = self.interface else { return };
+        for announced in &mut update.announced {
+            let next_hop = announced.attributes.next_hop;
+            let only = next_hop.link_local_address().map(IpAddr::V6) == Some(next_hop.address());
+            if only || self.is_link_local && next_hop.link_local_address().is_some() {
+                announced.attributes.interface = Some(interface);
+            }
+        }
+    }
 }
 
 /// What the session keeps of a connection.
@@ -98,6 +121,7 @@ impl Connection {
             buffer: BytesMut::new(),
             codec: Codec::default(),
             session: None,
+            scope: Scope::default(),
             verdicts,
             events: events.clone(),
             rib: rib.clone(),
@@ -154,6 +178,7 @@ struct Reader {
     codec: Codec,
     /// While established.
     session: Option<SessionId>,
+    scope: Scope,
     verdicts: mpsc::UnboundedReceiver<Go>,
     events: mpsc::UnboundedSender<FromConnection>,
     rib: RibSender,
@@ -302,7 +327,8 @@ impl Reader {
 
     async fn message(&mut self, message: Message, batch: &mut Vec<Update>) -> Result<(), Done> {
         let received = match (message, self.session) {
-            (Message::Update(update), Some(_)) => {
+            (Message::Update(mut update), Some(_)) => {
+                self.scope.apply(&mut update);
                 if let Some(family) = update.end_of_rib {
                     self.event(Event::Received(self.id, Received::EndOfRib(family)));
                 }
@@ -339,8 +365,9 @@ impl Reader {
         // The session decides about how to read on. If it closes the connection, it cancels us.
         match self.verdicts.recv().await {
             Some(Go::On(codec)) => self.codec = codec,
-            Some(Go::Established(codec, session)) => {
+            Some(Go::Established(codec, session, scope)) => {
                 self.codec = codec;
+                self.scope = scope;
                 self.session = Some(session);
             }
             None => return Err(Done),

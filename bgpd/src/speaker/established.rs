@@ -11,12 +11,13 @@ use super::interface::Surroundings;
 use crate::config::{Config, Neighbor};
 use crate::rib::PeerSettings;
 use crate::session::Negotiated;
-use crate::wire::Prefix;
+use crate::wire::{Family, Prefix};
 
 /// What is known of a session beside its neighbour's configuration.
 pub(super) struct Established {
     pub(super) negotiated: Negotiated,
     pub(super) local: IpAddr,
+    pub(super) remote: IpAddr,
     pub(super) surroundings: Surroundings,
     pub(super) events: mpsc::UnboundedSender<FromConnection>,
 }
@@ -26,6 +27,7 @@ pub(super) fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Establish
     let Established {
         negotiated,
         local,
+        remote,
         surroundings,
         ..
     } = up;
@@ -36,9 +38,11 @@ pub(super) fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Establish
         remote_as: negotiated.remote_as,
         local_as: neighbor.session_as(config),
         router_id: negotiated.remote_id,
+        remote_address: *remote,
         local_address: *local,
         families: negotiated.codec.families,
         add_path_receive: negotiated.codec.add_path_receive,
+        extended_next_hop: negotiated.codec.extended_next_hop.contains(Family::Ipv4Unicast),
         route_reflector_client: neighbor.route_reflector_client,
         cluster_id: neighbor.cluster_id.unwrap_or(config.router_id),
         next_hop: neighbor.next_hop,

@@ -1,10 +1,12 @@
 //! Accepts connections and hands each to the neighbour that it comes from.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
+use nix::net::if_::if_indextoname;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,6 +14,7 @@ use tokio::task::JoinHandle;
 use super::neighbor::Command;
 use super::socket::{listen, set_listener_key};
 use super::status::SessionStatus;
+use crate::config::InterfaceName;
 use crate::session::State;
 
 /// Wait after an accept that failed, as when there are no file descriptors left.
@@ -26,8 +29,12 @@ pub(super) struct Expected {
     pub(super) status: Arc<Mutex<SessionStatus>>,
 }
 
-/// The neighbours that may connect, by address.
-pub(super) type Directory = Arc<RwLock<HashMap<IpAddr, Vec<Expected>>>>;
+/// Where a connection comes from: an address, a link-local one with its interface. `::` stands for any on that
+/// interface.
+pub(super) type Origin = (IpAddr, Option<InterfaceName>);
+
+/// The neighbours that may connect.
+pub(super) type Directory = Arc<RwLock<HashMap<Origin, Vec<Expected>>>>;
 
 /// A listener and its task.
 pub(super) struct Listener {
@@ -48,9 +55,9 @@ impl Listener {
         })
     }
 
-    /// Sets or removes a neighbour's TCP MD5 key.
-    pub(super) fn set_key(&self, neighbor: IpAddr, password: Option<&str>) -> std::io::Result<()> {
-        set_listener_key(&self.socket, neighbor, password)
+    /// Sets or removes the TCP MD5 key of neighbours.
+    pub(super) fn set_key(&self, neighbors: IpNet, password: Option<&str>) -> std::io::Result<()> {
+        set_listener_key(&self.socket, neighbors, password)
     }
 }
 
@@ -81,14 +88,27 @@ async fn accept(socket: Arc<TcpListener>, directory: Directory) {
     }
 }
 
+fn origin(remote: SocketAddr) -> Origin {
+    let interface = match remote {
+        SocketAddr::V6(remote) if remote.ip().is_unicast_link_local() => interface_name(remote.scope_id()),
+        _ => None,
+    };
+    (remote.ip().to_canonical(), interface)
+}
+
+fn interface_name(index: u32) -> Option<InterfaceName> {
+    if_indextoname(index).ok()?.to_str().ok()?.parse().ok()
+}
+
 fn dispatch(stream: TcpStream, remote: SocketAddr, directory: &Directory) {
     let Ok(local) = stream.local_addr() else { return };
     let local = local.ip().to_canonical();
     let directory = directory.read().unwrap_or_else(PoisonError::into_inner);
-    let expected = directory
-        .get(&remote.ip().to_canonical())
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let (address, interface) = origin(remote);
+    let exact = directory.get(&(address, interface));
+    // On a link, whoever is there: its neighbour need not be known by an address.
+    let on_link = || directory.get(&(IpAddr::V6(Ipv6Addr::UNSPECIFIED), Some(interface?)));
+    let expected = exact.or_else(on_link).map(Vec::as_slice).unwrap_or_default();
     let mut fitting = expected
         .iter()
         .filter(|expected| expected.source.is_none_or(|source| source == local));

@@ -9,6 +9,7 @@ mod established;
 mod interface;
 mod kernel;
 mod limits;
+mod link;
 mod listener;
 mod monitoring;
 mod neighbor;
@@ -18,6 +19,7 @@ mod refresh;
 mod restart;
 mod rib_queue;
 mod rib_task;
+mod router_discovery;
 mod running;
 mod socket;
 mod source;
@@ -98,10 +100,10 @@ pub enum SpeakerError {
         source: std::io::Error,
     },
     /// A TCP MD5 key cannot be set.
-    #[error("neighbor {neighbor} password: {source}; the kernel needs CONFIG_TCP_MD5SIG")]
+    #[error("neighbor {neighbors} password: {source}; the kernel needs CONFIG_TCP_MD5SIG")]
     Password {
-        /// Whose.
-        neighbor: IpAddr,
+        /// The addresses that the key is for.
+        neighbors: IpNet,
         /// Why.
         source: std::io::Error,
     },

@@ -1,6 +1,7 @@
 //! The task of one neighbour: drives its session and owns its connections.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,8 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::bfd::{BfdPlan, NeighborBfd};
-use super::connection::{Connection, FromConnection, Go, Malformed};
-use super::interface::Surroundings;
+use super::connection::{Connection, FromConnection, Go, Malformed, Scope};
+use super::interface::{Ends, Surroundings};
+use super::link::{Link, LinkState};
 use super::recorder::{Recorder, SessionRecording};
 use super::rib_queue::{PeerUp, RibControl, RibSender, SessionId};
 use super::socket::SocketSettings;
@@ -29,6 +31,9 @@ use crate::wire;
 
 /// How long the last messages of a session may take when the speaker stops.
 const STOP_TIME: Duration = Duration::from_secs(2);
+/// How long an attempt to connect waits for the neighbour to be heard of: less than it may take in all
+/// ([`crate::session::CONNECT_TIME`]), so that it says why it failed.
+const LOCATE_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// What the rest of the speaker tells a neighbour.
 pub(super) enum Command {
@@ -102,9 +107,15 @@ pub(super) struct NeighborTask {
     /// Our AS on the session.
     local_as: u32,
     socket: SocketSettings,
+    /// The link that it is on, if it is known by its interface.
+    link: Option<Link>,
+    /// What was known of that link when it was looked at last.
+    link_state: LinkState,
     enabled: bool,
     shared: Shared,
     bfd: NeighborBfd,
+    /// BFD as it is wanted, wherever the neighbour is now.
+    bfd_plan: Option<BfdPlan>,
     status: Arc<Mutex<SessionStatus>>,
     commands: mpsc::UnboundedReceiver<Command>,
     events: mpsc::UnboundedReceiver<FromConnection>,
@@ -142,9 +153,12 @@ impl NeighborTask {
             bfd: NeighborBfd::new(shared.bfd.clone(), shared.fib.clone(), commands.downgrade()),
             local_as: settings.session.local_as,
             session: Session::new(settings.session, seed),
+            link: follow_link(key),
+            link_state: LinkState::default(),
             socket: settings.socket,
             enabled: settings.enabled,
             shared,
+            bfd_plan: None,
             status: Arc::clone(&status),
             commands: command_queue,
             events,
@@ -196,6 +210,7 @@ impl NeighborTask {
                     Some(Command::Stop(reason)) => return self.stop(reason).await,
                     None => return self.stop(StopReason::Shutdown).await,
                 },
+                () = link_changed(&mut self.link) => self.follow_link(),
                 Some(event) = self.events.recv() => match event {
                     FromConnection::Event(event) => self.connection_event(event),
                     FromConnection::Open(id, open) => {
@@ -221,7 +236,49 @@ impl NeighborTask {
         }
     }
 
+    /// What is known of the link has changed: connections over one that is gone are, too.
+    fn follow_link(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let state = *link.state.borrow_and_update();
+        let before = std::mem::replace(&mut self.link_state, state);
+        if before.index.is_some() && before.index != state.index {
+            let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
+            for id in ids {
+                let name = self
+                    .socket
+                    .interface
+                    .map(|name| name.to_string())
+                    .unwrap_or_default();
+                self.handle(Event::Closed(id, format!("interface {name} is down")));
+            }
+        }
+        self.locate_bfd();
+    }
+
+    /// The neighbour's address, as far as it is known: of the session, as configured, or of the router heard of.
+    fn remote(&self) -> Option<SocketAddr> {
+        let established = self.established_on.and_then(|id| self.connections.get(&id));
+        match (established, &self.link) {
+            (Some(connection), _) => Some(connection.remote),
+            (None, Some(_)) => self.link_state.locate(self.key.address, self.key.port),
+            (None, None) => Some(self.socket.remote),
+        }
+    }
+
     fn follow_bfd(&mut self, plan: Option<BfdPlan>) {
+        self.bfd_plan = plan;
+        self.locate_bfd();
+    }
+
+    /// BFD goes where the neighbour is. Of one that is known by its interface, that is not always known.
+    fn locate_bfd(&mut self) {
+        let plan = match (&self.bfd_plan, &self.link) {
+            (plan, None) => plan.clone(),
+            (Some(plan), Some(_)) => self
+                .remote()
+                .and_then(|remote| plan.at(remote, self.link_state.index)),
+            (None, Some(_)) => None,
+        };
         self.bfd.follow(plan);
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.bfd = self.bfd.status();
@@ -251,7 +308,7 @@ impl NeighborTask {
         self.enabled = enabled;
         self.handle(Event::Configure(Box::new(session)));
         for connection in self.connections.values() {
-            if let Err(error) = self.socket.adjust(&connection.socket) {
+            if let Err(error) = self.socket.adjust(&connection.socket, connection.remote.ip()) {
                 tracing::warn!(neighbor = %self.key, %error, "a connection keeps its old socket options");
             }
         }
@@ -344,7 +401,14 @@ impl NeighborTask {
         match action {
             Action::Connect => {
                 let socket = self.socket.clone();
-                self.dial = Some(tokio::spawn(async move { socket.dial().await }));
+                let link = self.link.as_ref().map(|link| link.state.clone());
+                self.dial = Some(tokio::spawn(async move {
+                    let remote = match link {
+                        Some(link) => locate(&socket, link).await?,
+                        None => socket.remote,
+                    };
+                    socket.dial(remote).await
+                }));
             }
             Action::AbortConnect => {
                 if let Some(dial) = self.dial.take() {
@@ -370,7 +434,18 @@ impl NeighborTask {
                 };
                 let session = SessionId(self.shared.number());
                 let local = connection.local.ip().to_canonical();
+                let remote = connection.remote.ip().to_canonical();
                 let codec = negotiated.codec;
+                let surroundings = Surroundings::of(Ends {
+                    local,
+                    remote,
+                    interface: self.key.interface,
+                    extended_next_hop: codec.extended_next_hop.contains(wire::Family::Ipv4Unicast),
+                });
+                let scope = Scope {
+                    interface: self.link_state.index.or(surroundings.interface),
+                    is_link_local: self.link.is_some(),
+                };
                 let opens = self.opens.remove(&id).unwrap_or_default();
                 let monitored = Arc::new(MonitoredPeer {
                     key: self.key,
@@ -386,18 +461,19 @@ impl NeighborTask {
                 });
                 self.established = Some(session);
                 self.established_on = Some(id);
-                self.bfd.trust_path();
                 self.shared.rib.control(RibControl::PeerUp(Box::new(PeerUp {
                     key: self.key,
                     session,
                     negotiated,
                     local,
-                    surroundings: Surroundings::of(local, self.key.address),
+                    surroundings,
                     out: connection.out.clone(),
                     monitored,
                     events: self.event_sender.clone(),
                 })));
-                connection.go(Go::Established(codec, session));
+                connection.go(Go::Established(codec, session, scope));
+                self.locate_bfd();
+                self.bfd.trust_path();
             }
             Action::Down { reason, retain } => {
                 let kept = !retain.is_empty();
@@ -469,9 +545,13 @@ impl NeighborTask {
         status.remote_id = self.session.negotiated().map(|negotiated| negotiated.remote_id);
         status.negotiated = self.session.negotiated().cloned();
         let connection = self.established_on.and_then(|id| self.connections.get(&id));
-        status.local_address = connection
-            .filter(|_| after == State::Established)
-            .map(|connection| connection.local.ip().to_canonical());
+        let connection = connection.filter(|_| after == State::Established);
+        status.local_address = connection.map(|connection| connection.local.ip().to_canonical());
+        status.remote_address = connection.map(|connection| connection.remote.ip().to_canonical());
+        status.remote_as = match self.session.negotiated() {
+            Some(negotiated) => negotiated.remote_as,
+            None => status.remote_as,
+        };
         if after == State::Established {
             tracing::info!(neighbor = %self.key, "session established");
         } else {
@@ -485,6 +565,45 @@ impl NeighborTask {
         // Nobody has to listen.
         let _ = self.shared.peer_events.send(event);
     }
+}
+
+/// The link of a neighbour that is known by its interface. One without an address has to be discovered.
+fn follow_link(key: NeighborKey) -> Option<Link> {
+    let interface = key.interface?;
+    Some(Link::follow(interface, key.address.is_unspecified()))
+}
+
+/// Waits until something changes on the link; for ever without one.
+async fn link_changed(link: &mut Option<Link>) {
+    if let Some(link) = link
+        && link.state.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Waits for the neighbour to be heard of on its link.
+async fn locate(
+    socket: &SocketSettings,
+    mut link: watch::Receiver<LinkState>,
+) -> std::io::Result<SocketAddr> {
+    let (address, port) = (socket.remote.ip(), socket.remote.port());
+    let located = link.wait_for(|state| state.locate(address, port).is_some());
+    let state = timeout(LOCATE_TIME_MAX, located)
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .map(|state| *state);
+    state
+        .and_then(|state| state.locate(address, port))
+        .ok_or_else(|| {
+            let name = socket.interface.map(|name| name.to_string()).unwrap_or_default();
+            std::io::Error::other(match link.borrow().index {
+                None => format!("interface {name} is not up"),
+                Some(_) => format!("no router is heard of on {name}: it sends no router advertisements"),
+            })
+        })
 }
 
 struct Hex<'a>(&'a [u8]);

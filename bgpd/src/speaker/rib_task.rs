@@ -345,6 +345,7 @@ impl RibTask {
         let up = Established {
             negotiated,
             local,
+            remote: monitored.remote.ip().to_canonical(),
             surroundings,
             events,
         };

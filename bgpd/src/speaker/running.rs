@@ -1,11 +1,13 @@
 //! What there is while the speaker runs, and how it follows the configuration.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
+use ipnet::IpNet;
+
 use super::bfd::BfdPlan;
-use super::listener::{Directory, Expected, Listener};
+use super::listener::{Directory, Expected, Listener, Origin};
 use super::monitoring::Monitoring;
 use super::neighbor::{Command, NeighborHandle, NeighborSettings, NeighborTask, Shared};
 use super::rib_queue::RibControl;
@@ -122,18 +124,18 @@ impl Running {
     }
 
     fn set_keys(&self, config: &Config) -> Result<(), SpeakerError> {
-        let wanted: HashMap<IpAddr, &str> = passwords(config).collect();
-        let gone = passwords(&self.config).filter(|(address, _)| !wanted.contains_key(address));
+        let wanted: HashMap<IpNet, &str> = passwords(config).collect();
+        let gone = passwords(&self.config).filter(|(neighbors, _)| !wanted.contains_key(neighbors));
         for listener in self.listeners.values() {
-            for (neighbor, _) in gone.clone() {
+            for (neighbors, _) in gone.clone() {
                 // The listener may be newer than the key.
-                let _ = listener.set_key(neighbor, None);
+                let _ = listener.set_key(neighbors, None);
             }
-            for (neighbor, password) in &wanted {
+            for (neighbors, password) in &wanted {
                 listener
-                    .set_key(*neighbor, Some(password))
+                    .set_key(*neighbors, Some(password))
                     .map_err(|source| SpeakerError::Password {
-                        neighbor: *neighbor,
+                        neighbors: *neighbors,
                         source,
                     })?;
             }
@@ -147,9 +149,10 @@ impl Running {
         let session = Settings {
             local_as: neighbor.session_as(&self.config),
             router_id: self.config.router_id,
-            remote_as: neighbor.remote_as,
+            remote_as: neighbor.remote_as.clone(),
             passive: neighbor.passive,
             families: neighbor.families,
+            extended_next_hop: neighbor.offers_extended_next_hop(),
             hold_time: neighbor.hold_time,
             keepalive: neighbor.keepalive,
             delay_open: neighbor.delay_open,
@@ -201,10 +204,11 @@ impl Running {
     }
 
     fn publish_directory(&self) {
-        let mut directory: HashMap<IpAddr, Vec<Expected>> = HashMap::new();
+        let mut directory: HashMap<Origin, Vec<Expected>> = HashMap::new();
         for neighbor in &self.config.neighbors {
             if let Some(handle) = self.neighbors.get(&neighbor.key()) {
-                directory.entry(neighbor.address).or_default().push(Expected {
+                let origin = (neighbor.address, neighbor.interface);
+                directory.entry(origin).or_default().push(Expected {
                     source: neighbor.source,
                     commands: handle.commands.clone(),
                     status: Arc::clone(&handle.status),
@@ -221,6 +225,8 @@ impl Running {
             Some(PeerStatus {
                 address: neighbor.address,
                 port: neighbor.port,
+                interface: neighbor.interface,
+                remote_address: status.remote_address,
                 remote_as: status.remote_as,
                 local_as: status.local_as,
                 state: status.state,
@@ -266,9 +272,10 @@ fn drained(mut config: Config) -> Config {
     config
 }
 
-fn passwords(config: &Config) -> impl Iterator<Item = (IpAddr, &str)> + Clone {
+/// The TCP MD5 keys that listeners need.
+fn passwords(config: &Config) -> impl Iterator<Item = (IpNet, &str)> + Clone {
     config
         .neighbors
         .iter()
-        .filter_map(|neighbor| Some((neighbor.address, neighbor.password.as_deref()?)))
+        .filter_map(|neighbor| Some((neighbor.connects_from(), neighbor.password.as_deref()?)))
 }

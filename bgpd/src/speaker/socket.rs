@@ -4,11 +4,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 
+use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::sys;
-use crate::config::{Config, Neighbor};
+use crate::config::{Config, InterfaceName, Neighbor};
 
 /// TTL towards neighbours in our AS, and of what must prove that it came from near.
 const TTL_MAX: u8 = 255;
@@ -26,6 +27,8 @@ const BACKLOG: i32 = 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SocketSettings {
     pub(super) remote: SocketAddr,
+    /// The link that a link-local neighbour is on.
+    pub(super) interface: Option<InterfaceName>,
     pub(super) source: Option<IpAddr>,
     pub(super) ttl: u8,
     pub(super) minimum_ttl: Option<u8>,
@@ -42,6 +45,7 @@ impl SocketSettings {
         let hops = neighbor.ttl_security_hops;
         Self {
             remote: SocketAddr::new(neighbor.address, neighbor.port),
+            interface: neighbor.interface,
             source: neighbor.source,
             ttl: if hops.is_some() {
                 TTL_MAX
@@ -71,31 +75,25 @@ impl SocketSettings {
         socket.set_tcp_nodelay(true)
     }
 
-    /// Connects to the neighbour.
-    pub(super) async fn dial(&self) -> io::Result<TcpStream> {
-        let socket = Socket::new(
-            Domain::for_address(self.remote),
-            Type::STREAM,
-            Some(Protocol::TCP),
-        )?;
+    /// Connects to the neighbour, who is at this address now.
+    pub(super) async fn dial(&self, remote: SocketAddr) -> io::Result<TcpStream> {
+        let socket = Socket::new(Domain::for_address(remote), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         self.prepare(&SockRef::from(&socket))?;
         if let Some(password) = &self.password {
-            sys::set_md5_key(socket.as_fd(), self.remote.ip(), password.as_bytes())?;
+            sys::set_md5_key(socket.as_fd(), remote.ip().into(), password.as_bytes())?;
         }
         if let Some(source) = self.source {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
-        TcpSocket::from_std_stream(socket.into())
-            .connect(self.remote)
-            .await
+        TcpSocket::from_std_stream(socket.into()).connect(remote).await
     }
 
     /// Gives a connection in use other settings: TTL, and a TCP MD5 key where there was one before.
-    pub(super) fn adjust(&self, socket: &OwnedFd) -> io::Result<()> {
+    pub(super) fn adjust(&self, socket: &OwnedFd, remote: IpAddr) -> io::Result<()> {
         self.prepare(&SockRef::from(socket))?;
         match &self.password {
-            Some(password) => sys::set_md5_key(socket.as_fd(), self.remote.ip(), password.as_bytes()),
+            Some(password) => sys::set_md5_key(socket.as_fd(), remote.into(), password.as_bytes()),
             None => Ok(()),
         }
     }
@@ -124,21 +122,21 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Sets or removes a neighbour's key on a listener.
+/// Sets or removes the key of neighbours on a listener.
 pub(super) fn set_listener_key(
     listener: &TcpListener,
-    neighbor: IpAddr,
+    neighbors: IpNet,
     password: Option<&str>,
 ) -> io::Result<()> {
     let same_family = listener
         .local_addr()
-        .is_ok_and(|local| local.is_ipv4() == neighbor.is_ipv4());
+        .is_ok_and(|local| local.is_ipv4() == neighbors.addr().is_ipv4());
     if !same_family {
         return Ok(());
     }
     match sys::set_md5_key(
         listener.as_fd(),
-        neighbor,
+        neighbors,
         password.unwrap_or_default().as_bytes(),
     ) {
         // There was none to remove.

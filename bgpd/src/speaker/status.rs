@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use crate::bfd;
-use crate::config::NeighborKey;
+use crate::config::{InterfaceName, NeighborKey};
 use crate::policy::Explanation;
 use crate::rib::PathStatus;
 use crate::session::{Negotiated, Settings, State};
@@ -24,12 +24,13 @@ pub(super) struct SessionStatus {
     pub(super) bfd: Option<Arc<Mutex<bfd::Status>>>,
     pub(super) negotiated: Option<Negotiated>,
     pub(super) local_address: Option<IpAddr>,
+    pub(super) remote_address: Option<IpAddr>,
 }
 
 impl SessionStatus {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
-            remote_as: settings.remote_as,
+            remote_as: settings.remote_as.number(settings.local_as).unwrap_or(0),
             local_as: settings.local_as,
             state: State::Idle,
             since: SystemTime::now(),
@@ -39,6 +40,7 @@ impl SessionStatus {
             bfd: None,
             negotiated: None,
             local_address: None,
+            remote_address: None,
         }
     }
 }
@@ -46,11 +48,15 @@ impl SessionStatus {
 /// A neighbour and its session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// The neighbour's address.
+    /// The neighbour's address; `::` if it is known by its interface alone.
     pub address: IpAddr,
+    /// Its interface, where its address is link-local or not known beforehand.
+    pub interface: Option<InterfaceName>,
+    /// The address that it has on this session, while that is established.
+    pub remote_address: Option<IpAddr>,
     /// The port that we connect to.
     pub port: u16,
-    /// Its AS.
+    /// Its AS; 0 while that is not known.
     pub remote_as: u32,
     /// Our AS on this session.
     pub local_as: u32,
@@ -86,6 +92,7 @@ impl PeerStatus {
         NeighborKey {
             address: self.address,
             port: self.port,
+            interface: self.interface,
         }
     }
 }

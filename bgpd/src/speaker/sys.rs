@@ -1,11 +1,15 @@
 //! Socket options that no safe crate offers.
-#![expect(unsafe_code, reason = "setsockopt for TCP MD5 keys and minimum TTL")]
+#![expect(
+    unsafe_code,
+    reason = "setsockopt for TCP MD5 keys, minimum TTL and ICMPv6 filters"
+)]
 
 use std::io;
 use std::mem::size_of;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use ipnet::IpNet;
 use libc::{c_int, c_void, socklen_t};
 
 use crate::config::PASSWORD_MAX_BYTES;
@@ -21,12 +25,20 @@ struct TcpMd5Sig {
     key: [u8; PASSWORD_MAX_BYTES],
 }
 
-/// RFC 2385: sets the key for segments to and from `peer`; an empty one removes it.
-pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> io::Result<()> {
+/// `TCP_MD5SIG_EXT` of linux/tcp.h.
+const TCP_MD5SIG_EXT: c_int = 32;
+/// `TCP_MD5SIG_FLAG_PREFIX` of linux/tcp.h.
+const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
+
+/// RFC 2385: sets the key for segments to and from `peers`; an empty one removes it. Of several that fit an
+/// address, the kernel takes the one with the longest prefix. It does not look at the interface.
+pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peers: IpNet, key: &[u8]) -> io::Result<()> {
+    let is_host = peers.prefix_len() == peers.max_prefix_len();
+    let name = if is_host { libc::TCP_MD5SIG } else { TCP_MD5SIG_EXT };
     let mut option = TcpMd5Sig {
-        address: socket_address(peer),
-        flags: 0,
-        prefix_length: 0,
+        address: socket_address(peers.addr()),
+        flags: if is_host { 0 } else { TCP_MD5SIG_FLAG_PREFIX },
+        prefix_length: if is_host { 0 } else { peers.prefix_len() },
         key_length: 0,
         interface: 0,
         key: [0; PASSWORD_MAX_BYTES],
@@ -49,7 +61,7 @@ pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> i
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
-            libc::TCP_MD5SIG,
+            name,
             (&raw const option).cast::<c_void>(),
             size_of::<TcpMd5Sig>() as socklen_t,
         )
@@ -93,6 +105,35 @@ pub(super) fn set_minimum_ttl(socket: BorrowedFd<'_>, peer: IpAddr, ttl: u8) -> 
             name,
             (&raw const value).cast::<c_void>(),
             size_of::<c_int>() as socklen_t,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// RFC 3542 section 3.2: takes in ICMPv6 messages of these types alone.
+pub(super) fn pass_only_icmpv6(socket: BorrowedFd<'_>, types: &[u8]) -> io::Result<()> {
+    /// `ICMPV6_FILTER` of linux/icmpv6.h.
+    const ICMPV6_FILTER: c_int = 1;
+    // A bit a type; those that are set are kept out.
+    let mut filter = [u32::MAX; 8];
+    for message in types {
+        if let Some(word) = filter.get_mut(usize::from(message / 32)) {
+            *word &= !(1 << (message % 32));
+        }
+    }
+    // SAFETY: the option takes a `struct icmp6_filter`, which is eight words; `filter` is that and lives through
+    // the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_ICMPV6,
+            ICMPV6_FILTER,
+            (&raw const filter).cast::<c_void>(),
+            size_of_val(&filter) as socklen_t,
         )
     };
     if result == 0 {

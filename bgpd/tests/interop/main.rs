@@ -12,6 +12,7 @@ mod routers;
 
 mod bfd;
 mod daemon;
+mod link;
 mod mrt;
 mod refresh;
 mod restart;

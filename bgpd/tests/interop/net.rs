@@ -76,7 +76,7 @@ impl Netns {
         (a, b, middle)
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.0.id()
     }
 

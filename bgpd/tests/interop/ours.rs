@@ -64,6 +64,11 @@ impl Bgpd {
         self.peers().into_iter().find(|peer| peer.address == address)
     }
 
+    /// The neighbour of a name, as an interface or an address with its interface.
+    pub(crate) fn named(&self, name: &str) -> Option<Peer> {
+        self.peers().into_iter().find(|peer| peer.name == name)
+    }
+
     pub(crate) fn is_established(&self, address: &str) -> bool {
         self.peer(address).is_some_and(|peer| peer.state == "Established")
     }

@@ -54,7 +54,7 @@ fn reader(last: u8, path: &Path) -> SpeakerHandle {
 }
 
 fn of_file(address: std::net::IpAddr) -> RouteView {
-    RouteView::Received(NeighborKey { address, port: 0 })
+    RouteView::Received(NeighborKey::new(address, 0))
 }
 
 fn shown(routes: &[RouteStatus]) -> BTreeSet<String> {

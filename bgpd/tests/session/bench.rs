@@ -26,7 +26,8 @@ pub(crate) fn settings() -> Settings {
     Settings {
         local_as: 65001,
         router_id: Ipv4Addr::new(10, 0, 0, 1),
-        remote_as: 65002,
+        remote_as: 65002.into(),
+        extended_next_hop: false,
         passive: false,
         families: both(),
         hold_time: seconds(90),

@@ -62,7 +62,7 @@ fn wrong_opens_are_answered_with_their_fault() {
         (
             "our router id in our AS",
             Settings {
-                remote_as: 65001,
+                remote_as: 65001.into(),
                 ..settings()
             },
             Open {

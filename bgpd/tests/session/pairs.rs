@@ -11,7 +11,7 @@ use crate::network::Network;
 fn theirs() -> Settings {
     Settings {
         local_as: 65002,
-        remote_as: 65001,
+        remote_as: 65001.into(),
         router_id: [10, 0, 0, 2].into(),
         ..settings()
     }
@@ -156,7 +156,7 @@ proptest! {
     ) {
         let mut ours = settings();
         let mut other = theirs();
-        (ours.remote_as, other.local_as) = (65000 + seed_as, 65000 + seed_as);
+        (ours.remote_as, other.local_as) = ((65000 + seed_as).into(), 65000 + seed_as);
         let mut network = Network::new([ours, other], Duration::from_millis(latency_ms));
         network.event(0, Event::Start);
         network.pass(Duration::from_millis(late_ms));

@@ -15,7 +15,7 @@ use crate::network::Network;
 fn a_recording_replays_to_the_same_actions() {
     let other = bgpd::session::Settings {
         local_as: 65002,
-        remote_as: 65001,
+        remote_as: 65001.into(),
         router_id: [10, 0, 0, 2].into(),
         ..settings()
     };
