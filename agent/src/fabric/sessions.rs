@@ -252,7 +252,7 @@ impl Builder<'_> {
             neighbor.allow_own_as = u8::try_from(allowed.max(0)).unwrap_or(u8::MAX);
         }
         let session_as = neighbor.local_as.unwrap_or(self.local.local_as);
-        let ebgp = neighbor.remote_as != session_as;
+        let ebgp = neighbor.remote_as.is_external(session_as);
         neighbor.next_hop = match spec.next_hop_mode {
             Some(NextHopMode::SelfAddress) => bgpd::config::NextHopMode::SelfAddress,
             Some(NextHopMode::Keep) => bgpd::config::NextHopMode::Keep,

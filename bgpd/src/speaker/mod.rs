@@ -28,12 +28,13 @@ mod status;
 mod sys;
 mod write_queue;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use tokio::runtime::{EnterGuard, Runtime};
 use tokio::sync::{Mutex, broadcast, oneshot, watch};
 

@@ -116,7 +116,7 @@ impl Discovery {
         // It hears this interface alone, and sends from this address.
         socket.bind(&SocketAddrV6::new(local, 0, 0, index).into())?;
         Ok(Self {
-            socket: AsyncFd::register(socket)?,
+            socket: sys::watch(socket)?,
             index,
             mac,
             answered: None,

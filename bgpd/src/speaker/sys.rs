@@ -1,7 +1,7 @@
 //! Socket options that no safe crate offers.
 #![expect(
     unsafe_code,
-    reason = "setsockopt for TCP MD5 keys, minimum TTL and ICMPv6 filters"
+    reason = "setsockopt for TCP MD5 keys, minimum TTL and ICMPv6 filters; a raw socket in the runtime"
 )]
 
 use std::io;
@@ -11,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use libc::{c_int, c_void, socklen_t};
+use socket2::Socket;
+use tokio::io::unix::AsyncFd;
 
 use crate::config::PASSWORD_MAX_BYTES;
 
@@ -141,4 +143,11 @@ pub(super) fn pass_only_icmpv6(socket: BorrowedFd<'_>, types: &[u8]) -> io::Resu
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Has the runtime watch a socket.
+pub(super) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` owns its descriptor and gives the same one each time it is asked, as long as it lives; the
+    // result owns the socket.
+    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
 }
