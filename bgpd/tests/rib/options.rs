@@ -549,7 +549,7 @@ fn decisions_are_explained() {
     );
     rib.update(strict, route(2, &[65002]), [net(NET)]);
     assert_eq!(
-        rib.explain_import(strict, net(NET)).unwrap().to_string(),
+        rib.explain_import(strict, net(NET), None).unwrap().to_string(),
         "rejected by rule 1 \"none of it\""
     );
     assert_eq!(rib.explain_export(deaf, net(NET)), None, "there is no best path");

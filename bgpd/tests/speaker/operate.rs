@@ -24,7 +24,7 @@ struct Fabric {
 
 async fn fabric() -> Fabric {
     let mut config = hub(1, [2, 3], 65002);
-    config.neighbors[1].remote_as = 65003;
+    config.neighbors[1].remote_as = 65003.into();
     config.neighbors[0].description = "upstream".to_owned();
     let not_this = Rule::inside("10.2.0.0/16".parse().unwrap(), RuleAction::Reject).named("not this");
     config.neighbors[0].import = Policy::rules([not_this], Verdict::Accept);
