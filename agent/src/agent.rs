@@ -24,7 +24,7 @@ use crate::fabric::{self, Settings, Translation};
 use crate::flows::FlowLog;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::peer_routes::PeerRoutes;
+use crate::peer_access::{PeerAccess, Wanted};
 use crate::rpc;
 use crate::secrets;
 use crate::view::View;
@@ -109,8 +109,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         held: BTreeSet::new(),
         asked: None,
         applying: None,
-        peer_routes: PeerRoutes::default(),
-        peer_route_problems: Vec::new(),
+        peer_access: PeerAccess::default(),
+        peer_access_problems: Vec::new(),
         problems: BTreeSet::new(),
         in_sync: false,
         snapshot_until: None,
@@ -239,6 +239,7 @@ fn start_dataplane(
             EndpointToHost::Return => dataplane::EndpointToHost::Return,
             EndpointToHost::Accept => dataplane::EndpointToHost::Accept,
         },
+        learned_route_protocol: bgpd::fib::PROTOCOL,
         ..dataplane::Config::default()
     })
     .context("dataplane")?;
@@ -370,8 +371,8 @@ struct Core {
     asked: Option<Asked>,
     /// A batch that is on its way to the dataplane.
     applying: Option<oneshot::Receiver<()>>,
-    peer_routes: PeerRoutes,
-    peer_route_problems: Vec<String>,
+    peer_access: PeerAccess,
+    peer_access_problems: Vec<String>,
     problems: BTreeSet<String>,
     /// The whole present view was told.
     in_sync: bool,
@@ -403,7 +404,7 @@ impl Core {
                     self.publish_datastore(&health);
                     self.bgp.publish(self.translation.as_ref().map(|t| &t.origins)).await;
                     self.read_secrets();
-                    self.keep_peer_routes();
+                    self.keep_peer_access();
                     self.act().await;
                 }
                 _ = answered(&mut self.applying) => {
@@ -516,7 +517,7 @@ impl Core {
             self.translation = Some(next);
         }
         self.translate_due = false;
-        self.keep_peer_routes();
+        self.keep_peer_access();
         // Without a configuration the speaker goes on with what it had.
         let announces_more =
             self.bgp.is_running() && self.translation.as_ref().is_some_and(|t| t.config.is_none());
@@ -525,17 +526,21 @@ impl Core {
         }
     }
 
-    /// Routes to peers that are reached by a gateway; looked at again at each tick.
-    fn keep_peer_routes(&mut self) {
+    /// Routes to peers that are reached by a gateway, and addresses for workloads that are peers; looked at again at
+    /// each tick.
+    fn keep_peer_access(&mut self) {
         if let Some(translation) = self
             .translation
             .as_ref()
             .filter(|t| t.config.is_some() && self.config.bgp.enabled)
         {
-            self.peer_routes.keep(&translation.peer_routes);
+            self.peer_access.keep(&Wanted {
+                routes: translation.peer_routes.clone(),
+                addresses: translation.workload_side.clone(),
+            });
         }
-        if self.peer_routes.problems() != self.peer_route_problems {
-            self.peer_route_problems = self.peer_routes.problems();
+        if self.peer_access.problems() != self.peer_access_problems {
+            self.peer_access_problems = self.peer_access.problems();
             self.note_problems(None);
         }
     }
@@ -574,7 +579,7 @@ impl Core {
             .world
             .problems()
             .into_iter()
-            .chain(self.peer_route_problems.iter().cloned())
+            .chain(self.peer_access_problems.iter().cloned())
             .chain(
                 of_fabric
                     .iter()

@@ -12,7 +12,7 @@ use bgpd::session::State;
 use bgpd::speaker::{PeerStatus, Speaker, SpeakerHandle, StartOptions, StopMode};
 
 use crate::config::Config;
-use crate::fabric::{NORMAL_ROUTE_PRIORITY, SessionOrigin};
+use crate::fabric::{NORMAL_ROUTE_PRIORITY, PeerType, SessionOrigin};
 use crate::health::Health;
 use crate::view::View;
 
@@ -160,7 +160,7 @@ impl Bgp {
                 return;
             }
         };
-        self.report(&peers, speaker.is_restart_complete());
+        self.report(&peers, origins, speaker.is_restart_complete());
         let half = |v4: bool| proto::BgpSpeaker {
             running: config.listen.iter().any(|address| address.is_ipv4() == v4),
             router_id: config.router_id.to_string(),
@@ -175,16 +175,28 @@ impl Bgp {
             .collect();
     }
 
-    fn report(&self, peers: &[PeerStatus], restart_complete: bool) {
+    /// Sessions with workloads do not count: whether those are there is not the host's affair.
+    fn report(
+        &self,
+        peers: &[PeerStatus],
+        origins: Option<&BTreeMap<NeighborKey, SessionOrigin>>,
+        restart_complete: bool,
+    ) {
+        let counts = |peer: &&PeerStatus| {
+            let origin = origins.and_then(|origins| origins.get(&peer.key()));
+            origin.is_none_or(|origin| origin.peer_type != PeerType::LocalWorkload)
+        };
+        let sessions = peers.iter().filter(counts).count();
         let established = peers
             .iter()
+            .filter(counts)
             .filter(|peer| peer.state == State::Established)
             .count();
         let at_start = self.began_at.elapsed() < ALL_SESSIONS_TIME;
         match self
             .failure
             .clone()
-            .or_else(|| unready_because(established, peers.len(), restart_complete, at_start))
+            .or_else(|| unready_because(established, sessions, restart_complete, at_start))
         {
             Some(reason) => self.health.not_ready(COMPONENT, reason),
             None => self.health.ready(COMPONENT),

@@ -16,7 +16,7 @@ pub mod flows;
 pub mod health;
 pub mod metrics;
 mod node;
-mod peer_routes;
+mod peer_access;
 pub mod rpc;
 mod secrets;
 mod status_writer;

@@ -2,7 +2,6 @@
 //! everything that bears policy for the engine, counts for the metrics. Pure: updates in, state out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use api::ipam_model::{Affinity, AffinityState};
 use api::{AnyResource, Kind};
@@ -12,7 +11,7 @@ use ipnet::IpNet;
 use policy_engine::output::Delta;
 use policy_engine::{Engine, Input};
 
-use crate::fabric::Resources;
+use crate::fabric::{Resources, Workload};
 use crate::view::Counts;
 
 /// Namespace and name of a resource.
@@ -25,7 +24,6 @@ pub struct World {
     fabric: Resources,
     engine: Engine,
     names: BTreeMap<Kind, BTreeSet<Name>>,
-    local_addresses: BTreeMap<Name, Vec<IpAddr>>,
     unreadable: BTreeMap<AnyKey, String>,
     fabric_changed: bool,
 }
@@ -38,7 +36,6 @@ impl World {
             fabric: Resources::default(),
             engine: Engine::new(node),
             names: BTreeMap::new(),
-            local_addresses: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             fabric_changed: false,
         }
@@ -97,17 +94,16 @@ impl World {
                 self.fabric.pools.insert(name.1, (**pool).clone());
             }
             AnyResource::WorkloadEndpoint(endpoint) => {
-                let local = endpoint.spec.node == self.node;
-                let nets = if local {
-                    endpoint.spec.ip_networks.as_slice()
-                } else {
-                    &[]
+                let nets = endpoint.spec.ip_networks.iter();
+                let workload = Workload {
+                    interface: endpoint.spec.interface_name.clone(),
+                    addresses: nets
+                        .filter_map(|net| net.split('/').next()?.parse().ok())
+                        .collect(),
+                    labels: endpoint.metadata.labels.clone(),
                 };
-                let addresses = nets
-                    .iter()
-                    .filter_map(|net| net.split('/').next()?.parse().ok())
-                    .collect();
-                self.set_local_addresses(name, addresses);
+                let is_local = endpoint.spec.node == self.node;
+                self.set_workload(name, is_local.then_some(workload));
             }
             _ => {}
         }
@@ -122,7 +118,7 @@ impl World {
             Kind::BgpPeer => drop(self.fabric.peers.remove(&name)),
             Kind::BgpFilter => drop(self.fabric.filters.remove(&name)),
             Kind::IpPool => drop(self.fabric.pools.remove(&name)),
-            Kind::WorkloadEndpoint => self.set_local_addresses((namespace.clone(), name.clone()), Vec::new()),
+            Kind::WorkloadEndpoint => self.set_workload((namespace.clone(), name.clone()), None),
             _ => {}
         }
         if let Some(names) = self.names.get_mut(&kind) {
@@ -135,17 +131,17 @@ impl World {
         });
     }
 
-    fn set_local_addresses(&mut self, name: Name, addresses: Vec<IpAddr>) {
-        let before = if addresses.is_empty() {
-            self.local_addresses.remove(&name)
-        } else {
-            self.local_addresses.insert(name.clone(), addresses)
-        };
-        if before.as_ref() == self.local_addresses.get(&name) {
+    /// `None` where it is gone or not on this host.
+    fn set_workload(&mut self, name: Name, workload: Option<Workload>) {
+        let known = &mut self.fabric.workloads;
+        if known.get(&name) == workload.as_ref() {
             return;
         }
         self.fabric_changed = true;
-        self.fabric.workload_addresses = self.local_addresses.values().flatten().copied().collect();
+        match workload {
+            Some(workload) => drop(known.insert(name, workload)),
+            None => drop(known.remove(&name)),
+        }
     }
 
     fn affinity(&mut self, key: &AffinityKey, affinity: Option<&Affinity>) {
@@ -295,10 +291,13 @@ mod tests {
         let mut world = World::new("a");
         world.update(endpoint("a", "one", "10.65.0.1/32"));
         world.update(endpoint("b", "two", "10.65.0.2/32"));
-        assert_eq!(
-            world.fabric().workload_addresses,
-            ["10.65.0.1".parse().unwrap()].into()
-        );
+        let addresses = |world: &World| -> Vec<String> {
+            let workloads = world.fabric().workloads.values();
+            workloads
+                .flat_map(|w| w.addresses.iter().map(ToString::to_string))
+                .collect()
+        };
+        assert_eq!(addresses(&world), ["10.65.0.1"]);
         assert!(world.take_fabric_change() && !world.take_fabric_change());
         world.update(endpoint("a", "one", "10.65.0.1/32"));
         world.update(endpoint("b", "two", "10.65.0.3/32"));
@@ -308,7 +307,7 @@ mod tests {
             AnyKey::resource(Kind::WorkloadEndpoint, "default", "one"),
             None,
         ));
-        assert!(world.fabric().workload_addresses.is_empty());
+        assert!(world.fabric().workloads.is_empty());
         assert_eq!(world.counts().workload_endpoints, 1);
     }
 

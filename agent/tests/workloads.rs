@@ -177,3 +177,103 @@ fn workloads_talk_as_policy_says_also_while_the_agent_is_killed_restarted_and_st
         "everything stays"
     );
 }
+
+/// A process that a test has started.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn bgp(kind: &str, name: &str, spec: &str) -> String {
+    format!("apiVersion: projectcalico.org/v3\nkind: {kind}\nmetadata:\n  name: {name}\nspec:\n{spec}")
+}
+
+/// BIRD in a workload is a peer of its host by its label: its routes lead to it, as the filter lets them, and stay
+/// when routes on workload interfaces are repaired.
+#[test]
+fn a_workload_that_speaks_bgp_is_a_peer_of_its_host() {
+    let mut host = Host::new();
+    host.with_dataplane();
+    host.dataplane_config = "endpoint-to-host-action = 'Accept'\nresync-interval-s = 1";
+    let (one, two) = (workload(&host, 1), workload(&host, 2));
+    host.start_agent("");
+    host.wait_ready(true, "dataplane: ok");
+    apply(
+        &host,
+        &[
+            policy("allow", 100, "all()", "Allow"),
+            endpoint(1, ""),
+            endpoint(2, ""),
+            bgp(
+                "BGPConfiguration",
+                "default",
+                "  localWorkloadPeeringIPV4: 169.254.2.1\n",
+            ),
+            bgp(
+                "BGPFilter",
+                "some",
+                "  importV4: [{cidr: 203.0.113.0/24, matchOperator: In, action: Reject}]\n",
+            ),
+            bgp(
+                "BGPPeer",
+                "routers",
+                "  localWorkloadSelector: number == 'w1'\n  asNumber: 65100\n  filters: [some]\n",
+            ),
+        ],
+    );
+    let at = |name: &str| host.path(name).display().to_string();
+    let config = "router id 10.65.0.1;\nprotocol device {}\n\
+                  protocol static { ipv4; route 198.51.100.0/24 blackhole; route 203.0.113.0/24 blackhole; }\n\
+                  protocol bgp host {\n local 10.65.0.1 as 65100; neighbor 169.254.2.1 as 64512; multihop;\n\
+                  hold time 9; connect delay time 1; connect retry time 1; error wait time 1, 2;\n\
+                  ipv4 { import all; export where source = RTS_STATIC; };\n}\n";
+    std::fs::write(host.path("bird.conf"), config).unwrap();
+    let (config, control, pid) = (at("bird.conf"), at("bird.ctl"), at("bird.pid"));
+    let arguments = ["-f", "-c", &config, "-s", &control, "-P", &pid];
+    let start = || {
+        Command::new("bird")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    };
+    let bird = Process(one.run(start).unwrap().unwrap());
+    let routes = || {
+        let list = || Command::new("ip").args(["-4", "route"]).output();
+        let output = host.netns.run(list).unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let learned = || {
+        let routes = routes();
+        let found = routes
+            .lines()
+            .find(|line| line.starts_with("198.51.100.0/24 via 10.65.0.1 dev cali1 proto 201"));
+        found.is_some() && !routes.contains("203.0.113.0")
+    };
+    wait_for(&host, "the workload's route", learned);
+    // Over two repairs of what is on workload interfaces.
+    let until = Instant::now() + Duration::from_millis(2500);
+    while Instant::now() < until {
+        assert!(learned(), "{}\n{}", routes(), host.logs());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop((bird, two));
+    wait_for(&host, "the end of the route", || !routes().contains("198.51.100"));
+    // What is no peer any more loses the address.
+    let addresses = || {
+        let list = || Command::new("ip").args(["-4", "addr", "show", "cali1"]).output();
+        let output = host.netns.run(list).unwrap().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(addresses().contains("169.254.2.1/32"), "{}", addresses());
+    let nobody = "  localWorkloadSelector: number == 'w9'\n  asNumber: 65100\n";
+    apply(&host, &[bgp("BGPPeer", "routers", nobody)]);
+    wait_for(&host, "the address's end", || {
+        !addresses().contains("169.254.2.1")
+    });
+}

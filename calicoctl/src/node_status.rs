@@ -36,6 +36,9 @@ pub(crate) async fn run(options: &AgentOptions) -> Result<(), Failure> {
     print(&render(&status, &peers, Timestamp::now(), &TimeZone::system()))
 }
 
+/// What the agent calls sessions with workloads: as with Calico, they are not shown here (but by `bgp peers`).
+const LOCAL_WORKLOAD: &str = "local workload";
+
 /// The whole output.
 fn render(status: &GetStatusResponse, peers: &[BgpPeer], now: Timestamp, zone: &TimeZone) -> String {
     let mut text = "Calico process is running.\n".to_owned();
@@ -52,7 +55,7 @@ fn render(status: &GetStatusResponse, peers: &[BgpPeer], now: Timestamp, zone: &
             let _ = writeln!(text, "\nIPv{version} BGP status");
             let rows: Vec<Vec<String>> = peers
                 .iter()
-                .filter(|peer| peer.ip_version == version)
+                .filter(|peer| peer.ip_version == version && peer.peer_type != LOCAL_WORKLOAD)
                 .map(|peer| row(peer, now, zone))
                 .collect();
             if rows.is_empty() {
@@ -151,9 +154,13 @@ mod tests {
 
     #[test]
     fn as_the_reference_prints_it() {
-        let peers = [peer("172.17.8.102", 4, "Established", "", "2026-08-22T23:30:04Z")];
+        let workload = BgpPeer {
+            peer_type: LOCAL_WORKLOAD.to_owned(),
+            ..peer("10.65.0.7", 4, "Established", "", "2026-08-22T23:30:04Z")
+        };
+        let node = peer("172.17.8.102", 4, "Established", "", "2026-08-22T23:30:04Z");
         assert_eq!(
-            rendered(true, true, &peers),
+            rendered(true, true, &[node, workload]),
             "Calico process is running.\n\
              \n\
              IPv4 BGP status\n\

@@ -134,6 +134,8 @@ pub struct Config {
     pub block_route_protocol: u8,
     /// Metric of blackhole routes.
     pub block_route_metric: u32,
+    /// Protocol number of routes learned by BGP: those that lead to a workload which is a BGP peer are not ours.
+    pub learned_route_protocol: u8,
     /// Take over routes that others put on workload interfaces (`removeExternalRoutes`).
     pub remove_external_routes: bool,
     /// Write the sysctls of workload interfaces and switch forwarding on.
@@ -154,6 +156,7 @@ impl Default for Config {
             route_metric: 1024,
             block_route_protocol: 80,
             block_route_metric: 1024,
+            learned_route_protocol: 201,
             remove_external_routes: true,
             sysctls: true,
         }

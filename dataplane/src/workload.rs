@@ -182,6 +182,7 @@ fn reconcile_routes(
     for route in there
         .iter()
         .filter(|route| !is_right(route) && !is_kernels(route))
+        .filter(|route| route.protocol != config.learned_route_protocol)
     {
         let ours = route.protocol == config.route_protocol;
         if ours || config.remove_external_routes {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::{
     AddressFamily,
-    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, AddressScope},
 };
 
 use crate::{Connection, Error, Family, Request, connection::Message, request::RTM_NEWADDR};
@@ -30,6 +30,8 @@ pub struct Address {
     pub tentative: bool,
     /// Its scope: 0 global, 253 link, 254 host.
     pub scope: u8,
+    /// Who made it (`IFA_PROTO`): 0 for nobody in particular, 1 to 3 for the kernel. Kernels below 5.18 do not keep it.
+    pub protocol: u8,
 }
 
 impl Address {
@@ -50,6 +52,7 @@ impl Address {
             no_prefix_route: false,
             tentative: false,
             scope,
+            protocol: 0,
         }
     }
 
@@ -71,6 +74,10 @@ impl Address {
         if !flags.is_empty() {
             message.attributes.push(AddressAttribute::Flags(flags));
         }
+        if self.protocol != 0 {
+            let protocol = AddressProtocol::from(self.protocol);
+            message.attributes.push(AddressAttribute::Protocol(protocol));
+        }
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
         bytes
@@ -82,13 +89,14 @@ impl Address {
             reason,
         };
         let message = AddressMessage::parse(payload).map_err(|e| malformed(e.to_string()))?;
-        let (mut local, mut address) = (None, None);
+        let (mut local, mut address, mut protocol) = (None, None, 0);
         let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
         for attribute in &message.attributes {
             match attribute {
                 AddressAttribute::Local(a) => local = Some(*a),
                 AddressAttribute::Address(a) => address = Some(*a),
                 AddressAttribute::Flags(f) => flags = *f,
+                AddressAttribute::Protocol(p) => protocol = u8::from(*p),
                 _ => {}
             }
         }
@@ -106,6 +114,7 @@ impl Address {
             no_prefix_route: flags.contains(AddressFlags::Noprefixroute),
             tentative: flags.contains(AddressFlags::Tentative),
             scope: message.header.scope.into(),
+            protocol,
         }))
     }
 }

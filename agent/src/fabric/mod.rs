@@ -24,6 +24,9 @@ pub const PRIORITY_SCALE: u32 = 2_147_483_647;
 /// Priority of a normal route where no resource says otherwise; also the metric of workload routes.
 pub const NORMAL_ROUTE_PRIORITY: u32 = 1024;
 
+/// How sessions with workloads are called; `calicoctl node status` leaves them out.
+pub const LOCAL_WORKLOAD: &str = "local workload";
+
 /// The resources that the translation reads, by name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Resources {
@@ -39,10 +42,21 @@ pub struct Resources {
     pub pools: BTreeMap<String, IpPool>,
     /// Blocks whose affinity to this host is confirmed.
     pub blocks: BTreeSet<IpNet>,
-    /// Addresses of this host's workloads.
-    pub workload_addresses: BTreeSet<IpAddr>,
+    /// This host's workloads, by namespace and name of their endpoints.
+    pub workloads: BTreeMap<(String, String), Workload>,
     /// Passwords by secret name and key.
     pub secrets: BTreeMap<(String, String), String>,
+}
+
+/// A workload of this host, as far as BGP is concerned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Its interface on the host's side.
+    pub interface: String,
+    /// Its addresses, in the order of its endpoint.
+    pub addresses: Vec<IpAddr>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What the agent's own configuration adds.
@@ -67,6 +81,8 @@ pub enum PeerType {
     NodeSpecific,
     /// The node-to-node mesh.
     Mesh,
+    /// A BGPPeer of local workloads.
+    LocalWorkload,
 }
 
 impl PeerType {
@@ -76,6 +92,7 @@ impl PeerType {
             Self::Global => "global",
             Self::NodeSpecific => "node specific",
             Self::Mesh => "node-to-node mesh",
+            Self::LocalWorkload => LOCAL_WORKLOAD,
         }
     }
 }
@@ -98,6 +115,8 @@ pub struct Translation {
     pub origins: BTreeMap<NeighborKey, SessionOrigin>,
     /// Peers that are reached by a gateway, by address: each needs a host route.
     pub peer_routes: BTreeMap<IpAddr, IpAddr>,
+    /// This host's addresses at interfaces of workloads that are peers.
+    pub workload_side: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Blocks that need a blackhole route before they are announced. Full-length blocks need none.
     pub blackholes: Vec<IpNet>,
     /// What could not be honoured, each naming resource and field.
@@ -138,6 +157,7 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
         config: None,
         origins: BTreeMap::new(),
         peer_routes: BTreeMap::new(),
+        workload_side: BTreeMap::new(),
         blackholes: Vec::clone(&blackholes),
         problems: vec![problem],
     };
@@ -162,6 +182,7 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
         Err(problem) => return none(problem),
     };
 
+    name_ignored_configurations(resources, &mut problems);
     let mut config = Config::new(local.local_as, router_id);
     config.fib = settings.install_routes;
     config.restart_time = settings.restart_time;
@@ -170,7 +191,6 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     let policy = export::BaseRules::new(resources, &local, &mut problems);
     let mut origins = BTreeMap::new();
     let sessions = sessions::sessions(resources, &local, settings, &policy, &mut problems);
-    let peer_routes = sessions.gateways;
     for (origin, neighbor) in sessions.neighbors {
         origins.insert(neighbor.key(), origin);
         config.neighbors.push(neighbor);
@@ -178,9 +198,20 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     Translation {
         config: Some(config),
         origins,
-        peer_routes,
+        peer_routes: sessions.gateways,
+        workload_side: sessions.workload_side,
         blackholes,
         problems,
+    }
+}
+
+/// A configuration is that of the fabric or of a node, by its name.
+fn name_ignored_configurations(resources: &Resources, problems: &mut Vec<String>) {
+    let known = |name: &str| name == "default" || name.starts_with("node.");
+    for name in resources.configurations.keys().filter(|name| !known(name)) {
+        problems.push(format!(
+            "BGPConfiguration({name}): neither 'default' nor 'node.NAME': ignored"
+        ));
     }
 }
 
@@ -292,8 +323,12 @@ fn normal_priority(resources: &Resources, v4: bool) -> u32 {
 
 /// Own blocks as aggregates, and addresses of own workloads that lie in somebody else's block (borrowed).
 fn networks(resources: &Resources) -> Vec<Network> {
-    let borrowed = resources
-        .workload_addresses
+    let addresses: BTreeSet<IpAddr> = resources
+        .workloads
+        .values()
+        .flat_map(|workload| workload.addresses.iter().copied())
+        .collect();
+    let borrowed = addresses
         .iter()
         .filter(|address| !resources.blocks.iter().any(|block| block.contains(*address)))
         .filter(|address| export::pools(resources).any(|(_, cidr, _)| cidr.contains(*address)))

@@ -14,7 +14,7 @@ use bgpd::policy::Policy;
 use super::bfd;
 use super::export::{self, BaseRules};
 use super::{
-    Local, PeerType, Resources, SessionOrigin, Settings, address_of, cluster_id_of, default_as,
+    Local, PeerType, Resources, SessionOrigin, Settings, Workload, address_of, cluster_id_of, default_as,
     default_configuration, is_reflector, listen_port, node_as,
 };
 
@@ -32,6 +32,7 @@ struct Builder<'a> {
     problems: &'a mut Vec<String>,
     sessions: BTreeMap<IpAddr, (SessionOrigin, Neighbor)>,
     gateways: BTreeMap<IpAddr, IpAddr>,
+    workload_side: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// The remote end of a session.
@@ -48,6 +49,8 @@ pub(super) struct Sessions {
     pub(super) neighbors: Vec<(SessionOrigin, Neighbor)>,
     /// Peers that are reached by a gateway.
     pub(super) gateways: BTreeMap<IpAddr, IpAddr>,
+    /// This host's addresses at interfaces of workloads.
+    pub(super) workload_side: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// Every session of the node, by address. Global peers come first, then node-specific ones, then mirrors, then the
@@ -69,6 +72,7 @@ pub(super) fn sessions(
         problems,
         sessions: BTreeMap::new(),
         gateways: BTreeMap::new(),
+        workload_side: BTreeMap::new(),
     };
     let is_global = |peer: &BgpPeer| peer.spec.node.is_empty() && peer.spec.node_selector.is_empty();
     for global in [true, false] {
@@ -87,16 +91,13 @@ pub(super) fn sessions(
     Sessions {
         neighbors: builder.sessions.into_values().collect(),
         gateways: builder.gateways,
+        workload_side: builder.workload_side,
     }
 }
 
 impl Builder<'_> {
     /// The sessions of a BGPPeer whose local side this node is on.
     fn explicit(&mut self, name: &str, peer: &BgpPeer, global: bool) {
-        self.name_unsupported(name, peer);
-        if !peer.spec.local_workload_selector.is_empty() {
-            return;
-        }
         if !self.selects(
             name,
             "nodeSelector",
@@ -107,6 +108,9 @@ impl Builder<'_> {
         ) {
             return;
         }
+        if !peer.spec.local_workload_selector.is_empty() {
+            return self.workloads(name, peer);
+        }
         let peer_type = if global {
             PeerType::Global
         } else {
@@ -116,6 +120,65 @@ impl Builder<'_> {
             let passive = global && peer.spec.peer_selector.is_empty() && self.defers_to(&remote);
             self.add(name, peer, peer_type, remote, passive, false);
         }
+    }
+
+    /// Sessions with this host's workloads: they connect, to the address that the configuration has for that, from
+    /// the first address of the family that they have.
+    fn workloads(&mut self, name: &str, peer: &BgpPeer) {
+        let spec = &peer.spec;
+        let selector = match Selector::parse(&spec.local_workload_selector) {
+            Ok(selector) => selector,
+            Err(error) => {
+                return self.problems.push(format!(
+                    "BGPPeer({name}) spec.localWorkloadSelector = '{}': {error}: selects no workload",
+                    spec.local_workload_selector
+                ));
+            }
+        };
+        let chosen = self.resources.workloads.values();
+        let chosen: Vec<&Workload> = chosen.filter(|w| selector.matches(&w.labels)).collect();
+        for v4 in [true, false] {
+            let of_family = |workload: &&Workload| workload.addresses.iter().any(|a| a.is_ipv4() == v4);
+            if self.local.address(v4).is_none() || !chosen.iter().any(of_family) {
+                continue;
+            }
+            let own = match peering_address(self.resources, v4) {
+                Ok(own) => own,
+                Err(reason) => {
+                    let reason = format!("{reason}: no such sessions by BGPPeer({name})");
+                    self.problems.push(reason);
+                    continue;
+                }
+            };
+            for workload in &chosen {
+                let Some(address) = workload.addresses.iter().find(|a| a.is_ipv4() == v4) else {
+                    continue;
+                };
+                let remote = Remote {
+                    address: *address,
+                    port: BGP_PORT,
+                    remote_as: spec.as_number.0,
+                    cluster_id: None,
+                };
+                self.workload(name, peer, &remote);
+                let side = self.workload_side.entry(workload.interface.clone());
+                side.or_default().insert(own);
+            }
+        }
+    }
+
+    fn workload(&mut self, name: &str, peer: &BgpPeer, remote: &Remote) {
+        let mut neighbor = self.neighbor(remote, &peer.spec.filters);
+        neighbor.description = format!("BGPPeer({name}), a local workload");
+        neighbor.passive = true;
+        neighbor.local_as = peer.spec.local_as_number.map(|number| number.0);
+        neighbor.bfd = self.bfd(name, peer, remote.address).map(|settings| BfdSettings {
+            multihop: Some(false),
+            ..settings
+        });
+        let ebgp = self.set_next_hop(&mut neighbor, &peer.spec);
+        self.reflect(&mut neighbor, remote, ebgp);
+        self.insert(name, PeerType::LocalWorkload, neighbor, false);
     }
 
     /// The mirror of a BGPPeer for which this node is the remote side (Calico's reverse peering).
@@ -251,6 +314,16 @@ impl Builder<'_> {
             let allowed = spec.num_allowed_local_as_numbers.unwrap_or(0);
             neighbor.allow_own_as = u8::try_from(allowed.max(0)).unwrap_or(u8::MAX);
         }
+        let ebgp = self.set_next_hop(&mut neighbor, spec);
+        self.reflect(&mut neighbor, &remote, ebgp);
+        if self.insert(name, peer_type, neighbor, mirrored) {
+            self.gateways
+                .extend(gateway.map(|gateway| (remote.address, gateway)));
+        }
+    }
+
+    /// Sets how next hops are announced; says whether the session is with another AS.
+    fn set_next_hop(&self, neighbor: &mut Neighbor, spec: &BgpPeerSpec) -> bool {
         let session_as = neighbor.local_as.unwrap_or(self.local.local_as);
         let ebgp = neighbor.remote_as.is_external(session_as);
         neighbor.next_hop = match spec.next_hop_mode {
@@ -259,24 +332,29 @@ impl Builder<'_> {
             None if spec.keep_original_next_hop && ebgp => bgpd::config::NextHopMode::Keep,
             _ => bgpd::config::NextHopMode::Auto,
         };
-        self.reflect(&mut neighbor, &remote, ebgp);
-        let address = remote.address;
-        let origin = SessionOrigin {
-            peer_type,
-            resource: name.to_owned(),
-        };
+        ebgp
+    }
+
+    /// Takes in a session, unless there is one with that address; says whether it did.
+    fn insert(&mut self, name: &str, peer_type: PeerType, neighbor: Neighbor, mirrored: bool) -> bool {
+        let address = neighbor.address;
         match self.sessions.get(&address) {
             None => {
+                let origin = SessionOrigin {
+                    peer_type,
+                    resource: name.to_owned(),
+                };
                 self.sessions.insert(address, (origin, neighbor));
-                self.gateways.extend(gateway.map(|gateway| (address, gateway)));
+                true
             }
             Some((kept, _)) if !mirrored && kept.resource != name => {
                 self.problems.push(format!(
                     "BGPPeer({name}): {address} already is a peer by BGPPeer({}): the earlier one is kept",
                     kept.resource
                 ));
+                false
             }
-            Some(_) => {}
+            Some(_) => false,
         }
     }
 
@@ -434,21 +512,29 @@ impl Builder<'_> {
         }
         found
     }
+}
 
-    fn name_unsupported(&mut self, name: &str, peer: &BgpPeer) {
-        let spec = &peer.spec;
-        let unsupported: BTreeSet<&str> = [(
-            "localWorkloadSelector: no sessions with workloads yet",
-            !spec.local_workload_selector.is_empty(),
-        )]
-        .into_iter()
-        .filter_map(|(text, set)| set.then_some(text))
-        .collect();
-        self.problems.extend(
-            unsupported
-                .into_iter()
-                .map(|text| format!("BGPPeer({name}) spec.{text}")),
-        );
+/// This host's address at the interfaces of workloads that are peers.
+fn peering_address(resources: &Resources, v4: bool) -> Result<IpAddr, String> {
+    let spec = default_configuration(resources);
+    let (field, text) = match v4 {
+        true => (
+            "localWorkloadPeeringIPV4",
+            spec.map(|s| &s.local_workload_peering_ip_v4),
+        ),
+        false => (
+            "localWorkloadPeeringIPV6",
+            spec.map(|s| &s.local_workload_peering_ip_v6),
+        ),
+    };
+    let text = text.map_or("", String::as_str);
+    let wrong = |reason: &str| Err(format!("BGPConfiguration(default) spec.{field} {reason}"));
+    if text.is_empty() {
+        return wrong("is not set");
+    }
+    match text.parse::<IpAddr>() {
+        Ok(address) if address.is_ipv4() == v4 => Ok(address),
+        _ => wrong(&format!("= '{text}': must be an address of the family")),
     }
 }
 

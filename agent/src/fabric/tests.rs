@@ -33,6 +33,14 @@ fn peer(spec: BgpPeerSpec) -> BgpPeer {
     Object::new(ObjectMeta::default(), spec)
 }
 
+fn workload(interface: &str, addresses: &[&str], labels: &[(&str, &str)]) -> Workload {
+    Workload {
+        interface: interface.into(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        labels: labels.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
+    }
+}
+
 fn settings() -> Settings {
     Settings {
         hold_time: Duration::from_secs(9),
@@ -331,15 +339,16 @@ fn own_blocks_leave_as_aggregates_and_borrowed_addresses_alone() {
     resources.blocks = ["10.65.0.64/26", "fd00:65::40/122", "10.66.0.0/26", "10.65.9.9/32"]
         .map(|b| b.parse().unwrap())
         .into();
-    resources.workload_addresses = [
+    let addresses = [
         "10.65.0.65",
         "10.65.7.7",
         "fd00:65::41",
         "fd00:65::ffff",
         "192.0.2.1",
-    ]
-    .map(|a| a.parse().unwrap())
-    .into();
+    ];
+    resources
+        .workloads
+        .insert(("default".into(), "w".into()), workload("cali1", &addresses, &[]));
     resources.peers.insert(
         "tor".into(),
         peer(BgpPeerSpec {
@@ -834,4 +843,137 @@ fn a_peer_behind_a_gateway_gets_a_route() {
             translation.problems
         );
     }
+}
+
+#[test]
+fn workloads_are_peers_by_their_labels() {
+    let mut resources = without_mesh(fabric());
+    for (name, interface, addresses, labels) in [
+        (
+            "router",
+            "cali1",
+            &["10.65.0.7", "fd00:65::7", "10.65.0.8"][..],
+            &[("role", "router")][..],
+        ),
+        ("six", "cali2", &["fd00:65::9"], &[("role", "router")]),
+        ("web", "cali3", &["10.65.0.10"], &[("role", "web")]),
+    ] {
+        let key = ("default".to_owned(), name.to_owned());
+        resources
+            .workloads
+            .insert(key, workload(interface, addresses, labels));
+    }
+    let spec = BgpPeerSpec {
+        local_workload_selector: "role == 'router'".into(),
+        as_number: AsNumber(65100),
+        local_as_number: Some(AsNumber(65101)),
+        filters: vec!["f".into()],
+        // None of these is for workloads.
+        source_address: Some(api::v3::bgp_peer::SourceAddress::UseNodeIp),
+        keepalive_time: Some("7s".parse().unwrap()),
+        max_restart_time: Some("7s".parse().unwrap()),
+        ..BgpPeerSpec::default()
+    };
+    resources.peers.insert("routers".into(), peer(spec.clone()));
+    resources.filters.insert(
+        "f".into(),
+        filter(serde_json::json!({"importV4": [{"action": "Reject"}]})),
+    );
+    // Nothing without an address of ours, and that is said.
+    let translation = translate(&resources, "a", &settings());
+    assert_eq!(
+        translation.problems,
+        [
+            "BGPConfiguration(default) spec.localWorkloadPeeringIPV4 is not set: no such sessions by BGPPeer(routers)",
+            "BGPConfiguration(default) spec.localWorkloadPeeringIPV6 is not set: no such sessions by BGPPeer(routers)",
+        ]
+    );
+    assert_eq!(sessions(&translation), Vec::<String>::new());
+
+    resources.configurations.insert(
+        "default".into(),
+        configuration(|spec| {
+            spec.node_to_node_mesh_enabled = Some(false);
+            spec.local_workload_peering_ip_v4 = "169.254.2.1".into();
+            spec.local_workload_peering_ip_v6 = "fd00:ffff::1".into();
+        }),
+    );
+    let translation = translate(&resources, "a", &settings());
+    assert_eq!(translation.problems, Vec::<String>::new());
+    assert_eq!(
+        sessions(&translation),
+        [
+            "10.65.0.7 65100 local workload passive",
+            "fd00:65::7 65100 local workload passive",
+            "fd00:65::9 65100 local workload passive",
+        ]
+    );
+    let side: Vec<String> = translation
+        .workload_side
+        .iter()
+        .map(|(interface, addresses)| format!("{interface} {addresses:?}"))
+        .collect();
+    assert_eq!(
+        side,
+        ["cali1 {169.254.2.1, fd00:ffff::1}", "cali2 {fd00:ffff::1}"]
+    );
+    let config = translation.config.unwrap();
+    let router = &config.neighbors[0];
+    assert_eq!(
+        (
+            router.source,
+            router.keepalive,
+            router.restart_time,
+            router.local_as
+        ),
+        (None, None, None, Some(65101))
+    );
+    let (why, _) = judged(&router.import, "198.51.100.0/24", &learned(&[65100]));
+    assert_eq!(why, "rejected by rule 1 \"BGPFilter(f) importV4[0]\"");
+
+    // Only on the nodes that are meant, and never as a mirror.
+    assert!(
+        translate(&resources, "b", &settings())
+            .config
+            .unwrap()
+            .neighbors
+            .len()
+            == 3,
+        "the workloads of whichever node this is"
+    );
+    let elsewhere = BgpPeerSpec {
+        node_selector: "rack == 'r2'".into(),
+        ..spec.clone()
+    };
+    resources.peers.insert("routers".into(), peer(elsewhere));
+    assert_eq!(
+        sessions(&translate(&resources, "a", &settings())),
+        Vec::<String>::new()
+    );
+    let bad = BgpPeerSpec {
+        local_workload_selector: "role ==".into(),
+        ..spec
+    };
+    resources.peers.insert("routers".into(), peer(bad));
+    let problems = translate(&resources, "a", &settings()).problems;
+    assert!(
+        problems.len() == 1
+            && problems[0].starts_with("BGPPeer(routers) spec.localWorkloadSelector = 'role =='"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn a_configuration_of_no_node_is_named() {
+    let mut resources = fabric();
+    resources.configurations.insert(
+        "other".into(),
+        configuration(|spec| spec.as_number = Some(AsNumber(1))),
+    );
+    let translation = translate(&resources, "a", &settings());
+    assert_eq!(
+        translation.problems,
+        ["BGPConfiguration(other): neither 'default' nor 'node.NAME': ignored"]
+    );
+    assert_eq!(translation.config.unwrap().local_as, 64512);
 }

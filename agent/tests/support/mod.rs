@@ -20,6 +20,9 @@ pub(crate) struct Host {
     running: Vec<Child>,
     /// Holds a mount namespace with a bpffs of the host's own.
     holder: Option<Child>,
+    /// Further lines of `[dataplane]`.
+    #[allow(dead_code, reason = "each test file uses a part of it")]
+    pub(crate) dataplane_config: &'static str,
 }
 
 impl Host {
@@ -36,6 +39,7 @@ impl Host {
             dir: tempfile::tempdir().unwrap(),
             running: Vec::new(),
             holder: None,
+            dataplane_config: "",
         }
     }
 
@@ -64,7 +68,7 @@ impl Host {
     pub(crate) fn start_agent(&mut self, endpoints: &str) -> usize {
         let at = |name: &str| self.path(name).display().to_string();
         let dataplane = match &self.holder {
-            Some(_) => format!("pin-dir = '{}'", at("bpf/margay")),
+            Some(_) => format!("pin-dir = '{}'\n{}", at("bpf/margay"), self.dataplane_config),
             None => "enabled = false".to_owned(),
         };
         let config = format!(

@@ -127,6 +127,7 @@ fn addresses_and_neighbours_are_read_back() {
     let point = Address {
         peer: Some("192.0.2.1".parse().unwrap()),
         no_prefix_route: true,
+        protocol: 202,
         ..Address::new(pair.east_link, "169.254.1.1/32".parse().unwrap())
     };
     nl.apply(&Request::AddAddress(point.clone())).unwrap();
@@ -136,7 +137,10 @@ fn addresses_and_neighbours_are_read_back() {
         .into_iter()
         .find(|a| a.address == point.address)
         .unwrap();
-    assert_eq!((found.peer, found.no_prefix_route), (point.peer, true));
+    assert_eq!(
+        (found.peer, found.no_prefix_route, found.protocol),
+        (point.peer, true, 202)
+    );
     nl.delete_address(pair.east_link, "10.0.0.1/24".parse().unwrap())
         .unwrap();
     assert!(
