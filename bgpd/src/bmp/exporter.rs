@@ -127,7 +127,7 @@ impl Exporter {
                 wire::encode_end_of_rib(*family, &mut end);
                 route_monitoring(&self.whose(peer.as_deref(), *view, at), &end, out);
             }
-            Event::Shown => {}
+            Event::Shown(_) => {}
         }
     }
 

@@ -280,7 +280,12 @@ impl Session<'_> {
             Event::PeerDown(peer, _) => {
                 self.peers.remove(&peer.key);
             }
-            Event::Shown => self.show_next(),
+            Event::Shown(rest) => {
+                if let Some(rest) = rest {
+                    self.parts.push_front(rest.clone());
+                }
+                self.show_next();
+            }
             Event::Messages(..) | Event::Routes(..) | Event::EndOfRib(..) => {}
         }
     }
@@ -298,7 +303,7 @@ impl Session<'_> {
             }
             if interest.advertised {
                 self.parts
-                    .extend(self.peers.keys().map(|key| Part::Advertised(*key, family)));
+                    .extend(self.peers.keys().map(|key| Part::Advertised(*key, family, 0)));
             }
             self.parts.push_back(Part::End(family));
         }
@@ -312,16 +317,10 @@ impl Session<'_> {
 
     async fn statistics(&self, out: &mut Vec<u8>) {
         let now = SystemTime::now();
+        let counted = monitor::count(&*self.task.rib).await.unwrap_or_default();
         for (key, peer) in &self.peers {
-            let key = *key;
-            // One question a peer, so that the RIB's owner does other work in between.
-            let numbers = monitor::ask(&*self.task.rib, move |rib| {
-                let id = rib.peer(key)?;
-                Some(PeerNumbers(Family::ALL.map(|family| rib.counters(id, family))))
-            });
-            if let Some(numbers) = numbers.await.flatten() {
-                Exporter::statistics(peer, &numbers, now, out);
-            }
+            let numbers = counted.get(key).copied().unwrap_or_default();
+            Exporter::statistics(peer, &PeerNumbers(numbers), now, out);
         }
         let selected = monitor::ask(&*self.task.rib, |rib| {
             Family::ALL.map(|family| rib.selected_count(family))

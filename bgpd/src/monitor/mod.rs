@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::NeighborKey;
-use crate::rib::{FibChange, PeerId, ReceivedUpdate, Rib};
+use crate::rib::{Counters, FibChange, PeerId, PeerSettings, ReceivedUpdate, Rib};
 use crate::session::DownReason;
 use crate::wire::{Attributes, Codec, Family, FamilySet, Prefix};
 
@@ -26,6 +27,11 @@ use crate::wire::{Attributes, Codec, Family, FamilySet, Prefix};
 pub(crate) const QUEUE_MAX_BYTES: usize = 64 << 20;
 /// What an event takes besides its content, in bytes.
 const EVENT_BYTES: usize = 96;
+/// Places of a table whose routes are shown in one turn of the RIB's owner, which bounds its time (some
+/// milliseconds) and what an answer holds.
+pub(crate) const PAGE_PLACES: u32 = 2048;
+/// Places of a table that are counted in one turn: less work for each.
+const COUNTED_PLACES: u32 = 16_384;
 /// What a route takes in a queue, in bytes. Its attributes are the RIB's own.
 const ROUTE_BYTES: usize = 48;
 
@@ -117,8 +123,8 @@ pub(crate) enum Event {
     Routes(View, Whose, Vec<ShownRoute>),
     /// The table was shown, or told by the peer, as a whole.
     EndOfRib(View, Whose, Family),
-    /// What [`Request::Show`] asked for was shown.
-    Shown,
+    /// What [`Request::Show`] asked for was shown, but for this.
+    Shown(Option<Part>),
 }
 
 impl Event {
@@ -198,25 +204,58 @@ impl Subscription {
 pub(crate) enum Request {
     /// Begin.
     Subscribe(u64, Subscriber),
-    /// Show a part of the tables, then say [`Event::Shown`].
+    /// Show a part of the tables, or the beginning of it, then say [`Event::Shown`].
     Show(u64, Part),
     /// End.
     Unsubscribe(u64),
 }
 
 /// A part of the tables.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Part {
     /// What there is for these prefixes in Adj-RIBs-In and Loc-RIB.
     Prefixes(Vec<Prefix>),
-    /// A neighbour's Adj-RIB-Out.
-    Advertised(NeighborKey, Family),
+    /// A neighbour's Adj-RIB-Out, from a place of the table on.
+    Advertised(NeighborKey, Family, u32),
     /// Nothing; but all tables of the family have been shown.
     End(Family),
 }
 
 /// A question to the RIB.
 pub(crate) type Question = Box<dyn FnOnce(&Rib) + Send>;
+
+/// Counts the routes of every peer, by family, in pages; none if the speaker is stopping.
+pub(crate) async fn count(rib: &dyn RibAccess) -> Option<HashMap<NeighborKey, [Counters; 2]>> {
+    let mut total: HashMap<NeighborKey, [Counters; 2]> = HashMap::new();
+    for (at, family) in Family::ALL.into_iter().enumerate() {
+        let mut counters = FxHashMap::default();
+        for from in (0..).step_by(COUNTED_PLACES as usize) {
+            let to = from + COUNTED_PLACES;
+            let more;
+            (counters, more) = ask(rib, move |rib| {
+                rib.count_in(family, from..to, &mut counters);
+                (counters, to < rib.places(family))
+            })
+            .await?;
+            if !more {
+                break;
+            }
+        }
+        let by_key = ask(rib, move |rib| {
+            let of = |peer: &PeerSettings| {
+                let counters = counters.get(&rib.peer(peer.key)?)?;
+                Some((peer.key, *counters))
+            };
+            rib.peers().filter_map(of).collect::<Vec<_>>()
+        });
+        for (key, counters) in by_key.await? {
+            if let Some(family) = total.entry(key).or_default().get_mut(at) {
+                *family = counters;
+            }
+        }
+    }
+    Some(total)
+}
 
 /// The way to the RIB's owner.
 pub(crate) trait RibAccess: Send + Sync {
@@ -299,8 +338,8 @@ impl Monitors {
                 let Some((_, subscriber)) = self.subscribers.iter().find(|(other, _)| *other == id) else {
                     return;
                 };
-                let mut events = self.show(subscriber.interest, part, rib);
-                events.push(Event::Shown);
+                let (mut events, rest) = self.show(subscriber.interest, part, rib);
+                events.push(Event::Shown(rest));
                 let now = SystemTime::now();
                 if !events.into_iter().all(|event| subscriber.send(now, event)) {
                     self.cut_off(id);
@@ -403,8 +442,10 @@ impl Monitors {
         self.tell(SystemTime::now(), |interest| interest.selected, event);
     }
 
-    fn show(&self, interest: Interest, part: Part, rib: &Rib) -> Vec<Event> {
+    /// Shows a part as far as one turn goes; and what is left of it.
+    fn show(&self, interest: Interest, part: Part, rib: &Rib) -> (Vec<Event>, Option<Part>) {
         let mut events = Vec::new();
+        let mut rest = None;
         match part {
             Part::Prefixes(prefixes) => {
                 let mut routes: HashMap<(View, NeighborKey), Vec<ShownRoute>> = HashMap::new();
@@ -435,10 +476,12 @@ impl Monitors {
                     events.push(Event::Routes(View::Selected, None, selected));
                 }
             }
-            Part::Advertised(key, family) => {
+            Part::Advertised(key, family, from) => {
                 let peer = self.peers.get(&key).filter(|_| interest.advertised);
                 if let (Some(peer), Some(id)) = (peer, rib.peer(key)) {
-                    let routes = rib.advertised(id, family).into_iter();
+                    let to = from.saturating_add(PAGE_PLACES);
+                    rest = (to < rib.places(family)).then_some(Part::Advertised(key, family, to));
+                    let routes = rib.advertised_in(id, family, from..to).into_iter();
                     let routes = routes.map(|(prefix, attributes)| (prefix, Some(attributes)));
                     events.push(Event::Routes(
                         View::Advertised,
@@ -458,7 +501,7 @@ impl Monitors {
                 }
             }
         }
-        events
+        (events, rest)
     }
 
     fn tell(&mut self, at: SystemTime, wants: impl Fn(Interest) -> bool, event: Event) {
@@ -547,6 +590,42 @@ mod tests {
             received_open: Bytes::new(),
             since: SystemTime::now(),
         })
+    }
+
+    /// A large Adj-RIB-Out is shown in parts, each asked for after the one before it.
+    #[test]
+    fn a_large_table_is_shown_in_pages() {
+        const NETWORKS: u32 = 2 * PAGE_PLACES + 100;
+        let mut rib = Rib::new(RibSettings::new(65001, Ipv4Addr::new(10, 0, 0, 1)));
+        let mut monitors = Monitors::new(Arc::new(AtomicBool::new(false)));
+        monitors.peer_up(peer());
+        rib.peer_up(PeerSettings {
+            export: crate::policy::Policy::Accept,
+            self_next_hop: [Some(crate::wire::NextHop::V4(Ipv4Addr::new(10, 0, 0, 1))), None],
+            ..PeerSettings::new(peer().key, 65002, 65001)
+        });
+        for n in 0..NETWORKS {
+            let prefix = Prefix::new(Ipv4Addr::from(0x1400_0000 + n).into(), 32).unwrap();
+            rib.originate(&prefix.into());
+        }
+        let (subscriber, mut queue) = queue(Interest {
+            advertised: true,
+            ..Interest::default()
+        });
+        monitors.request(Request::Subscribe(1, subscriber), &rib);
+        let mut part = Some(Part::Advertised(peer().key, Family::Ipv4Unicast, 0));
+        let mut pages = Vec::new();
+        while let Some(next) = part.take() {
+            monitors.request(Request::Show(1, next), &rib);
+            while let Some(observed) = queue.try_next() {
+                match observed.event {
+                    Event::Routes(View::Advertised, _, routes) => pages.push(routes.len() as u32),
+                    Event::Shown(rest) => part = rest,
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(pages, [PAGE_PLACES, PAGE_PLACES, 100]);
     }
 
     /// Nobody waits for a subscriber that is too slow: it is cut off, and what it had is still there.

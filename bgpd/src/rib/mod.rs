@@ -44,6 +44,7 @@ mod import;
 mod intern;
 mod members;
 mod next_hops;
+mod pages;
 mod paths;
 mod peers;
 mod record;

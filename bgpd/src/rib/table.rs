@@ -227,8 +227,15 @@ impl Table {
 
     /// The places of prefixes that have a path, in no order that means anything.
     pub(super) fn live(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        self.live_in(0..u32::MAX)
+    }
+
+    /// Of these, the ones in a range.
+    pub(super) fn live_in(&self, range: std::ops::Range<u32>) -> impl Iterator<Item = (u32, &Entry)> {
         let live = |(_, entry): &(u32, &Entry)| !entry.paths().is_empty();
-        (0..).zip(&self.entries).filter(live)
+        let first = (range.start as usize).min(self.entries.len());
+        let entries = self.entries.get(first..).unwrap_or_default();
+        range.zip(entries).filter(live)
     }
 
     pub(super) fn chosen(&self, place: u32) -> Choices {

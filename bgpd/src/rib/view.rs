@@ -3,11 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::decision::{self, Step};
-use super::export::{ExportCache, Way};
-use super::groups::{Group, Membership, is_withheld};
+use super::groups::Membership;
 use super::paths::Path;
 use super::sources::SourceId;
 use super::{Ineligible, PeerId, Rib};
@@ -184,114 +181,6 @@ impl Rib {
             (order, view.peer, view.path_id)
         });
         views
-    }
-
-    /// The selected paths of all prefixes of a family, by prefix; for each, the best first.
-    pub fn best(&self, family: Family) -> Vec<PathView> {
-        let mut prefixes = self.tables.prefixes(family);
-        prefixes.sort_unstable();
-        let selected =
-            |view: &PathView| matches!(view.status, PathStatus::Best { .. } | PathStatus::Multipath);
-        prefixes
-            .into_iter()
-            .flat_map(|prefix| self.explain(prefix))
-            .filter(selected)
-            .collect()
-    }
-
-    /// A peer's Adj-RIB-In, by prefix.
-    pub fn received(&self, id: PeerId, family: Family) -> Vec<PathView> {
-        let mut prefixes = self.tables.prefixes_where(family, |path| self.is_of(path, id));
-        prefixes.sort_unstable();
-        let key = self.key_of(id);
-        prefixes
-            .into_iter()
-            .flat_map(|prefix| self.explain(prefix))
-            .filter(|view| view.peer == key)
-            .collect()
-    }
-
-    /// A peer's Adj-RIB-Out, by prefix: what it knows, or will know when it has caught up.
-    pub fn advertised(&self, id: PeerId, family: Family) -> Vec<(Prefix, Arc<Attributes>)> {
-        let Some((peer, group)) = self.place_of(id, family) else {
-            return Vec::new();
-        };
-        let member = (id, peer.settings.key.address);
-        let table = self.tables.of(family);
-        let mut cache = ExportCache::default();
-        let mut known = Vec::new();
-        for (place, entry) in table.live() {
-            let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
-                continue;
-            };
-            let out = self.export(&group.key, &prefix, best, &mut cache);
-            let out = out.filter(|out| !is_withheld(member, cache.way(*out)));
-            let attributes = out.and_then(|out| cache.get(out.attributes));
-            known.extend(attributes.map(|attributes| (prefix, Arc::clone(attributes))));
-        }
-        known.sort_unstable_by_key(|(prefix, _)| *prefix);
-        known
-    }
-
-    /// A peer's routes of a family, by number.
-    pub fn counters(&self, id: PeerId, family: Family) -> Counters {
-        let mut counters = FxHashMap::from_iter([(id, Counters::default())]);
-        self.count_received(family, &mut counters);
-        if let Some((_, group)) = self.place_of(id, family) {
-            self.count_told(group, &mut counters);
-        }
-        counters.remove(&id).unwrap_or_default()
-    }
-
-    /// The routes of all peers of a family, by number: a walk over the table, and one for each update group.
-    pub fn all_counters(&self, family: Family) -> FxHashMap<PeerId, Counters> {
-        let peers = self.peers.keys();
-        let mut counters = peers.map(|id| (*id, Counters::default())).collect();
-        self.count_received(family, &mut counters);
-        for group in self.groups.of(family) {
-            self.count_told(group, &mut counters);
-        }
-        counters
-    }
-
-    /// Counts what those peers that are asked for have sent, and what of it is used.
-    fn count_received(&self, family: Family, counters: &mut FxHashMap<PeerId, Counters>) {
-        for (_, entry) in self.tables.of(family).live() {
-            for path in entry.paths() {
-                if let Some(counters) = counters.get_mut(&self.sources.peer(path.source)) {
-                    counters.received += 1;
-                    counters.accepted += usize::from(path.accepted().is_ok());
-                    counters.stale += usize::from(path.stale);
-                }
-            }
-            for chosen in entry.chosen() {
-                if let Some(counters) = counters.get_mut(&self.sources.peer(chosen.source)) {
-                    counters.selected += 1;
-                }
-            }
-        }
-    }
-
-    /// Counts what those members of a group that are asked for are told.
-    fn count_told(&self, group: &Group, counters: &mut FxHashMap<PeerId, Counters>) {
-        // By where routes come from and lead to: what of them a member is told depends on that.
-        let mut routes: FxHashMap<Way, usize> = FxHashMap::default();
-        let mut cache = ExportCache::default();
-        let table = self.tables.of(group.key.family);
-        for (place, entry) in table.live() {
-            if let (Some(prefix), Some(best)) = (table.prefix(place), entry.best())
-                && let Some(out) = self.export(&group.key, &prefix, best, &mut cache)
-            {
-                *routes.entry(cache.way(out)).or_default() += 1;
-            }
-        }
-        for id in &group.members {
-            if let (Some(peer), Some(counters)) = (self.peers.get(id), counters.get_mut(id)) {
-                let member = (*id, peer.settings.key.address);
-                let told = routes.iter().filter(|(way, _)| !is_withheld(member, **way));
-                counters.advertised = told.map(|(_, count)| count).sum();
-            }
-        }
     }
 
     /// Sizes of the whole RIB.

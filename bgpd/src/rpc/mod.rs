@@ -2,6 +2,7 @@
 
 mod convert;
 mod events;
+mod listing;
 
 use std::future::Future;
 use std::io;
@@ -25,10 +26,10 @@ use tonic::{Request, Response, Status};
 
 use crate::config::NeighborKey;
 use crate::mrt::DumpError;
-use crate::rib::{Ineligible, PathStatus};
 use crate::session::State;
-use crate::speaker::{RouteStatus, RouteView, SoftReset, SpeakerError, SpeakerHandle};
+use crate::speaker::{SoftReset, SpeakerError, SpeakerHandle};
 use crate::wire::Prefix;
+use listing::Listing;
 
 /// Mode of the socket: its owner and group may ask.
 const SOCKET_MODE: u32 = 0o660;
@@ -122,47 +123,20 @@ impl Bgp for BgpService {
         &self,
         request: Request<ListRoutesRequest>,
     ) -> Result<Response<ListRoutesResponse>, Status> {
-        let request = request.into_inner();
         let speaker = self.0.get()?;
-        let key = || neighbor(&speaker, &request.peer);
-        let view = match request.view.as_str() {
-            "" | "best" => RouteView::Best,
-            "received" | "accepted" | "rejected" => RouteView::Received(key().await?),
-            "advertised" => RouteView::Advertised(key().await?),
-            other => {
-                let message =
-                    format!("view {other:?}: must be best, received, accepted, rejected or advertised");
-                return Err(Status::invalid_argument(message));
-            }
-        };
-        let prefix = match request.prefix.as_str() {
-            "" => None,
-            text => Some(parse_prefix(text)?),
-        };
-        let wanted = |route: &&RouteStatus| {
-            let inside = match prefix {
-                None => true,
-                Some(prefix) if request.longer => prefix.contains(&route.prefix),
-                Some(prefix) => prefix == route.prefix,
-            };
-            let of_view = match request.view.as_str() {
-                "accepted" => !is_rejected(route),
-                "rejected" => is_rejected(route),
-                _ => true,
-            };
-            inside && of_view
-        };
-        let routes = speaker.routes(view).await.map_err(status)?;
-        let limit = match usize::try_from(request.limit) {
-            Ok(0) | Err(_) => usize::MAX,
-            Ok(limit) => limit,
-        };
-        let mut wanted = routes.iter().filter(wanted);
-        let listed = wanted.by_ref().take(limit).map(convert::route).collect();
-        Ok(Response::new(ListRoutesResponse {
-            routes: listed,
-            left_out: wanted.count() as u64,
-        }))
+        let listing = Listing::parse(&speaker, request.into_inner()).await?;
+        Ok(Response::new(listing.all(&speaker).await?))
+    }
+
+    type StreamRoutesStream = Pin<Box<dyn Stream<Item = Result<ListRoutesResponse, Status>> + Send>>;
+
+    async fn stream_routes(
+        &self,
+        request: Request<ListRoutesRequest>,
+    ) -> Result<Response<Self::StreamRoutesStream>, Status> {
+        let speaker = self.0.get()?;
+        let listing = Listing::parse(&speaker, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(listing.stream(&speaker))))
     }
 
     async fn get_speaker(&self, _: Request<GetSpeakerRequest>) -> Result<Response<Speaker>, Status> {
@@ -304,11 +278,6 @@ fn parse_prefix(text: &str) -> Result<Prefix, Status> {
         Status::invalid_argument(format!("prefix {text:?}: {error}; write it as 10.0.0.0/8"))
     })?;
     Ok(prefix.trunc())
-}
-
-/// Whether loop checks or import policy did not let it pass.
-fn is_rejected(route: &RouteStatus) -> bool {
-    matches!(&route.status, Some(PathStatus::Ineligible(reason)) if *reason != Ineligible::NextHopUnreachable)
 }
 
 fn count(number: usize) -> u32 {

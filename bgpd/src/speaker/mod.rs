@@ -11,6 +11,7 @@ mod kernel;
 mod limits;
 mod link;
 mod listener;
+mod listing;
 mod monitoring;
 mod neighbor;
 mod operate;
@@ -41,10 +42,12 @@ use tokio::sync::{Mutex, broadcast, oneshot, watch};
 use crate::bfd::{Bfd, Counters};
 use crate::config::{Config, ConfigDiff, ConfigError, MrtRib, NeighborKey, Network};
 use crate::fib::{Fib, FibError, FibSettings, FibStatus};
+use crate::monitor;
 use crate::mrt::{self, DumpError, Dumped};
-use crate::rib::{PathView, Rib};
+use crate::rib::Rib;
 use crate::session::StopReason;
-use crate::wire::Family;
+pub use listing::RoutePages;
+use listing::route_status;
 pub use monitoring::MonitoringStatus;
 use neighbor::Shared;
 pub use operate::{RouteChange, RouteChanges, RouteExplanation, SoftReset, WeakSpeaker};
@@ -306,38 +309,17 @@ impl SpeakerHandle {
             let running = self.inner.running.lock().await;
             running.as_ref().ok_or(SpeakerError::Stopped)?.peers()
         };
-        let keys: Vec<NeighborKey> = peers.iter().map(PeerStatus::key).collect();
-        let counters = self.query(move |rib| {
-            let counters = Family::ALL.map(|family| rib.all_counters(family));
-            let count = |key: &NeighborKey| {
-                let id = rib.peer(*key)?;
-                Some(
-                    counters
-                        .each_ref()
-                        .map(|of| of.get(&id).copied().unwrap_or_default()),
-                )
-            };
-            keys.iter().map(count).collect::<Vec<_>>()
-        });
-        for (peer, counters) in peers.iter_mut().zip(counters.await?) {
-            for counters in counters.into_iter().flatten() {
+        let counted = monitor::count(&self.inner.rib)
+            .await
+            .ok_or(SpeakerError::Stopped)?;
+        for peer in &mut peers {
+            for counters in counted.get(&peer.key()).into_iter().flatten() {
                 peer.prefixes_received += counters.received as u64;
                 peer.prefixes_accepted += counters.accepted as u64;
                 peer.prefixes_advertised += counters.advertised as u64;
             }
         }
         Ok(peers)
-    }
-
-    /// Routes of both families, by prefix.
-    pub async fn routes(&self, view: RouteView) -> Result<Vec<RouteStatus>, SpeakerError> {
-        self.query(move |rib| {
-            Family::ALL
-                .into_iter()
-                .flat_map(|family| list(rib, view, family))
-                .collect()
-        })
-        .await
     }
 
     /// Where the kernel's routes stand; none if learned routes are not installed.
@@ -453,48 +435,5 @@ impl SpeakerHandle {
             let _ = answer.send(ask(rib));
         })));
         answered.await.map_err(|_| SpeakerError::Stopped)
-    }
-}
-
-/// A path, and what the import policy said to it.
-fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
-    let import = path
-        .peer
-        .and_then(|key| rib.explain_import(rib.peer(key)?, path.prefix, path.path_id));
-    RouteStatus {
-        prefix: path.prefix,
-        neighbor: path.peer,
-        attributes: path.attributes,
-        stale: path.stale,
-        status: Some(path.status),
-        import,
-    }
-}
-
-fn list(rib: &Rib, view: RouteView, family: Family) -> Vec<RouteStatus> {
-    let status = |path: PathView| route_status(rib, path);
-    match view {
-        RouteView::Best => rib.best(family).into_iter().map(status).collect(),
-        RouteView::Received(key) => {
-            let Some(id) = rib.peer(key) else {
-                return Vec::new();
-            };
-            rib.received(id, family).into_iter().map(status).collect()
-        }
-        RouteView::Advertised(key) => {
-            let Some(id) = rib.peer(key) else {
-                return Vec::new();
-            };
-            let routes = rib.advertised(id, family).into_iter();
-            let status = |(prefix, attributes)| RouteStatus {
-                prefix,
-                neighbor: Some(key),
-                attributes,
-                stale: false,
-                status: None,
-                import: None,
-            };
-            routes.map(status).collect()
-        }
     }
 }

@@ -9,6 +9,8 @@ mod options;
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod permutations;
 #[cfg(test)]
 mod refresh;

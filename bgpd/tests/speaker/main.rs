@@ -9,6 +9,7 @@
 
 mod fabric;
 mod keep;
+mod listing;
 mod load;
 mod operate;
 mod raw;
