@@ -45,6 +45,7 @@ pub(crate) struct Message {
 /// A routing netlink socket. Not shared: one per task or thread; opening one is cheap.
 pub struct Connection {
     socket: Socket,
+    port: u32,
     received: Vec<u8>,
     sequence: u32,
 }
@@ -63,7 +64,7 @@ impl Connection {
         let context = "open a netlink socket";
         let io = |e| Error::io(context, e);
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(io)?;
-        socket.bind_auto().map_err(io)?;
+        let port = socket.bind_auto().map_err(io)?.port_number();
         socket.connect(&SocketAddr::new(0, 0)).map_err(io)?;
         // Short acknowledgements (no copy of the request), with the kernel's words.
         socket.set_cap_ack(true).map_err(io)?;
@@ -75,6 +76,7 @@ impl Connection {
         setsockopt(&socket, sockopt::ReceiveTimeout, &limit).map_err(|e| Error::io(context, e))?;
         Ok(Connection {
             socket,
+            port,
             received: Vec::with_capacity(RECEIVE_BUFFER_BYTES),
             sequence: 0,
         })
@@ -85,6 +87,11 @@ impl Connection {
         netns.run(Connection::open)?
     }
 
+    /// What the kernel knows this socket by: changes that it makes are told to others with this number.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
     /// Send `requests` in as few system calls as fit and gather the outcomes: one a request, in
     /// order. A refused request does not stop those after it. An `Err` means that the outcome of
     /// the requests is not known (read the state back).
@@ -93,10 +100,11 @@ impl Connection {
         let mut buffer = Vec::with_capacity(BATCH_BYTES_MAX.min(requests.len().saturating_mul(128)));
         let mut count = 0;
         for (at, request) in requests.iter().enumerate() {
-            let message = request.message()?;
             let last = buffer.len();
             self.sequence = self.sequence.wrapping_add(1);
-            frame(&mut buffer, &message, 0, self.sequence);
+            buffer.extend_from_slice(&[0; HEADER_BYTES]);
+            let (kind, flags) = request.write(&mut buffer)?;
+            close_frame(&mut buffer, last, kind, flags, self.sequence);
             count += 1;
             let full = buffer.len() >= BATCH_BYTES_MAX || count >= BATCH_REQUESTS_MAX;
             if full || at + 1 == requests.len() {
@@ -335,13 +343,26 @@ pub(crate) fn for_each_message(
 
 /// Append a message with its header.
 fn frame(buffer: &mut Vec<u8>, message: &Message, flags: u16, sequence: u32) {
-    let length = HEADER_BYTES + message.payload.len();
-    buffer.extend_from_slice(&(length as u32).to_ne_bytes());
-    buffer.extend_from_slice(&message.kind.to_ne_bytes());
-    buffer.extend_from_slice(&(NLM_F_REQUEST | message.flags | flags).to_ne_bytes());
-    buffer.extend_from_slice(&sequence.to_ne_bytes());
-    buffer.extend_from_slice(&0u32.to_ne_bytes()); // the sender's port: the kernel knows it
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; HEADER_BYTES]);
     buffer.extend_from_slice(&message.payload);
+    close_frame(buffer, start, message.kind, message.flags | flags, sequence);
+}
+
+/// Fill in the header of the message that began at `start`, and pad it.
+fn close_frame(buffer: &mut Vec<u8>, start: usize, kind: u16, flags: u16, sequence: u32) {
+    let length = buffer.len() - start;
+    if let Some(header) = buffer
+        .get_mut(start..)
+        .and_then(<[u8]>::first_chunk_mut::<HEADER_BYTES>)
+    {
+        let [l0, l1, l2, l3] = (length as u32).to_ne_bytes();
+        let [k0, k1] = kind.to_ne_bytes();
+        let [f0, f1] = (NLM_F_REQUEST | flags).to_ne_bytes();
+        let [s0, s1, s2, s3] = sequence.to_ne_bytes();
+        // The last four are the sender's port: the kernel knows it.
+        *header = [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, 0, 0, 0, 0];
+    }
     buffer.resize(buffer.len() + align(length) - length, 0);
 }
 

@@ -10,11 +10,12 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
+use socket2::{SockFilter, SockRef};
 use std::os::fd::AsFd;
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    Address, Error, Link, Neighbour, NetNs, NextHop, Route,
+    Address, Connection, Error, Link, Neighbour, NetNs, NextHop, Route,
     connection::{RECEIVE_BUFFER_BYTES, for_each_message, receive_queue},
     link::{RTM_DELLINK, RTM_NEWLINK},
     request::{
@@ -120,6 +121,24 @@ impl Monitor {
         netns.run(|| Monitor::open(groups))?
     }
 
+    /// Leave out what this connection changes. The kernel does it, before events take room in the queue.
+    pub fn ignore(&self, connection: &Connection) -> Result<(), Error> {
+        // struct nlmsghdr, nlmsg_pid: of the socket whose request made the change. Loads are in network order.
+        const PORT_AT: u32 = 12;
+        const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+        const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+        let program = [
+            SockFilter::new(LOAD_WORD, 0, 0, PORT_AT),
+            SockFilter::new(JUMP_IF_EQUAL, 0, 1, connection.port().to_be()),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ];
+        SockRef::from(&self.socket)
+            .attach_filter(&program)
+            .map_err(|e| Error::io("filter kernel events", e))
+    }
+
     /// The next event, waiting for it at most `limit`.
     pub fn next_within(&mut self, limit: Duration) -> Result<Option<Event>, Error> {
         let io = |e: Errno| Error::io("wait for kernel events", e);
@@ -178,6 +197,18 @@ pub struct AsyncMonitor {
 }
 
 impl AsyncMonitor {
+    /// The next event, if it has come already.
+    pub fn try_next(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Ok(Some(event));
+            }
+            if !read_events(self.socket.get_ref(), &mut self.received, &mut self.pending)? {
+                return Ok(None);
+            }
+        }
+    }
+
     /// The next event. Cancel-safe.
     pub async fn next(&mut self) -> Result<Event, Error> {
         loop {

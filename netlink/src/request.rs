@@ -44,26 +44,41 @@ pub enum Request {
 
 impl Request {
     pub(crate) fn message(&self) -> Result<Message, Error> {
+        let mut payload = Vec::new();
+        let (kind, flags) = self.write(&mut payload)?;
+        Ok(Message { kind, flags, payload })
+    }
+
+    /// Append what follows the netlink header; gives the message's type and its flags besides `NLM_F_REQUEST`.
+    /// Routes come by the million: nothing is allocated for them.
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> Result<(u16, u16), Error> {
         const ADD: u16 = NLM_F_CREATE | NLM_F_EXCL;
         const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
-        Ok(match self {
-            Request::AddRoute(route) => message(RTM_NEWROUTE, ADD, route.payload()?),
-            Request::ReplaceRoute(route) => message(RTM_NEWROUTE, REPLACE, route.payload()?),
-            Request::DeleteRoute(route) => message(RTM_DELROUTE, 0, route.key_payload()),
-            Request::AddNextHop(hop) => message(RTM_NEWNEXTHOP, ADD, hop.payload()),
-            Request::ReplaceNextHop(hop) => message(RTM_NEWNEXTHOP, REPLACE, hop.payload()),
-            Request::DeleteNextHop(id) => message(RTM_DELNEXTHOP, 0, NextHop::id_payload(*id)),
-            Request::SetNeighbour(neighbour) => message(RTM_NEWNEIGH, REPLACE, neighbour.payload()),
-            Request::DeleteNeighbour(neighbour) => message(RTM_DELNEIGH, 0, neighbour.payload()),
-            Request::AddAddress(address) => message(RTM_NEWADDR, ADD, address.payload()),
-            Request::ReplaceAddress(address) => message(RTM_NEWADDR, REPLACE, address.payload()),
-            Request::DeleteAddress(address) => message(RTM_DELADDR, 0, address.payload()),
-        })
+        let (kind, flags, payload) = match self {
+            Request::AddRoute(route) => {
+                route.write(bytes)?;
+                return Ok((RTM_NEWROUTE, ADD));
+            }
+            Request::ReplaceRoute(route) => {
+                route.write(bytes)?;
+                return Ok((RTM_NEWROUTE, REPLACE));
+            }
+            Request::DeleteRoute(route) => {
+                route.write_key(bytes);
+                return Ok((RTM_DELROUTE, 0));
+            }
+            Request::AddNextHop(hop) => (RTM_NEWNEXTHOP, ADD, hop.payload()),
+            Request::ReplaceNextHop(hop) => (RTM_NEWNEXTHOP, REPLACE, hop.payload()),
+            Request::DeleteNextHop(id) => (RTM_DELNEXTHOP, 0, NextHop::id_payload(*id)),
+            Request::SetNeighbour(neighbour) => (RTM_NEWNEIGH, REPLACE, neighbour.payload()),
+            Request::DeleteNeighbour(neighbour) => (RTM_DELNEIGH, 0, neighbour.payload()),
+            Request::AddAddress(address) => (RTM_NEWADDR, ADD, address.payload()),
+            Request::ReplaceAddress(address) => (RTM_NEWADDR, REPLACE, address.payload()),
+            Request::DeleteAddress(address) => (RTM_DELADDR, 0, address.payload()),
+        };
+        bytes.extend_from_slice(&payload);
+        Ok((kind, flags))
     }
-}
-
-fn message(kind: u16, flags: u16, payload: Vec<u8>) -> Message {
-    Message { kind, flags, payload }
 }
 
 impl std::fmt::Display for Request {

@@ -18,8 +18,6 @@ use crate::{Error, Family};
 /// linux/rtnetlink.h; the C library's list ends before these.
 const RTA_NH_ID: u16 = 30;
 const RTAX_MTU: u16 = 2;
-/// What a route's message takes with one gateway, or a few.
-const PAYLOAD_BYTES_USUAL: usize = 96;
 
 /// Route protocol numbers (who put a route there), as `/etc/iproute2/rt_protos` has them.
 pub mod protocol {
@@ -264,8 +262,7 @@ impl Route {
     }
 
     /// `struct rtmsg` and what names a route.
-    fn key(&self, scope: RouteScope, flags: RouteFlags) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(PAYLOAD_BYTES_USUAL);
+    fn key(&self, scope: RouteScope, flags: RouteFlags, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&[
             self.family().number(),
             self.destination.prefix_len(),
@@ -278,37 +275,36 @@ impl Route {
             self.kind.number().into(),
         ]);
         bytes.extend_from_slice(&flags.bits().to_ne_bytes());
-        attribute(&mut bytes, libc::RTA_TABLE, &self.table.to_ne_bytes());
-        address_attribute(&mut bytes, libc::RTA_DST, self.destination.addr());
+        attribute(bytes, libc::RTA_TABLE, &self.table.to_ne_bytes());
+        address_attribute(bytes, libc::RTA_DST, self.destination.addr());
         if self.metric != 0 {
-            attribute(&mut bytes, libc::RTA_PRIORITY, &self.metric.to_ne_bytes());
+            attribute(bytes, libc::RTA_PRIORITY, &self.metric.to_ne_bytes());
         }
-        bytes
     }
 
     /// Written here and not by the message library, which is slower than the kernel is at small routes.
-    pub(crate) fn payload(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn write(&self, bytes: &mut Vec<u8>) -> Result<(), Error> {
         let flags = match (self.next_hop_id, self.hops.as_slice()) {
             (None, [hop]) if hop.onlink => RouteFlags::Onlink,
             _ => RouteFlags::empty(),
         };
-        let mut bytes = self.key(self.scope(), flags);
+        self.key(self.scope(), flags, bytes);
         if let Some(source) = self.source {
-            address_attribute(&mut bytes, libc::RTA_PREFSRC, source);
+            address_attribute(bytes, libc::RTA_PREFSRC, source);
         }
         if let Some(mtu) = self.mtu {
-            nested(&mut bytes, libc::RTA_METRICS, |bytes| {
+            nested(bytes, libc::RTA_METRICS, |bytes| {
                 attribute(bytes, RTAX_MTU, &mtu.to_ne_bytes());
             });
         }
         match (self.next_hop_id, self.hops.as_slice()) {
-            (Some(id), _) => attribute(&mut bytes, RTA_NH_ID, &id.to_ne_bytes()),
+            (Some(id), _) => attribute(bytes, RTA_NH_ID, &id.to_ne_bytes()),
             (None, []) => {}
             (None, [hop]) => {
                 if let Some(interface) = hop.interface {
-                    attribute(&mut bytes, libc::RTA_OIF, &interface.to_ne_bytes());
+                    attribute(bytes, libc::RTA_OIF, &interface.to_ne_bytes());
                 }
-                self.gateway(hop, &mut bytes);
+                self.gateway(hop, bytes);
             }
             (None, hops) => {
                 let weight = |hop: &Hop| u8::try_from(hop.weight.wrapping_sub(1)).is_ok();
@@ -319,12 +315,12 @@ impl Route {
                         reason: "a next hop's weight is 1 to 256",
                     });
                 }
-                nested(&mut bytes, libc::RTA_MULTIPATH, |bytes| {
+                nested(bytes, libc::RTA_MULTIPATH, |bytes| {
                     hops.iter().for_each(|hop| self.multipath_hop(hop, bytes));
                 });
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// `struct rtnexthop` (linux/rtnetlink.h).
@@ -355,9 +351,9 @@ impl Route {
     }
 
     /// What names a route for deletion: everything but the ways out.
-    pub(crate) fn key_payload(&self) -> Vec<u8> {
+    pub(crate) fn write_key(&self, bytes: &mut Vec<u8>) {
         // In any scope.
-        self.key(RouteScope::NoWhere, RouteFlags::empty())
+        self.key(RouteScope::NoWhere, RouteFlags::empty(), bytes);
     }
 
     /// Read a message; nothing for routes of families that we do not handle.
@@ -527,10 +523,11 @@ mod tests {
                 .hop(Hop::via("fd00::2".parse().unwrap()).on(9)),
         ];
         for route in routes {
-            let payload = route.payload().unwrap();
+            let mut payload = Vec::new();
+            route.write(&mut payload).unwrap();
             assert_eq!(Route::parse(&payload).unwrap().unwrap(), route, "{route}");
         }
         let too_heavy = base.hop(hop).hop(Hop { weight: 257, ..hop });
-        assert!(too_heavy.payload().is_err());
+        assert!(too_heavy.write(&mut Vec::new()).is_err());
     }
 }

@@ -1,8 +1,9 @@
-//! The driver's thread: listens to callers, to the kernel's link changes and to two timers, and carries
-//! out the plan in batches.
+//! The driver's thread: listens to callers, to what others change in the kernel and to two timers, and carries
+//! out the plan in batches. What others do is acted on as it is told, and all is read back now and then,
+//! because the kernel does not tell of everything that it takes away.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netlink::{
     AsyncMonitor, Connection, Event, Group, Monitor, NetNs, Refusal as KernelRefusal, Request, Route,
@@ -22,15 +23,12 @@ use crate::wire::{Family, Prefix};
 
 /// Prefixes in one batch: between two, the inbox is looked at.
 const BATCH_PREFIXES_MAX: usize = 2048;
-/// Link changes come in bursts: they are acted on after this long without another one.
-const LINK_QUIET_TIME: Duration = Duration::from_millis(50);
-/// ... but after this many events at the latest.
-const LINK_EVENTS_MAX: usize = 1000;
+/// Changes of links come in bursts: what they ask for is looked at this long after the first.
+const BURST_TIME: Duration = Duration::from_millis(50);
+/// Events taken in at once: then the inbox has its turn.
+const EVENTS_MAX: usize = 10_000;
 /// After a failure to talk to the kernel, everything is read again after this long.
 const RETRY_TIME: Duration = Duration::from_secs(1);
-/// With more routes of ours than this, routes that take precedence are looked for only with each read-back
-/// and link change: the kernel walks its whole table for each look.
-const GUARD_LOOK_ROUTES_MAX: usize = 20_000;
 /// Times that a prefix is tried again in one round, when the kernel has changed in between.
 const ROUNDS_MAX: usize = 3;
 
@@ -45,6 +43,9 @@ pub(super) struct Driver {
     uses_objects: bool,
     has_set_compat_mode: bool,
     resolver: Resolver,
+    /// What events ask to look at, and when.
+    due: Option<(Instant, Look)>,
+    resyncs: u64,
     error: Option<String>,
     done: u64,
     stop: bool,
@@ -54,8 +55,29 @@ pub(super) struct Driver {
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
     links: bool,
+    /// Our routes and next-hop objects.
     routes: bool,
+    /// Others' routes that ours make way for.
+    guards: bool,
     next_hops: bool,
+}
+
+impl Look {
+    const ALL: Self = Self {
+        links: true,
+        routes: true,
+        guards: true,
+        next_hops: true,
+    };
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            links: self.links || other.links,
+            routes: self.routes || other.routes,
+            guards: self.guards || other.guards,
+            next_hops: self.next_hops || other.next_hops,
+        }
+    }
 }
 
 impl Driver {
@@ -65,10 +87,19 @@ impl Driver {
         shared: Arc<Shared>,
     ) -> Result<Self, netlink::Error> {
         // First the subscription: what changes while the state is read is told after it.
-        let monitor = Monitor::open_in(netns, &[Group::Links, Group::Addresses])?;
+        let groups = [
+            Group::Links,
+            Group::Addresses,
+            Group::RoutesV4,
+            Group::RoutesV6,
+            Group::NextHops,
+        ];
+        let netlink = Connection::open_in(netns)?;
+        let monitor = Monitor::open_in(netns, &groups)?;
+        monitor.ignore(&netlink)?;
         let mut driver = Self {
             netns: netns.run(NetNs::current)??,
-            netlink: Connection::open_in(netns)?,
+            netlink,
             monitor: Some(monitor),
             shared,
             plan: Plan::new(settings.protocol, settings.table),
@@ -76,16 +107,14 @@ impl Driver {
             uses_objects: settings.next_hop_objects,
             has_set_compat_mode: false,
             resolver: Resolver::default(),
+            due: None,
+            resyncs: 0,
             error: None,
             done: 0,
             stop: false,
             settings,
         };
-        driver.look(Look {
-            links: true,
-            routes: true,
-            next_hops: false,
-        })?;
+        driver.look(Look::ALL)?;
         driver.report();
         Ok(driver)
     }
@@ -121,25 +150,24 @@ impl Driver {
         let mut retry = None;
         while !self.stop {
             let mut look = Look::default();
-            let wait_retry = tokio::time::sleep(retry.unwrap_or(self.settings.read_back_interval));
+            let due = self.due.map(|(at, _)| at);
             tokio::select! {
                 () = shared.wake.notified() => {}
-                event = monitor.next() => {
-                    let event = event?;
-                    look.links = matters(&event);
-                    look.links |= settle(&mut monitor).await?;
-                    look.routes = look.links;
-                }
+                event = monitor.next() => self.notice(event?),
+                () = sleep_until(due) => {}
                 _ = lookup.tick() => look.next_hops = true,
-                _ = read_back.tick() => look.routes = true,
-                () = wait_retry, if retry.is_some() => {
-                    look = Look { links: true, routes: true, next_hops: true };
+                _ = read_back.tick() => {
+                    (look.routes, look.guards) = (true, true);
                 }
+                () = sleep_until(retry) => look = Look::ALL,
             }
-            retry = self.turn(look).err().map(|error| {
+            if let Some((_, asked_for)) = self.due.take_if(|(at, _)| *at <= Instant::now()) {
+                look = look.and(asked_for);
+            }
+            retry = self.turn(look, &mut monitor).err().map(|error| {
                 warn!(%error, "kernel routes: everything is read again");
                 self.error = Some(error.to_string());
-                RETRY_TIME
+                Instant::now() + RETRY_TIME
             });
             if retry.is_none() {
                 self.error = None;
@@ -150,8 +178,9 @@ impl Driver {
     }
 
     /// Look, take what callers want, and carry it out.
-    fn turn(&mut self, look: Look) -> Result<(), netlink::Error> {
+    fn turn(&mut self, look: Look, monitor: &mut AsyncMonitor) -> Result<(), netlink::Error> {
         let mut received = self.take_inbox()?;
+        self.catch_up(monitor)?;
         self.look(look)?;
         // Stopping ends at a batch's end.
         while !self.stop {
@@ -160,6 +189,7 @@ impl Driver {
                 break;
             }
             received = self.take_inbox()?;
+            self.catch_up(monitor)?;
             self.report();
         }
         let unused = self
@@ -169,6 +199,92 @@ impl Driver {
             self.plan.forget_groups();
         }
         self.change_objects(&unused)
+    }
+
+    /// Takes in what others have changed so far: whoever changed something before giving us work has it seen before
+    /// that work is done.
+    fn catch_up(&mut self, monitor: &mut AsyncMonitor) -> Result<(), netlink::Error> {
+        for _ in 0..EVENTS_MAX {
+            match monitor.try_next()? {
+                Some(event) => self.notice(event),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody else, or the kernel, has changed something.
+    fn notice(&mut self, event: Event) {
+        match event {
+            Event::Link(link) => {
+                self.resolver.name_link(link.index, &link.name);
+                self.link_changed(link.index);
+            }
+            Event::LinkGone(link) => self.link_changed(link.index),
+            Event::Address(address) | Event::AddressGone(address) => self.link_changed(address.interface),
+            Event::Route(route) => self.route_changed(&route, false),
+            Event::RouteGone(route) => self.route_changed(&route, true),
+            Event::NextHop(object) | Event::NextHopGone(object) => {
+                // Routes that depend on it are gone without a word.
+                let routes = object.protocol == self.settings.protocol;
+                self.look_soon(Look {
+                    routes,
+                    ..Look::default()
+                });
+            }
+            Event::Neighbour(_) | Event::NeighbourGone(_) => {}
+            Event::Resync => {
+                self.resyncs += 1;
+                info!("changes in the kernel came faster than they were read: everything is read again");
+                self.look_soon(Look::ALL);
+            }
+        }
+    }
+
+    fn look_soon(&mut self, look: Look) {
+        let (at, before) = self
+            .due
+            .unwrap_or_else(|| (Instant::now() + BURST_TIME, Look::default()));
+        self.due = Some((at, before.and(look)));
+    }
+
+    /// The kernel takes routes and next-hop objects of a link away in silence.
+    fn link_changed(&mut self, index: u32) {
+        self.look_soon(Look {
+            links: true,
+            routes: self.resolver.leads_over(index),
+            ..Look::default()
+        });
+    }
+
+    fn route_changed(&mut self, route: &Route, is_gone: bool) {
+        if route.table != self.settings.table {
+            return;
+        }
+        if route.protocol == self.settings.protocol {
+            return self.plan.changed_by_others(route, is_gone);
+        }
+        match self.guard(route) {
+            // Another one may still be there.
+            Some(_) if is_gone => self.look_soon(Look {
+                guards: true,
+                ..Look::default()
+            }),
+            Some(guard) => self.plan.add_guard(route.destination, guard),
+            None => {}
+        }
+        if is_gone {
+            self.plan.place_is_free(&route.destination);
+        } else {
+            self.plan.place_is_taken(route);
+        }
+        let next_hops = self.resolver.leans_on(&route.destination);
+        if next_hops {
+            self.look_soon(Look {
+                next_hops,
+                ..Look::default()
+            });
+        }
     }
 
     fn take_inbox(&mut self) -> Result<u64, netlink::Error> {
@@ -248,7 +364,7 @@ impl Driver {
             }
             self.plan.read_back(&routes);
         }
-        if look.routes || look.links || self.plan.held_count() <= GUARD_LOOK_ROUTES_MAX {
+        if look.guards || look.routes {
             let guards = self.guards()?;
             self.plan.set_guards(guards);
         }
@@ -267,41 +383,40 @@ impl Driver {
             protocol: Some(protocol::BOOT),
             ..RouteFilter::default()
         };
-        for route in self.netlink.routes(&workloads)? {
-            let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
-            let names = route
-                .hops
-                .iter()
-                .filter_map(|hop| self.resolver.name(hop.interface?));
-            let mut workload =
-                names.filter(|name| name.starts_with(&self.settings.workload_interface_prefix));
-            if let Some(name) = workload.next().filter(|_| is_host) {
-                guards.insert(
-                    route.destination,
-                    Guard::Workload {
-                        interface: name.into(),
-                    },
-                );
-            }
-        }
+        let mut found = self.netlink.routes(&workloads)?;
         for kind in [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit] {
             let dead_ends = RouteFilter {
                 table,
                 kind: Some(kind),
                 ..RouteFilter::default()
             };
-            for route in self.netlink.routes(&dead_ends)? {
-                if route.protocol != self.settings.protocol && !is_kernels_last_resort(&route) {
-                    guards.insert(
-                        route.destination,
-                        Guard::DeadEnd {
-                            protocol: route.protocol,
-                        },
-                    );
-                }
-            }
+            found.extend(self.netlink.routes(&dead_ends)?);
         }
+        let guards_of = |route: &Route| Some((route.destination, self.guard(route)?));
+        guards.extend(found.iter().filter_map(guards_of));
         Ok(guards)
+    }
+
+    /// Whether ours make way for a route, and why.
+    fn guard(&self, route: &Route) -> Option<Guard> {
+        if route.kind.is_dead_end() {
+            let is_foreign = route.protocol != self.settings.protocol && !is_kernels_last_resort(route);
+            return is_foreign.then_some(Guard::DeadEnd {
+                protocol: route.protocol,
+            });
+        }
+        let is_host = route.destination.prefix_len() == route.destination.max_prefix_len();
+        if !is_host || route.protocol != protocol::BOOT {
+            return None;
+        }
+        let mut names = route
+            .hops
+            .iter()
+            .filter_map(|hop| self.resolver.name(hop.interface?));
+        let name = names.find(|name| name.starts_with(&self.settings.workload_interface_prefix))?;
+        Some(Guard::Workload {
+            interface: name.into(),
+        })
     }
 
     /// Find the ways to next hops. `tell` reports them even if nothing changed.
@@ -500,6 +615,7 @@ impl Driver {
         self.plan.report(&mut status);
         status.next_hop_objects = self.objects.installed();
         status.uses_next_hop_objects = self.uses_objects;
+        status.resyncs = self.resyncs;
         status.error.clone_from(&self.error);
         status.done = self.done;
         drop(status);
@@ -516,18 +632,9 @@ fn is_unsupported(refusal: &KernelRefusal) -> bool {
     matches!(refusal.errno, nix::errno::Errno::EOPNOTSUPP)
 }
 
-fn matters(event: &Event) -> bool {
-    !matches!(event, Event::Neighbour(_) | Event::NeighbourGone(_))
-}
-
-/// Read what comes right after an event, so that a burst is acted on once. True if any of it matters.
-async fn settle(monitor: &mut AsyncMonitor) -> Result<bool, netlink::Error> {
-    let mut any = false;
-    for _ in 0..LINK_EVENTS_MAX {
-        match tokio::time::timeout(LINK_QUIET_TIME, monitor.next()).await {
-            Ok(event) => any |= matters(&event?),
-            Err(_) => break,
-        }
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
-    Ok(any)
 }

@@ -262,7 +262,11 @@ impl Fib {
 
     /// Where it stands.
     pub fn status(&self) -> FibStatus {
-        lock(&self.shared.status).clone()
+        let waiting = lock(&self.shared.inbox).changes.len();
+        FibStatus {
+            waiting,
+            ..lock(&self.shared.status).clone()
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use netlink::{Request, Route};
+use netlink::{Request, Route, RouteKind};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::METRIC_NORMAL;
@@ -158,14 +158,72 @@ impl Plan {
         let new = self.guards.keys().filter(|prefix| !before.contains_key(*prefix));
         let touched: Vec<Prefix> = changed.map(|(prefix, _)| prefix).chain(new).copied().collect();
         for prefix in touched {
-            if self
-                .routes
-                .find(&prefix)
-                .is_some_and(|entry| entry.wanted.is_some())
-            {
-                let slot = self.routes.entry(prefix);
-                self.look_at(slot);
-            }
+            self.look_at_wanted(&prefix);
+        }
+    }
+
+    /// A foreign route that takes precedence has come.
+    pub(super) fn add_guard(&mut self, prefix: Prefix, guard: Guard) {
+        if self.guards.get(&prefix) != Some(&guard) {
+            self.guards.insert(prefix, guard);
+            self.look_at_wanted(&prefix);
+        }
+    }
+
+    fn look_at_wanted(&mut self, prefix: &Prefix) {
+        let wanted = |slot: &Slot| {
+            let entry = self.routes.get(*slot);
+            entry.is_some_and(|entry| entry.wanted.is_some())
+        };
+        if let Some(slot) = self.routes.slot(prefix).filter(wanted) {
+            self.look_at(slot);
+        }
+    }
+
+    /// A foreign route has gone: what was refused for its sake is tried again.
+    pub(super) fn place_is_free(&mut self, prefix: &Prefix) {
+        if self.refused.contains_key(prefix) {
+            self.look_at_wanted(prefix);
+        }
+    }
+
+    /// A foreign route has come: if it has the place of one of ours, that has been replaced.
+    pub(super) fn place_is_taken(&mut self, route: &Route) {
+        self.lost(&route.destination, route.metric);
+    }
+
+    /// A route of ours was changed, and not by us.
+    pub(super) fn changed_by_others(&mut self, route: &Route, is_gone: bool) {
+        let (prefix, metric) = (route.destination, route.metric);
+        if is_gone {
+            return self.lost(&prefix, metric);
+        }
+        let shape = Shape::of(route);
+        let held = self.routes.find(&prefix).map(Entry::held).unwrap_or_default();
+        let before = held.iter().find(|held| held.metric == metric);
+        if before.is_some_and(|held| held.shape == shape) {
+            return;
+        }
+        self.repairs += u64::from(before.is_some());
+        // Nobody has asked for it: like what was found at the start.
+        let stale = !self.swept.contains(Family::of(&prefix));
+        let slot = self.routes.entry(prefix);
+        self.routes.hold(slot, Held { metric, shape, stale });
+        self.look_at(slot);
+    }
+
+    /// The kernel does not have this route of ours any more.
+    fn lost(&mut self, prefix: &Prefix, metric: u32) {
+        let Some(slot) = self.routes.slot(prefix) else {
+            return;
+        };
+        let Some(entry) = self.routes.get(slot) else {
+            return;
+        };
+        if entry.held().iter().any(|held| held.metric == metric) {
+            self.repairs += u64::from(entry.wanted.is_some());
+            self.routes.release(slot, metric);
+            self.look_at(slot);
         }
     }
 
@@ -338,7 +396,11 @@ impl Plan {
     pub(super) fn request(&self, task: &Task, with_group: bool) -> Request {
         let route = Route::new(task.prefix).protocol(self.protocol).table(self.table);
         match &task.change {
-            Change::Remove { metric } => Request::DeleteRoute(route.metric(*metric)),
+            // Of any kind: ours are unicast or blackhole.
+            Change::Remove { metric } => Request::DeleteRoute(Route {
+                kind: RouteKind::Other(0),
+                ..route.metric(*metric)
+            }),
             Change::Install {
                 metric,
                 ways,
@@ -402,13 +464,8 @@ impl Plan {
         self.routes.uses_group(id)
     }
 
-    /// Routes of ours that the kernel has.
-    pub(super) fn held_count(&self) -> usize {
-        self.routes.held_count()
-    }
-
     pub(super) fn report(&self, status: &mut FibStatus) {
-        status.installed = self.held_count();
+        status.installed = self.routes.held_count();
         status.stale = self.routes.stale_count();
         status.pending = self.dirty.len();
         status.refused = self.refused.len();

@@ -12,6 +12,7 @@ use super::objects::Objects;
 use super::plan::{Change, Guard, Plan, Task, Wanted};
 use super::resolve::Resolver;
 use super::status::{FibStatus, Refusal};
+use crate::rib::Gateway;
 use crate::wire::{Family, Prefix};
 
 const OURS: u8 = 201;
@@ -24,8 +25,8 @@ fn prefix(at: usize) -> Prefix {
     PREFIXES[at].parse().unwrap()
 }
 
-fn next_hop(at: usize) -> IpAddr {
-    Ipv4Addr::new(10, 0, at as u8, 2).into()
+fn next_hop(at: usize) -> Gateway {
+    IpAddr::from(Ipv4Addr::new(10, 0, at as u8, 2)).into()
 }
 
 /// Three links with a router each.
@@ -254,9 +255,10 @@ proptest! {
                 }
                 Op::Lose(at, metric) => {
                     let key = (prefix(at), metric);
-                    if world.kernel.routes.get(&key).is_some_and(|route| route.protocol == OURS) {
-                        world.kernel.routes.remove(&key);
-                        world.read_back();
+                    if world.kernel.routes.get(&key).is_some_and(|route| route.protocol == OURS)
+                        && let Some(lost) = world.kernel.routes.remove(&key)
+                    {
+                        world.plan.changed_by_others(&lost, true);
                     }
                 }
                 Op::Guard(at, there) => {
@@ -294,7 +296,7 @@ proptest! {
             let holder = world.kernel.routes.get(&(*prefix, *metric));
             let is_free = holder.is_none_or(|route| route.protocol == OURS);
             if is_free && !(guards.contains_key(prefix) && *metric >= super::METRIC_NORMAL) {
-                let gateways: Vec<IpAddr> = hops.iter().map(|at| next_hop(*at)).collect();
+                let gateways: Vec<IpAddr> = hops.iter().map(|at| next_hop(*at).address).collect();
                 expected.insert((*prefix, *metric), gateways);
             } else {
                 refused += 1;

@@ -105,6 +105,28 @@ impl Resolver {
         self.next_hops.get(&gateway)
     }
 
+    /// Whether next hops are on a link, or would be if it were up.
+    pub(super) fn leads_over(&self, interface: u32) -> bool {
+        let is_there = |hop: &Hop| hop.interface == Some(interface);
+        self.connected.iter().any(|(_, index)| *index == interface)
+            || self.next_hops.iter().any(|(gateway, known)| {
+                gateway.interface == Some(interface) || known.hops.iter().any(is_there)
+            })
+    }
+
+    /// Whether what is known of a next hop that is on no link may depend on a route to this prefix.
+    pub(super) fn leans_on(&self, destination: &Prefix) -> bool {
+        let mut unconnected = self.next_hops.iter().filter(|(_, known)| !known.connected);
+        unconnected.any(|(gateway, _)| destination.contains(&gateway.address))
+    }
+
+    /// A link has this name now.
+    pub(super) fn name_link(&mut self, index: u32, name: &str) {
+        if self.name(index) != Some(name) {
+            self.names.insert(index, name.to_owned());
+        }
+    }
+
     /// The name of a link.
     pub(super) fn name(&self, index: u32) -> Option<&str> {
         self.names.get(&index).map(String::as_str)

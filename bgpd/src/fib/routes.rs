@@ -113,9 +113,14 @@ impl Routes {
         })
     }
 
+    /// The number of a prefix, if it has an entry.
+    pub(super) fn slot(&self, prefix: &Prefix) -> Option<Slot> {
+        self.slots.get(prefix).copied()
+    }
+
     /// The entry of a prefix, if there is one.
     pub(super) fn find(&self, prefix: &Prefix) -> Option<&Entry> {
-        self.get(*self.slots.get(prefix)?)
+        self.get(self.slot(prefix)?)
     }
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Entry> {

@@ -27,6 +27,10 @@ pub struct FibStatus {
     pub uses_next_hop_objects: bool,
     /// Times that the kernel was found to differ from what we had put there, and was repaired.
     pub repairs: u64,
+    /// Times that the kernel told of changes faster than they were read, so that everything was read again.
+    pub resyncs: u64,
+    /// Changes of the selection that wait for the driver; the RIB keeps more.
+    pub waiting: usize,
     /// The last failure to talk to the kernel, if the latest attempt failed.
     pub error: Option<String>,
     /// How many calls have been carried out.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bgpd::fib::{Fib, FibSettings, FibStatus};
 use bgpd::rib::{FibAction, FibChange, FibRoute, Gateway};
-use netlink::{Connection, NetNs, Route, RouteFilter, VethSpec, table};
+use netlink::{Connection, NetNs, Route, RouteFilter, RouteKind, VethSpec, table};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -30,22 +30,37 @@ impl World {
             nl,
         };
         for n in 0..uplinks {
-            let router = NetNs::unnamed().unwrap();
-            let name = format!("up{n}");
-            let spec = VethSpec {
-                peer_netns: Some(&router),
-                ..VethSpec::new(&name, "down")
-            };
-            world.nl.create_veth(&spec).unwrap();
-            set_up(
-                &mut Connection::open_in(&router).unwrap(),
-                "down",
-                &addresses(n, 2),
-            );
-            world.links.push(set_up(&mut world.nl, &name, &addresses(n, 1)));
-            world.routers.push(router);
+            world.routers.push(NetNs::unnamed().unwrap());
+            world.links.push(0);
+            world.connect(n);
         }
         world
+    }
+
+    /// Makes uplink n, which there is none of.
+    pub(crate) fn connect(&mut self, n: usize) {
+        let (router, name) = (&self.routers[n], format!("up{n}"));
+        let spec = VethSpec {
+            peer_netns: Some(router),
+            ..VethSpec::new(&name, "down")
+        };
+        self.nl.create_veth(&spec).unwrap();
+        set_up(
+            &mut Connection::open_in(router).unwrap(),
+            "down",
+            &addresses(n, 2),
+        );
+        self.links[n] = set_up(&mut self.nl, &name, &addresses(n, 1));
+    }
+
+    /// A driver that does not look by itself for the length of a test.
+    pub(crate) fn start_deaf_to_time(&self) -> Fib {
+        let never = Duration::from_secs(3600);
+        self.start_with(FibSettings {
+            read_back_interval: never,
+            lookup_interval: never,
+            ..FibSettings::default()
+        })
     }
 
     pub(crate) fn start(&self) -> Fib {
@@ -63,33 +78,58 @@ impl World {
 
     /// Our routes, as `PREFIX via A,B`, sorted. Groups are followed to their members.
     pub(crate) fn ours(&mut self) -> Vec<String> {
-        let objects = self.nl.next_hops().unwrap();
-        let found = self
-            .nl
-            .routes(&RouteFilter::owned(table::MAIN, bgpd::fib::PROTOCOL))
-            .unwrap();
-        let mut found: Vec<String> = found.iter().map(|route| self.describe(route, &objects)).collect();
-        found.sort();
-        found
+        // Routes and objects are two questions: between them a group may come or go.
+        for _ in 0..20 {
+            let objects = self.nl.next_hops().unwrap();
+            let filter = RouteFilter::owned(table::MAIN, bgpd::fib::PROTOCOL);
+            let found = self.nl.routes(&filter).unwrap();
+            let found = found.iter().map(|route| self.describe(route, &objects));
+            if let Some(mut found) = found.collect::<Option<Vec<String>>>() {
+                found.sort();
+                return found;
+            }
+        }
+        panic!("routes of ours refer to groups that are not there");
     }
 
-    fn describe(&self, route: &Route, objects: &[netlink::NextHop]) -> String {
+    fn describe(&self, route: &Route, objects: &[netlink::NextHop]) -> Option<String> {
         let mut gateways = Vec::new();
+        // A link-local address says nothing without its link.
+        let mut add = |gateway: IpAddr, interface: u32| match gateway {
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                let link = self.links.iter().position(|link| *link == interface);
+                gateways.push(format!(
+                    "{gateway}%{}",
+                    link.map_or("?".into(), |n| format!("up{n}"))
+                ));
+            }
+            _ => gateways.push(gateway.to_string()),
+        };
         match route.next_hop_id {
             Some(id) => {
-                let group = objects.iter().find(|object| object.id == id).unwrap();
+                let group = objects.iter().find(|object| object.id == id)?;
                 let netlink::NextHopKind::Group { members } = &group.kind else {
                     panic!("{group}")
                 };
                 for (id, _) in members {
-                    let member = objects.iter().find(|object| object.id == *id).unwrap();
-                    let netlink::NextHopKind::Gateway { gateway, .. } = member.kind else {
+                    let member = objects.iter().find(|object| object.id == *id)?;
+                    let netlink::NextHopKind::Gateway {
+                        gateway, interface, ..
+                    } = member.kind
+                    else {
                         panic!("{member}")
                     };
-                    gateways.push(gateway.to_string());
+                    add(gateway, interface);
                 }
             }
-            None => gateways.extend(route.hops.iter().map(|hop| hop.gateway.unwrap().to_string())),
+            None if route.kind == RouteKind::Blackhole => {
+                return Some(format!("{} blackhole metric {}", route.destination, route.metric));
+            }
+            None => {
+                for hop in &route.hops {
+                    add(hop.gateway.unwrap(), hop.interface.unwrap());
+                }
+            }
         }
         gateways.sort();
         let by = if route.next_hop_id.is_some() {
@@ -97,12 +137,12 @@ impl World {
         } else {
             "via"
         };
-        format!(
+        Some(format!(
             "{} {by} {} metric {}",
             route.destination,
             gateways.join(","),
             route.metric
-        )
+        ))
     }
 
     /// Wait until our routes are these.
