@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::packed::Packed;
 use super::{PeerId, Rib};
 use crate::config::Aggregate;
 use crate::wire::{Aggregator, Attributes, Family, NextHop, Origin, Prefix};
@@ -20,10 +21,10 @@ pub(super) struct Contribution {
 }
 
 impl Contribution {
-    pub(super) fn of(attributes: &Attributes) -> Self {
+    pub(super) fn of(attributes: Packed<'_>) -> Self {
         Self {
-            origin: attributes.origin,
-            lossy: attributes.atomic_aggregate || !attributes.as_path.is_empty(),
+            origin: attributes.origin(),
+            lossy: attributes.atomic_aggregate() || !attributes.as_path_is_empty(),
         }
     }
 }

@@ -10,16 +10,16 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::intern::AttrId;
+use super::packed::Packed;
 use super::paths::Path;
 use super::sources::SourceId;
 use super::{Ineligible, Rib};
 use crate::config::{NeighborKey, Selection};
-use crate::wire::{Attributes, Community};
+use crate::wire::Community;
 
 /// LOCAL_PREF of a route that has none.
 pub const LOCAL_PREF_DEFAULT: u32 = 100;
@@ -98,10 +98,10 @@ const TIE_BREAKS: [Step; 4] = [
 
 /// A path that may be selected, with what the steps look at.
 #[derive(Clone, Debug)]
-pub(super) struct Candidate {
+pub(super) struct Candidate<'a> {
     pub(super) source: SourceId,
     pub(super) id: AttrId,
-    pub(super) attributes: Arc<Attributes>,
+    pub(super) attributes: Packed<'a>,
     pub(super) key: NeighborKey,
     /// The peer's identifier of the path; 0 where it has none.
     pub(super) path_id: u32,
@@ -111,33 +111,33 @@ pub(super) struct Candidate {
     pub(super) metric: u32,
 }
 
-impl Candidate {
+impl Candidate<'_> {
     fn is_local(&self) -> bool {
         self.source == SourceId::LOCAL
     }
 
     /// What a step compares; the lower is the better.
     fn rank(&self, settings: &Selection, step: Step) -> u64 {
-        let attributes = &self.attributes;
+        let attributes = self.attributes;
         match step {
             Step::LocalOrigin => (!self.is_local()).into(),
             Step::NotLongLivedStale => attributes.has_community(Community::LLGR_STALE).into(),
             Step::Weight => (u32::MAX - self.weight).into(),
-            Step::LocalPref => (u32::MAX - attributes.local_pref.unwrap_or(LOCAL_PREF_DEFAULT)).into(),
-            Step::AsPathLength => attributes.as_path.hop_count() as u64,
-            Step::Origin => attributes.origin.code().into(),
+            Step::LocalPref => (u32::MAX - attributes.local_pref().unwrap_or(LOCAL_PREF_DEFAULT)).into(),
+            Step::AsPathLength => attributes.hop_count() as u64,
+            Step::Origin => attributes.origin().code().into(),
             // RFC 4271 section 9.1.2.2 c: a route without it counts as having the lowest value, unless that
             // is set otherwise.
-            Step::Med if settings.missing_med_worst => attributes.med.unwrap_or(u32::MAX).into(),
-            Step::Med => attributes.med.unwrap_or(0).into(),
+            Step::Med if settings.missing_med_worst => attributes.med().unwrap_or(u32::MAX).into(),
+            Step::Med => attributes.med().unwrap_or(0).into(),
             Step::External => (!self.ebgp).into(),
             Step::NextHopMetric => self.metric.into(),
             Step::RouterId => attributes
-                .originator_id
+                .originator_id()
                 .unwrap_or(self.router_id)
                 .to_bits()
                 .into(),
-            Step::ClusterListLength => attributes.cluster_list.len() as u64,
+            Step::ClusterListLength => attributes.cluster_list_len() as u64,
             Step::PeerAddress => 0, // compared by `key`
             Step::PathId => self.path_id.into(),
         }
@@ -156,7 +156,7 @@ pub(super) struct Ranking {
 }
 
 /// Decide.
-pub(super) fn rank(settings: &Selection, candidates: &[Candidate]) -> Ranking {
+pub(super) fn rank(settings: &Selection, candidates: &[Candidate<'_>]) -> Ranking {
     let mut ranking = Ranking::default();
     let mut alive: SmallVec<[usize; 4]> = (0..candidates.len()).collect();
     for step in EQUALITY {
@@ -213,7 +213,7 @@ pub(super) fn rank(settings: &Selection, candidates: &[Candidate]) -> Ranking {
 
 /// Whether a candidate is out before the first step that does not compare all of them alike, which is
 /// MULTI_EXIT_DISC: then it changes nothing for the others.
-pub(super) fn loses_at_once(settings: &Selection, one: &Candidate, best: &Candidate) -> bool {
+pub(super) fn loses_at_once(settings: &Selection, one: &Candidate<'_>, best: &Candidate<'_>) -> bool {
     let alike = EQUALITY.into_iter().take_while(|step| *step != Step::Med);
     let mut compared = alike.map(|step| one.rank(settings, step).cmp(&best.rank(settings, step)));
     compared.find(|order| order.is_ne()) == Some(Ordering::Greater)
@@ -222,11 +222,11 @@ pub(super) fn loses_at_once(settings: &Selection, one: &Candidate, best: &Candid
 /// Of those alive, the ones that are worse at this step than another one.
 fn worse_at(
     settings: &Selection,
-    candidates: &[Candidate],
+    candidates: &[Candidate<'_>],
     alive: &[usize],
     step: Step,
 ) -> SmallVec<[usize; 4]> {
-    let ranked: SmallVec<[(usize, &Candidate, u64); 4]> = alive
+    let ranked: SmallVec<[(usize, &Candidate<'_>, u64); 4]> = alive
         .iter()
         .filter_map(|at| Some((*at, candidates.get(*at)?)))
         .map(|(at, candidate)| (at, candidate, candidate.rank(settings, step)))
@@ -234,7 +234,7 @@ fn worse_at(
     let worse =
         |(at, rank): (usize, u64), least: Option<u64>| least.filter(|least| rank > *least).map(|_| at);
     if step == Step::Med && !settings.always_compare_med {
-        let neighbor_as = |candidate: &Candidate| candidate.attributes.as_path.neighbor_as();
+        let neighbor_as = |candidate: &Candidate<'_>| candidate.attributes.neighbor_as();
         let least_of = |asn| {
             let rivals = ranked.iter().filter(|(_, rival, _)| neighbor_as(rival) == asn);
             rivals.map(|(_, _, rank)| *rank).min()
@@ -255,7 +255,7 @@ fn worse_at(
 /// such paths.
 fn nearest_internal(
     settings: &Selection,
-    candidates: &[Candidate],
+    candidates: &[Candidate<'_>],
     ranking: &Ranking,
 ) -> SmallVec<[usize; 4]> {
     let lost = ranking.lost.iter().filter(|(_, step)| *step == Step::External);
@@ -264,7 +264,7 @@ fn nearest_internal(
     internal.into_iter().filter(|at| !farther.contains(at)).collect()
 }
 
-fn tie_break(settings: &Selection, candidates: &[Candidate], best: usize, other: usize) -> Step {
+fn tie_break(settings: &Selection, candidates: &[Candidate<'_>], best: usize, other: usize) -> Step {
     let (Some(best), Some(other)) = (candidates.get(best), candidates.get(other)) else {
         return Step::PathId;
     };
@@ -278,14 +278,16 @@ fn tie_break(settings: &Selection, candidates: &[Candidate], best: usize, other:
         .unwrap_or(last)
 }
 
-fn same_path(candidates: &[Candidate], best: usize, other: usize) -> bool {
-    let path = |at: usize| candidates.get(at).map(|c| &c.attributes.as_path);
-    path(best) == path(other)
+fn same_path(candidates: &[Candidate<'_>], best: usize, other: usize) -> bool {
+    match (candidates.get(best), candidates.get(other)) {
+        (Some(best), Some(other)) => best.attributes.has_path_of(other.attributes),
+        _ => false,
+    }
 }
 
 impl Rib {
     /// Those of a prefix's paths that may be selected.
-    pub(super) fn candidates(&self, paths: &[Path]) -> SmallVec<[Candidate; 2]> {
+    pub(super) fn candidates(&self, paths: &[Path]) -> SmallVec<[Candidate<'_>; 2]> {
         paths
             .iter()
             .filter_map(|path| self.candidate(path).ok())
@@ -293,12 +295,12 @@ impl Rib {
     }
 
     /// A path as a candidate, or why it is none.
-    pub(super) fn candidate(&self, path: &Path) -> Result<Candidate, Ineligible> {
+    pub(super) fn candidate(&self, path: &Path) -> Result<Candidate<'_>, Ineligible> {
         let id = path.accepted()?;
-        let attributes = Arc::clone(self.attributes.get(id));
+        let attributes = self.attributes.get(id);
         let Some(peer) = self.peers.get(&self.sources.peer(path.source)) else {
             // Our own: it needs no next hop.
-            let key = NeighborKey::new(attributes.next_hop.address(), 0);
+            let key = NeighborKey::new(attributes.next_hop().address(), 0);
             let router_id = self.settings.router_id;
             return Ok(Candidate {
                 source: path.source,
@@ -314,7 +316,7 @@ impl Rib {
         };
         let metric = self.attributes.metric(id).ok_or(Ineligible::NextHopUnreachable)?;
         let (key, router_id) = (peer.settings.key, peer.settings.router_id);
-        let weight = attributes.weight.or(peer.settings.routing.import.weight);
+        let weight = attributes.weight().or(peer.settings.routing.import.weight);
         Ok(Candidate {
             source: path.source,
             id,

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::decision::LOCAL_PREF_DEFAULT;
 use super::groups::is_withheld;
 use super::intern::AttrId;
+use super::packed::Packed;
 use super::paths::Chosen;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::{ExportOptions, NextHopMode, PrivateAs};
@@ -118,13 +119,9 @@ impl GroupKey {
         self.summarized.iter().find(stands_for).copied()
     }
 
-    /// The route as the export policy sees it, or why it is not for this group. `source` is the peer
-    /// that it came from, nothing for our own.
-    fn prepare(
-        &self,
-        source: Option<&PeerSettings>,
-        attributes: &Attributes,
-    ) -> Result<Attributes, Withheld> {
+    /// Whether a route is for this group, as far as that follows from its attributes and the peer that it came
+    /// from (nothing for our own); if so, its next hop before the policy.
+    fn admit(&self, source: Option<&PeerSettings>, attributes: Packed<'_>) -> Result<NextHop, Withheld> {
         let withheld: &[Community] = if self.ebgp {
             &[
                 Community::NO_ADVERTISE,
@@ -141,25 +138,22 @@ impl GroupKey {
         if !self.long_lived && attributes.has_community(Community::LLGR_STALE) {
             return Err(Withheld::LongLivedStale);
         }
-        let mut route = attributes.clone();
-        route.weight = None;
-        route.interface = None;
-        if let Some(source) = source.filter(|source| !source.is_ebgp() && !self.ebgp) {
-            self.reflect(source, &mut route)?;
+        if source.is_some_and(|source| self.reflects(source) && self.cluster_of(source).is_none()) {
+            return Err(Withheld::NotReflected);
         }
-        if self.ebgp {
-            self.only_to_customers(&mut route)?;
-            self.rewrite_path(&mut route);
+        // RFC 9234 section 5, egress.
+        let upwards = matches!(
+            self.role,
+            Some(Role::Customer | Role::RouteServerClient | Role::Peer)
+        );
+        if self.ebgp && upwards && attributes.otc().is_some() {
+            return Err(Withheld::OnlyToCustomer);
         }
-        if self.ebgp && source.is_some() {
-            // RFC 4271 section 5.1.4: not to be passed on to other ASes.
-            route.med = None;
-        }
-        route.local_pref.get_or_insert(LOCAL_PREF_DEFAULT);
+        let mut next_hop = attributes.next_hop();
         // RFC 2545 section 3: a next hop on a link of ours means nothing on another one.
-        if attributes.interface.is_some() || !self.keeps_next_hop(route.next_hop) {
-            route.next_hop = self.self_next_hop.ok_or(Withheld::NoNextHop)?;
-        } else if let NextHop::V6 { global, link_local } = &mut route.next_hop
+        if attributes.interface().is_some() || !self.keeps_next_hop(next_hop) {
+            next_hop = self.self_next_hop.ok_or(Withheld::NoNextHop)?;
+        } else if let NextHop::V6 { global, link_local } = &mut next_hop
             && !self
                 .shared_subnet
                 .is_some_and(|subnet| subnet.contains(&IpAddr::V6(*global)))
@@ -167,11 +161,34 @@ impl GroupKey {
             // RFC 2545 section 3: only to where all of us share a link.
             *link_local = None;
         }
-        let is_extended = self.family == Family::Ipv4Unicast && matches!(route.next_hop, NextHop::V6 { .. });
+        let is_extended = self.family == Family::Ipv4Unicast && matches!(next_hop, NextHop::V6 { .. });
         if is_extended && !self.extended_next_hop {
             return Err(Withheld::ExtendedNextHop);
         }
-        Ok(route)
+        Ok(next_hop)
+    }
+
+    /// A route that is for this group as the export policy sees it, with the next hop that goes with it.
+    fn prepare(&self, source: Option<&PeerSettings>, mut route: Attributes, next_hop: NextHop) -> Attributes {
+        route.weight = None;
+        route.interface = None;
+        if let Some(source) = source.filter(|source| self.reflects(source)) {
+            route.originator_id.get_or_insert(source.router_id);
+            route.cluster_list.splice(0..0, self.cluster_of(source));
+        }
+        if self.ebgp {
+            if matches!(self.role, Some(Role::Provider | Role::RouteServer | Role::Peer)) {
+                route.otc.get_or_insert(self.local_as);
+            }
+            self.rewrite_path(&mut route);
+        }
+        if self.ebgp && source.is_some() {
+            // RFC 4271 section 5.1.4: not to be passed on to other ASes.
+            route.med = None;
+        }
+        route.local_pref.get_or_insert(LOCAL_PREF_DEFAULT);
+        route.next_hop = next_hop;
+        route
     }
 
     /// A prepared route as the export policy sees it. `unchanged_next_hop` is its next hop before that.
@@ -197,30 +214,19 @@ impl GroupKey {
         }
     }
 
-    /// RFC 4456 section 6 and 8: a client's route to all, another's route to clients.
-    fn reflect(&self, source: &PeerSettings, route: &mut Attributes) -> Result<(), Withheld> {
-        let cluster = match (source.route_reflector_client, self.client) {
-            (true, true) if !self.options.client_to_client => return Err(Withheld::NotReflected),
-            (true, _) => source.cluster_id,
-            (false, true) => self.cluster_id,
-            (false, false) => return Err(Withheld::NotReflected),
-        };
-        route.originator_id.get_or_insert(source.router_id);
-        route.cluster_list.insert(0, cluster);
-        Ok(())
+    /// Whether a route passes from one internal peer to another.
+    fn reflects(&self, source: &PeerSettings) -> bool {
+        !source.is_ebgp() && !self.ebgp
     }
 
-    /// RFC 9234 section 5, egress.
-    fn only_to_customers(&self, route: &mut Attributes) -> Result<(), Withheld> {
-        match (self.role, route.otc) {
-            (Some(Role::Customer | Role::RouteServerClient | Role::Peer), Some(_)) => {
-                Err(Withheld::OnlyToCustomer)
-            }
-            (Some(Role::Provider | Role::RouteServer | Role::Peer), None) => {
-                route.otc = Some(self.local_as);
-                Ok(())
-            }
-            _ => Ok(()),
+    /// The cluster that a route is reflected for: a client's to all, another's to clients (RFC 4456 sections 6
+    /// and 8).
+    fn cluster_of(&self, source: &PeerSettings) -> Option<Ipv4Addr> {
+        match (source.route_reflector_client, self.client) {
+            (true, true) => self.options.client_to_client.then_some(source.cluster_id),
+            (true, false) => Some(source.cluster_id),
+            (false, true) => Some(self.cluster_id),
+            (false, false) => None,
         }
     }
 
@@ -259,11 +265,11 @@ impl GroupKey {
         }
     }
 
-    /// The route as it goes out after the export policy.
-    fn decided(&self, decision: Decision, route: &Attributes) -> Option<Attributes> {
+    /// The route as it goes out after the export policy. `route` is asked for if the policy leaves it as it is.
+    fn decided(&self, decision: Decision, route: impl FnOnce() -> Attributes) -> Option<Attributes> {
         let mut finished = match decision {
             Decision::Reject => return None,
-            Decision::Unchanged => route.clone(),
+            Decision::Unchanged => route(),
             Decision::Changed(changed) => *changed,
         };
         self.finish(&mut finished);
@@ -304,13 +310,14 @@ impl GroupKey {
         &self,
         source: Option<&PeerSettings>,
         prefix: &Prefix,
-        attributes: &Attributes,
+        attributes: Packed<'_>,
     ) -> Result<Explanation, Withheld> {
         if let Some(summary) = self.summary_of(prefix) {
             return Err(Withheld::Summarized(summary));
         }
-        let route = self.prepare(source, attributes)?;
-        let seen = self.route(source, &route, attributes.next_hop);
+        let next_hop = self.admit(source, attributes)?;
+        let route = self.prepare(source, attributes.unpack(), next_hop);
+        let seen = self.route(source, &route, attributes.next_hop());
         let explanation = self.export.explain(prefix, &seen);
         match explanation.verdict {
             Verdict::Accept => Ok(explanation),
@@ -342,22 +349,31 @@ pub(super) struct Way {
     pub(super) next_hop: Option<IpAddr>,
 }
 
+/// The peer that a route is from, and its attributes as they were accepted.
+type Origin = (PeerId, AttrId);
+
 /// What a group is told of routes, worked out once for many prefixes. It lives for a step: ids of
 /// attributes mean the same all along.
 #[derive(Debug, Default)]
 pub(super) struct ExportCache {
-    prepared: FxHashMap<(PeerId, AttrId), Option<Prepared>>,
+    prepared: FxHashMap<Origin, Prepared>,
     finished: indexmap::IndexSet<Arc<Attributes>, rustc_hash::FxBuildHasher>,
+    /// What was asked for last: neighbouring prefixes often have the same.
+    last_out: Option<(Origin, Option<Out>)>,
+    last_way: Option<(Origin, Option<Way>)>,
 }
 
 #[derive(Debug)]
-struct Prepared {
-    source: PeerId,
-    /// For the policy.
-    route: Attributes,
-    unchanged_next_hop: NextHop,
-    /// Where the policy says the same for all prefixes: what that is.
-    verdict: Option<Option<OutId>>,
+enum Prepared {
+    /// The same for all prefixes.
+    Alike(Option<Out>),
+    /// The policy looks at the prefix.
+    ByPrefix {
+        source: PeerId,
+        /// For the policy.
+        route: Attributes,
+        unchanged_next_hop: NextHop,
+    },
 }
 
 impl ExportCache {
@@ -396,50 +412,88 @@ impl Rib {
             return None;
         }
         let from = (self.sources.peer(best.source), best.attributes);
+        if let Some((last, out)) = cache.last_out
+            && last == from
+        {
+            return out;
+        }
         if !cache.prepared.contains_key(&from) {
             let prepared = self.prepare(key, from, cache);
             cache.prepared.insert(from, prepared);
         }
-        let prepared = cache.prepared.get(&from)?.as_ref()?;
-        let out_of = prepared.source;
-        if let Some(verdict) = prepared.verdict {
-            return verdict.map(|attributes| Out {
-                attributes,
-                source: out_of,
-            });
-        }
-        let (peer, _) = from;
-        let source = self.source(peer).map(|(_, settings)| settings);
-        let route = key.route(source, &prepared.route, prepared.unchanged_next_hop);
-        let decision = key.export.decide(prefix, &route);
-        let finished = key.decided(decision, &prepared.route)?;
+        let (source, finished) = match cache.prepared.get(&from)? {
+            Prepared::Alike(out) => {
+                cache.last_out = Some((from, *out));
+                return *out;
+            }
+            Prepared::ByPrefix {
+                source,
+                route,
+                unchanged_next_hop,
+            } => {
+                let (peer, _) = from;
+                let settings = self.source(peer).map(|(_, settings)| settings);
+                let seen = key.route(settings, route, *unchanged_next_hop);
+                let decision = key.export.decide(prefix, &seen);
+                (*source, key.decided(decision, || route.clone())?)
+            }
+        };
         Some(Out {
             attributes: cache.store(finished),
-            source: out_of,
+            source,
         })
     }
 
-    fn prepare(
+    fn prepare(&self, key: &GroupKey, (peer, attributes): Origin, cache: &mut ExportCache) -> Prepared {
+        let (id, settings) = self.source(peer).unzip();
+        let source = id.unwrap_or(peer);
+        let attributes = self.attributes.get(attributes);
+        let Ok(next_hop) = key.admit(settings, attributes) else {
+            return Prepared::Alike(None);
+        };
+        let unchanged_next_hop = attributes.next_hop();
+        let route = key.prepare(settings, attributes.unpack(), next_hop);
+        let seen = key.route(settings, &route, unchanged_next_hop);
+        match key.export.judge(&seen) {
+            Some(decision) => Prepared::Alike(key.decided(decision, || route).map(|finished| Out {
+                attributes: cache.store(finished),
+                source,
+            })),
+            None => Prepared::ByPrefix {
+                source,
+                route,
+                unchanged_next_hop,
+            },
+        }
+    }
+
+    /// Where what a group is told of a prefix comes from and leads to: all that a withdrawal needs.
+    pub(super) fn export_way(
         &self,
         key: &GroupKey,
-        (peer, attributes): (PeerId, AttrId),
+        prefix: &Prefix,
+        best: Chosen,
         cache: &mut ExportCache,
-    ) -> Option<Prepared> {
-        let (id, source) = self.source(peer).unzip();
-        let attributes = self.attributes.get(attributes);
-        let unchanged_next_hop = attributes.next_hop;
-        let route = key.prepare(source, attributes).ok()?;
-        let seen = key.route(source, &route, unchanged_next_hop);
-        let verdict = key.export.judge(&seen).map(|decision| {
-            let finished = key.decided(decision, &route)?;
-            Some(cache.store(finished))
-        });
-        Some(Prepared {
+    ) -> Option<Way> {
+        if key.export != Policy::Accept || key.summary_of(prefix).is_some() {
+            let out = self.export(key, prefix, best, cache);
+            return out.map(|out| cache.way(out));
+        }
+        let from = (self.sources.peer(best.source), best.attributes);
+        if let Some((last, way)) = cache.last_way
+            && last == from
+        {
+            return way;
+        }
+        let (peer, attributes) = from;
+        let (id, settings) = self.source(peer).unzip();
+        let next_hop = key.admit(settings, self.attributes.get(attributes));
+        let way = next_hop.ok().map(|next_hop| Way {
             source: id.unwrap_or(peer),
-            route,
-            unchanged_next_hop,
-            verdict,
-        })
+            next_hop: Some(next_hop.address()),
+        });
+        cache.last_way = Some((from, way));
+        way
     }
 
     /// Why a peer that is up is, or is not, told the best path of a prefix; nothing if there is none, or the

@@ -284,8 +284,19 @@ impl Rib {
                 // It need not be told what it says itself.
                 continue;
             }
+            let Some(best) = change.best else {
+                let told = change.told;
+                let way = told.and_then(|told| self.export_way(&group.key, &change.prefix, told, &mut cache));
+                if let Some(way) = way {
+                    step.withdrawn.entry(way).or_default().push(change.prefix);
+                    for peer in &behind {
+                        self.note_lag(*peer, family, change.place);
+                    }
+                }
+                continue;
+            };
             let mut out = |chosen| self.export(&group.key, &change.prefix, chosen, &mut cache);
-            let (old, new) = (change.told.and_then(&mut out), change.best.and_then(&mut out));
+            let (old, new) = (change.told.and_then(&mut out), out(best));
             if new != old {
                 step.note(&current, change.prefix, old, new, &cache);
                 for peer in &behind {

@@ -2,8 +2,9 @@
 //! RFC 4456 section 8, RFC 7999, RFC 8326, RFC 9234).
 
 use std::fmt;
-use std::net::Ipv4Addr;
 
+use super::intern::AttrId;
+use super::packed::Packed;
 use super::{AttributeSet, PeerId, PeerSettings, Rib, RibSettings};
 use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source};
 use crate::wire::{Attributes, Community, Prefix, Role};
@@ -50,14 +51,10 @@ impl fmt::Display for Ineligible {
 /// What is not to be taken from an external peer is taken off: LOCAL_PREF (RFC 4271 section 5.1.5), and the
 /// marks of reflection, which is within an AS.
 pub(super) fn from_external(set: AttributeSet) -> AttributeSet {
-    let attributes = set.attributes();
-    if attributes.local_pref.is_none()
-        && attributes.originator_id.is_none()
-        && attributes.cluster_list.is_empty()
-    {
+    if !set.packed().is_internal() {
         return set;
     }
-    let mut attributes = Attributes::clone(attributes);
+    let mut attributes = set.packed().unpack();
     attributes.local_pref = None;
     attributes.originator_id = None;
     attributes.cluster_list.clear();
@@ -66,23 +63,22 @@ pub(super) fn from_external(set: AttributeSet) -> AttributeSet {
 
 /// Whether a route has been here before, leads here, or may not come from this peer. The same for all
 /// prefixes with these attributes.
-pub(super) fn loops(rib: &RibSettings, peer: &PeerSettings, attributes: &Attributes) -> Option<Ineligible> {
+pub(super) fn loops(rib: &RibSettings, peer: &PeerSettings, attributes: Packed<'_>) -> Option<Ineligible> {
     let limit = usize::from(peer.allow_own_as);
     // With another AS on this session, a path through our global AS is a loop too.
     if [peer.local_as, rib.local_as]
         .iter()
-        .any(|asn| attributes.as_path.occurrences(*asn) > limit)
+        .any(|asn| attributes.occurrences(*asn) > limit)
     {
         return Some(Ineligible::OwnAs);
     }
-    if attributes.originator_id == Some(rib.router_id) {
+    if attributes.originator_id() == Some(rib.router_id) {
         return Some(Ineligible::OwnOriginator);
     }
-    let own_cluster = |id: &Ipv4Addr| *id == peer.cluster_id || *id == rib.router_id;
-    if attributes.cluster_list.iter().any(own_cluster) {
+    if attributes.has_cluster(peer.cluster_id) || attributes.has_cluster(rib.router_id) {
         return Some(Ineligible::OwnCluster);
     }
-    let next_hop = attributes.next_hop.address();
+    let next_hop = attributes.next_hop().address();
     let own = peer.self_next_hop.iter().flatten().map(|hop| hop.address());
     if next_hop == peer.local_address || own.into_iter().any(|address| address == next_hop) {
         return Some(Ineligible::OwnNextHop);
@@ -91,14 +87,14 @@ pub(super) fn loops(rib: &RibSettings, peer: &PeerSettings, attributes: &Attribu
 }
 
 /// What another AS may not send us.
-fn not_from_there(peer: &PeerSettings, attributes: &Attributes) -> Option<Ineligible> {
+fn not_from_there(peer: &PeerSettings, attributes: Packed<'_>) -> Option<Ineligible> {
     let options = &peer.routing.import;
-    if options.enforce_first_as && attributes.as_path.neighbor_as() != Some(peer.remote_as) {
+    if options.enforce_first_as && attributes.neighbor_as() != Some(peer.remote_as) {
         return Some(Ineligible::FirstAs);
     }
     // RFC 9234 section 5, ingress: nobody but customers hears of a route with OTC, but for a lateral peer
     // that has put it there itself.
-    let leaks = match (peer.role, attributes.otc) {
+    let leaks = match (peer.role, attributes.otc()) {
         (Some(Role::Provider | Role::RouteServer), Some(_)) => true,
         (Some(Role::Peer), Some(asn)) => asn != peer.remote_as,
         _ => false,
@@ -112,24 +108,40 @@ fn not_from_there(peer: &PeerSettings, attributes: &Attributes) -> Option<Inelig
     None
 }
 
+/// A received set of attributes: in store, to be looked at in place, and unpacked.
+#[derive(Clone, Copy)]
+pub(super) struct Received<'a> {
+    pub(super) packed: Packed<'a>,
+    pub(super) unpacked: &'a Attributes,
+}
+
 /// The import step for one prefix; [`loops`] comes before it.
-pub(super) fn decide(peer: &PeerSettings, prefix: &Prefix, received: &Attributes) -> Decision {
+pub(super) fn decide(peer: &PeerSettings, prefix: &Prefix, received: Received<'_>) -> Decision {
     let ask = |policy: &Policy, route: &Route<'_>| Some(policy.decide(prefix, route));
     judge(peer, received, ask).unwrap_or(Decision::Reject)
 }
 
 /// The import step for all prefixes with these attributes; nothing if it depends on the prefix.
-pub(super) fn decide_all(peer: &PeerSettings, received: &Attributes) -> Option<Decision> {
+pub(super) fn decide_all(peer: &PeerSettings, received: Received<'_>) -> Option<Decision> {
     judge(peer, received, Policy::judge)
+}
+
+/// Whether the import step takes these attributes as they are for all prefixes, which can be seen without
+/// unpacking them. If it says no, it still may.
+pub(super) fn is_plain(peer: &PeerSettings, received: Packed<'_>) -> bool {
+    peer.import == Policy::Accept
+        && Preparation::of(peer, received).is_none()
+        && !is_shutting_down(peer, received)
 }
 
 fn judge(
     peer: &PeerSettings,
-    received: &Attributes,
+    received: Received<'_>,
     ask: impl FnOnce(&Policy, &Route<'_>) -> Option<Decision>,
 ) -> Option<Decision> {
+    let Received { packed, unpacked } = received;
     let prepared = prepare(peer, received);
-    let attributes = prepared.as_deref().unwrap_or(received);
+    let attributes = prepared.as_deref().unwrap_or(unpacked);
     let decision = ask(&peer.import, &route(peer, attributes))?;
     let mut changed = match decision {
         Decision::Reject => return Some(Decision::Reject),
@@ -137,41 +149,69 @@ fn judge(
         Decision::Changed(changed) => Some(changed),
     };
     // After the policy, which must not undo it.
-    if is_shutting_down(peer, received) {
-        let attributes = changed.get_or_insert_with(|| Box::new(received.clone()));
+    if is_shutting_down(peer, packed) {
+        let attributes = changed.get_or_insert_with(|| Box::new(unpacked.clone()));
         attributes.local_pref = Some(0);
     }
     Some(changed.map_or(Decision::Unchanged, Decision::Changed))
 }
 
 /// RFC 8326: the other end of an external session is about to end it (section 4.1), or we are (section 4.2).
-fn is_shutting_down(peer: &PeerSettings, received: &Attributes) -> bool {
+fn is_shutting_down(peer: &PeerSettings, received: Packed<'_>) -> bool {
     let told =
         peer.routing.import.honor_graceful_shutdown && received.has_community(Community::GRACEFUL_SHUTDOWN);
     peer.is_ebgp() && (told || peer.routing.drain)
 }
 
+/// What is done to a received route before the policy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Preparation {
+    /// RFC 9234 section 5, ingress: from here on it goes to customers only.
+    otc: bool,
+    /// RFC 7999 section 3.2: not to spread beyond our AS.
+    confine: bool,
+    prepend: bool,
+    local_pref: Option<u32>,
+}
+
+impl Preparation {
+    /// What is to be done; none if nothing is.
+    fn of(peer: &PeerSettings, received: Packed<'_>) -> Option<Self> {
+        if !peer.is_ebgp() {
+            return None;
+        }
+        let options = &peer.routing.import;
+        let from_above = matches!(
+            peer.role,
+            Some(Role::Customer | Role::RouteServerClient | Role::Peer)
+        );
+        let preparation = Self {
+            otc: from_above && received.otc().is_none(),
+            confine: received.has_community(Community::BLACKHOLE)
+                && !received.has_community(Community::NO_EXPORT)
+                && !received.has_community(Community::NO_ADVERTISE),
+            prepend: options.prepend_local_as && peer.local_as != peer.global_as,
+            local_pref: options.local_pref,
+        };
+        let nothing = Self {
+            otc: false,
+            confine: false,
+            prepend: false,
+            local_pref: None,
+        };
+        (preparation != nothing).then_some(preparation)
+    }
+}
+
 /// A received route as it goes into the policy; nothing if it is as it came.
-fn prepare(peer: &PeerSettings, received: &Attributes) -> Option<Box<Attributes>> {
-    if !peer.is_ebgp() {
-        return None;
-    }
-    let options = &peer.routing.import;
-    // RFC 9234 section 5, ingress: from here on it goes to customers only.
-    let from_above = matches!(
-        peer.role,
-        Some(Role::Customer | Role::RouteServerClient | Role::Peer)
-    );
-    let otc = from_above && received.otc.is_none();
-    // RFC 7999 section 3.2: not to spread beyond our AS.
-    let confine = received.has_community(Community::BLACKHOLE)
-        && !received.has_community(Community::NO_EXPORT)
-        && !received.has_community(Community::NO_ADVERTISE);
-    let prepend = options.prepend_local_as && peer.local_as != peer.global_as;
-    if !(otc || confine || prepend || options.local_pref.is_some()) {
-        return None;
-    }
-    let mut route = Box::new(received.clone());
+fn prepare(peer: &PeerSettings, received: Received<'_>) -> Option<Box<Attributes>> {
+    let Preparation {
+        otc,
+        confine,
+        prepend,
+        local_pref,
+    } = Preparation::of(peer, received.packed)?;
+    let mut route = Box::new(received.unpacked.clone());
     if otc {
         route.otc = Some(peer.remote_as);
     }
@@ -181,7 +221,7 @@ fn prepare(peer: &PeerSettings, received: &Attributes) -> Option<Box<Attributes>
     if prepend {
         route.as_path.prepend(peer.local_as, 1);
     }
-    route.local_pref = options.local_pref.or(route.local_pref);
+    route.local_pref = local_pref.or(route.local_pref);
     Some(route)
 }
 
@@ -205,11 +245,18 @@ impl Rib {
     pub fn explain_import(&self, id: PeerId, prefix: Prefix, path_id: Option<u32>) -> Option<Explanation> {
         let prefix = prefix.trunc();
         let peer = &self.peers.get(&id)?.settings;
-        let received = self
-            .attributes
-            .get(self.stored_path(&prefix, id, path_id)?.received);
-        let prepared = prepare(peer, received);
-        let attributes = prepared.as_deref().unwrap_or(received);
+        let received = self.stored_path(&prefix, id, path_id)?.received;
+        let unpacked = self.attributes.unpacked(received);
+        let prepared = prepare(peer, self.set_received(received, &unpacked));
+        let attributes = prepared.as_deref().unwrap_or(&unpacked);
         Some(peer.import.explain(&prefix, &route(peer, attributes)))
+    }
+
+    /// A set in store, with what it was unpacked to.
+    pub(super) fn set_received<'a>(&'a self, id: AttrId, unpacked: &'a Attributes) -> Received<'a> {
+        Received {
+            packed: self.attributes.get(id),
+            unpacked,
+        }
     }
 }

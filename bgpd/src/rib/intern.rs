@@ -1,54 +1,56 @@
 //! Sets of path attributes, each stored once and named by a small number.
 //!
-//! A set comes hashed ([`AttributeSet`]): whoever decodes it does that, so that the owner of the RIB only
-//! compares.
+//! A set comes packed and hashed ([`AttributeSet`]): whoever decodes it does that, so that the owner of the RIB
+//! only compares octets. It stays packed: selection reads it in place, and it is unpacked for policies that look
+//! at attributes, for what goes out, and for those who look.
 
+use std::cell::RefCell;
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::next_hops::{Gateway, NextHopId, NextHopInterest, NextHopState, NextHops};
-use crate::wire::{AsPath, Attributes, Family, NextHop, Prefix, Segment, UnknownAttribute, Update};
+use super::packed::{self, Packed};
+use crate::wire::{Attributes, Family, Prefix, Update};
 
 static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
 
-/// A set of attributes that is ready to be looked up in the RIB. Cheap to clone.
+/// A set of attributes as the RIB stores it, ready to be looked up there.
 #[derive(Clone, Debug)]
 pub struct AttributeSet {
-    attributes: Arc<Attributes>,
+    octets: Box<[u8]>,
     hash: u64,
 }
 
 impl AttributeSet {
-    /// The attributes.
-    pub fn attributes(&self) -> &Arc<Attributes> {
-        &self.attributes
+    /// To look at it in place.
+    pub(super) fn packed(&self) -> Packed<'_> {
+        Packed::new(&self.octets)
+    }
+}
+
+impl From<&Attributes> for AttributeSet {
+    fn from(attributes: &Attributes) -> Self {
+        thread_local! {
+            static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        ROOM.with_borrow_mut(|room| {
+            room.clear();
+            packed::pack(attributes, room);
+            Self {
+                octets: room.as_slice().into(),
+                hash: HASHER.hash_one(room.as_slice()),
+            }
+        })
     }
 }
 
 impl From<Attributes> for AttributeSet {
-    fn from(mut attributes: Attributes) -> Self {
-        shrink(&mut attributes);
-        Self {
-            hash: HASHER.hash_one(&attributes),
-            attributes: Arc::new(attributes),
-        }
+    fn from(attributes: Attributes) -> Self {
+        Self::from(&attributes)
     }
-}
-
-/// Gives back what lists have room for: a set may be kept for long.
-fn shrink(attributes: &mut Attributes) {
-    let AsPath { segments } = &mut attributes.as_path;
-    segments.shrink_to_fit();
-    for segment in segments {
-        segment.ases.shrink_to_fit();
-    }
-    attributes.communities.shrink_to_fit();
-    attributes.cluster_list.shrink_to_fit();
-    attributes.extended_communities.shrink_to_fit();
-    attributes.large_communities.shrink_to_fit();
-    attributes.unknown.shrink_to_fit();
 }
 
 /// Prefixes and the identifiers of their paths.
@@ -105,25 +107,33 @@ impl From<Update> for ReceivedUpdate {
 
 /// A set of attributes in the [`Interner`]. Equal sets have equal ids as long as one is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct AttrId(u32);
+pub(super) struct AttrId(NonZeroU32);
 
-#[cfg(test)]
 impl AttrId {
-    pub(super) const fn of(number: u32) -> Self {
-        Self(number)
+    /// The id of a place among the slots. The last place of all has none, and is never reached.
+    pub(super) const fn of(place: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(place))
+    }
+
+    const fn place(self) -> usize {
+        self.0.get() as usize - 1
     }
 }
 
 #[derive(Debug)]
 struct Slot {
-    attributes: Arc<Attributes>,
-    hash: u64,
+    octets: Box<[u8]>,
+    /// The lower half of it.
+    hash: u32,
     references: u32,
     /// Paths that were accepted with it: only their next hops matter.
     accepted: u32,
     /// Of accepted paths.
     next_hop: NextHopId,
 }
+
+/// Sets that were unpacked last and are kept for who asks for the same again: neighbouring prefixes often share one.
+const RECENT: usize = 16;
 
 /// Counted sets of attributes. Who stores an id holds a reference to it.
 #[derive(Debug)]
@@ -132,69 +142,68 @@ pub(super) struct Interner {
     slots: Vec<Option<Slot>>,
     free: Vec<AttrId>,
     next_hops: NextHops,
-    /// Given for an id that is not held, which would be a mistake of ours.
-    none: Arc<Attributes>,
+    /// By their ids' last bits.
+    recent: RefCell<[Option<(AttrId, Arc<Attributes>)>; RECENT]>,
 }
 
 impl Interner {
     pub(super) fn new(assume_reachable: bool) -> Self {
-        let unspecified = NextHop::unspecified(Family::Ipv4Unicast);
         Self {
             ids: HashTable::new(),
             slots: Vec::new(),
             free: Vec::new(),
             next_hops: NextHops::new(assume_reachable),
-            none: Arc::new(Attributes::originated(unspecified)),
+            recent: RefCell::default(),
         }
     }
 
     /// The id of a set, with one more reference to it.
     pub(super) fn intern(&mut self, set: AttributeSet) -> AttrId {
         let Self { ids, slots, free, .. } = self;
-        let slot = |id: &u32| slots.get(*id as usize).and_then(Option::as_ref);
-        let is_it = |id: &u32| {
-            slot(id).is_some_and(|slot| slot.hash == set.hash && slot.attributes == set.attributes)
-        };
-        let hash_of = |id: &u32| slot(id).map_or(0, |slot| slot.hash);
-        let vacant = match ids.entry(set.hash, is_it, hash_of) {
+        let hash = set.hash as u32;
+        let slot = |place: &u32| slots.get(*place as usize).and_then(Option::as_ref);
+        let is_it =
+            |place: &u32| slot(place).is_some_and(|slot| slot.hash == hash && slot.octets == set.octets);
+        let hash_of = |place: &u32| slot(place).map_or(0, |slot| spread(slot.hash));
+        let vacant = match ids.entry(spread(hash), is_it, hash_of) {
             hashbrown::hash_table::Entry::Occupied(found) => {
-                let id = AttrId(*found.get());
+                let id = AttrId::of(*found.get());
                 self.retain(id);
                 return id;
             }
             hashbrown::hash_table::Entry::Vacant(vacant) => vacant,
         };
         let slot = Some(Slot {
-            attributes: set.attributes,
-            hash: set.hash,
+            octets: set.octets,
+            hash,
             references: 1,
             accepted: 0,
             next_hop: NextHopId::default(),
         });
         let id = match free.pop() {
             Some(id) => {
-                if let Some(place) = slots.get_mut(id.0 as usize) {
-                    *place = slot;
+                if let Some(free) = slots.get_mut(id.place()) {
+                    *free = slot;
                 }
                 id
             }
             None => {
                 slots.push(slot);
-                AttrId((slots.len() - 1) as u32)
+                AttrId::of((slots.len() - 1) as u32)
             }
         };
-        vacant.insert(id.0);
+        vacant.insert(id.place() as u32);
         id
     }
 
     fn slot_mut(&mut self, id: AttrId) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(id.0 as usize)?.as_mut();
+        let slot = self.slots.get_mut(id.place())?.as_mut();
         debug_assert!(slot.is_some(), "used a free id");
         slot
     }
 
     fn slot(&self, id: AttrId) -> Option<&Slot> {
-        let slot = self.slots.get(id.0 as usize)?.as_ref();
+        let slot = self.slots.get(id.place())?.as_ref();
         debug_assert!(slot.is_some(), "read a free id");
         slot
     }
@@ -213,33 +222,38 @@ impl Interner {
         if slot.references > 0 {
             return;
         }
-        let hash = slot.hash;
-        if let Ok(found) = self.ids.find_entry(hash, |other| *other == id.0) {
+        let (hash, place) = (slot.hash, id.place());
+        if let Ok(found) = self.ids.find_entry(spread(hash), |other| *other == place as u32) {
             found.remove();
+        }
+        if let Some(recent) = self.recent.get_mut().get_mut(place % RECENT)
+            && recent.as_ref().is_some_and(|(other, _)| *other == id)
+        {
+            *recent = None;
         }
         if self.ids.is_empty() {
             // Whatever it took goes back.
             (self.ids, self.slots, self.free) = (HashTable::new(), Vec::new(), Vec::new());
-        } else if let Some(place) = self.slots.get_mut(id.0 as usize) {
-            *place = None;
+        } else if let Some(slot) = self.slots.get_mut(place) {
+            *slot = None;
             self.free.push(id);
         }
     }
 
     /// One more path is accepted with these attributes: their next hop matters.
     pub(super) fn accept(&mut self, id: AttrId) {
-        let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) else {
+        let Some(Some(slot)) = self.slots.get_mut(id.place()) else {
             return;
         };
         slot.accepted += 1;
         if slot.accepted == 1 {
-            slot.next_hop = self.next_hops.retain(Gateway::of(&slot.attributes));
+            slot.next_hop = self.next_hops.retain(Packed::new(&slot.octets).gateway());
         }
     }
 
     /// One accepted path less.
     pub(super) fn unaccept(&mut self, id: AttrId) {
-        let Some(Some(slot)) = self.slots.get_mut(id.0 as usize) else {
+        let Some(Some(slot)) = self.slots.get_mut(id.place()) else {
             return;
         };
         slot.accepted -= 1;
@@ -248,9 +262,25 @@ impl Interner {
         }
     }
 
-    /// The set of an id.
-    pub(super) fn get(&self, id: AttrId) -> &Arc<Attributes> {
-        self.slot(id).map_or(&self.none, |slot| &slot.attributes)
+    /// The set of an id, to look at in place.
+    pub(super) fn get(&self, id: AttrId) -> Packed<'_> {
+        Packed::new(self.slot(id).map_or(&[], |slot| &slot.octets))
+    }
+
+    /// The set of an id. Who asks for the same several times in a row gets the same.
+    pub(super) fn unpacked(&self, id: AttrId) -> Arc<Attributes> {
+        let mut recent = self.recent.borrow_mut();
+        let place = recent.get_mut(id.place() % RECENT);
+        if let Some(Some((other, attributes))) = place.as_deref()
+            && *other == id
+        {
+            return Arc::clone(attributes);
+        }
+        let attributes = Arc::new(self.get(id).unpack());
+        if let Some(place) = place {
+            *place = Some((id, Arc::clone(&attributes)));
+        }
+        attributes
     }
 
     /// The cost of the next hop of an accepted path; none if it cannot be used.
@@ -288,11 +318,7 @@ impl Interner {
 
     /// What the sets take, in bytes, with the tables that name them.
     pub(super) fn bytes(&self) -> usize {
-        let sets = self
-            .slots
-            .iter()
-            .flatten()
-            .map(|slot| set_bytes(&slot.attributes));
+        let sets = self.slots.iter().flatten().map(|slot| slot.octets.len());
         sets.sum::<usize>()
             + self.slots.capacity() * size_of::<Option<Slot>>()
             + self.free.capacity() * size_of::<AttrId>()
@@ -300,30 +326,20 @@ impl Interner {
     }
 }
 
-/// The counters of an `Arc`.
-const ARC_BYTES: usize = 2 * size_of::<usize>();
-
-fn set_bytes(attributes: &Attributes) -> usize {
-    let AsPath { segments } = &attributes.as_path;
-    let ases = segments
-        .iter()
-        .map(|segment| size_of_val(segment.ases.as_slice()));
-    let unknown = attributes.unknown.iter().map(|attribute| attribute.value.len());
-    ARC_BYTES
-        + size_of::<Attributes>()
-        + segments.len() * size_of::<Segment>()
-        + ases.sum::<usize>()
-        + size_of_val(attributes.communities.as_slice())
-        + size_of_val(attributes.cluster_list.as_slice())
-        + size_of_val(attributes.extended_communities.as_slice())
-        + size_of_val(attributes.large_communities.as_slice())
-        + attributes.unknown.len() * size_of::<UnknownAttribute>()
-        + unknown.sum::<usize>()
+/// A table of hashes looks at their highest bits and their lowest.
+const fn spread(hash: u32) -> u64 {
+    (hash as u64) << 32 | hash as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::NextHop;
+
+    #[test]
+    fn a_slot_takes_32_bytes() {
+        assert_eq!(size_of::<Option<Slot>>(), 32);
+    }
 
     fn attributes(med: u32) -> AttributeSet {
         let mut attributes = Attributes::originated(NextHop::unspecified(Family::Ipv4Unicast));
@@ -343,14 +359,16 @@ mod tests {
         assert_ne!(one, two);
         assert_eq!(interner.len(), 2);
         interner.release(one);
-        assert_eq!(interner.get(again).med, Some(1));
+        assert_eq!(interner.unpacked(again).med, Some(1));
         interner.release(again);
         assert_eq!(interner.len(), 1);
         // The place is used again, and names another set now.
+        assert_eq!(interner.unpacked(two).med, Some(2));
         let three = interner.intern(attributes(3));
         assert_eq!(three, one);
+        assert_eq!(interner.unpacked(three).med, Some(3));
         assert_eq!(
-            (interner.get(three).med, interner.get(two).med),
+            (interner.get(three).med(), interner.get(two).med()),
             (Some(3), Some(2))
         );
         interner.release(two);

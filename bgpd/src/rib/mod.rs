@@ -44,6 +44,7 @@ mod import;
 mod intern;
 mod members;
 mod next_hops;
+mod packed;
 mod pages;
 mod paths;
 mod peers;
@@ -378,7 +379,7 @@ impl Rib {
             }
         }
         for (attributes, routes) in by_attributes {
-            let mut attributes = Attributes::clone(self.attributes.get(attributes));
+            let mut attributes = self.attributes.get(attributes).unpack();
             if !attributes.has_community(Community::LLGR_STALE) {
                 attributes.communities.push(Community::LLGR_STALE);
             }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::table::IndexSet;
-use crate::wire::Attributes;
+use crate::wire::{Attributes, NextHop};
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,13 +32,16 @@ pub struct Gateway {
 impl Gateway {
     /// The way that a route asks for.
     pub fn of(attributes: &Attributes) -> Self {
-        let on_link = attributes.next_hop.link_local_address().zip(attributes.interface);
-        match on_link {
+        Self::new(attributes.next_hop, attributes.interface)
+    }
+
+    pub(super) fn new(next_hop: NextHop, interface: Option<u32>) -> Self {
+        match next_hop.link_local_address().zip(interface) {
             Some((address, interface)) => Self {
                 address: address.into(),
                 interface: Some(interface),
             },
-            None => attributes.next_hop.address().into(),
+            None => next_hop.address().into(),
         }
     }
 }

@@ -55,7 +55,7 @@ impl Rib {
     /// The best path of a prefix, where it came from (none for our own), and its attributes.
     pub fn best_route(&self, prefix: &Prefix) -> Option<(Option<NeighborKey>, Arc<Attributes>)> {
         let best = self.tables.entry(prefix)?.best()?;
-        let attributes = Arc::clone(self.attributes.get(best.attributes));
+        let attributes = self.attributes.unpacked(best.attributes);
         Some((self.key_of(self.sources.peer(best.source)), attributes))
     }
 
@@ -71,7 +71,7 @@ impl Rib {
     }
 
     fn record(&self, path: &Path) -> PathRecord {
-        let attributes = |id| Arc::clone(self.attributes.get(id));
+        let attributes = |id| self.attributes.unpacked(id);
         PathRecord {
             peer: self.key_of(self.sources.peer(path.source)),
             path_id: self.sources.path_id(path.source),

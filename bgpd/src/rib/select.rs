@@ -5,11 +5,12 @@ use smallvec::SmallVec;
 use super::aggregates::{Contribution, Covering};
 use super::decision;
 use super::intern::AttrId;
+use super::packed::Packed;
 use super::paths::{Choices, Chosen, Path};
 use super::sources::SourceId;
-use super::{AttributeSet, FibAction, FibRoute, Gateway, Ineligible, PeerId, Rib, import};
+use super::{AttributeSet, FibAction, FibRoute, Ineligible, PeerId, Rib, import};
 use crate::policy::Decision;
-use crate::wire::{Attributes, Community, Family, Prefix};
+use crate::wire::{Community, Family, Prefix};
 
 /// What import makes of a set of attributes.
 #[derive(Clone, Copy)]
@@ -31,7 +32,12 @@ impl Rib {
         if let Some(reason) = import::loops(&self.settings, &peer.settings, attributes) {
             return Judged::Alike(Err(reason));
         }
-        match import::decide_all(&peer.settings, attributes) {
+        if import::is_plain(&peer.settings, attributes) {
+            self.attributes.retain(received);
+            return Judged::Alike(Ok(received));
+        }
+        let unpacked = self.attributes.unpacked(received);
+        match import::decide_all(&peer.settings, self.set_received(received, &unpacked)) {
             Some(decision) => Judged::Alike(self.accept(received, decision)),
             None => Judged::ByPrefix,
         }
@@ -71,7 +77,10 @@ impl Rib {
             return accepted;
         }
         let decision = match self.peers.get(&id) {
-            Some(peer) => import::decide(&peer.settings, prefix, self.attributes.get(received)),
+            Some(peer) => {
+                let unpacked = self.attributes.unpacked(received);
+                import::decide(&peer.settings, prefix, self.set_received(received, &unpacked))
+            }
             None => Decision::Unchanged,
         };
         self.accept(received, decision)
@@ -107,6 +116,8 @@ impl Rib {
                     self.put(family, place, again);
                     // Its weight is the peer's, not the path's.
                     self.select_again(family, place);
+                    // So is whether packets to it are discarded.
+                    self.tables.of_mut(family).note_fib(place);
                 }
             }
         }
@@ -186,7 +197,7 @@ impl Rib {
         &mut self,
         id: PeerId,
         family: Family,
-        which: impl Fn(&Path, &Attributes) -> bool,
+        which: impl Fn(&Path, Packed<'_>) -> bool,
     ) {
         for place in 0..self.tables.of(family).places() {
             let paths = self.paths_at(family, place, id);
@@ -301,12 +312,12 @@ impl Rib {
         } else if self.discards(best) {
             FibAction::Discard
         } else {
-            let gateway = |choice: &Chosen| Gateway::of(self.attributes.get(choice.attributes));
+            let gateway = |choice: &Chosen| self.attributes.get(choice.attributes).gateway();
             FibAction::Forward(chosen.iter().map(gateway).collect())
         };
         Some(FibRoute {
             action,
-            local_pref: self.attributes.get(best.attributes).local_pref,
+            local_pref: self.attributes.get(best.attributes).local_pref(),
         })
     }
 

@@ -224,7 +224,7 @@ impl Rib {
     }
 
     fn view(&self, prefix: Prefix, path: &Path, status: PathStatus) -> PathView {
-        let attributes = Arc::clone(self.attributes.get(path.accepted().unwrap_or(path.received)));
+        let attributes = self.attributes.unpacked(path.accepted().unwrap_or(path.received));
         PathView {
             prefix,
             peer: self.key_of(self.sources.peer(path.source)),

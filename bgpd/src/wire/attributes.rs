@@ -221,6 +221,16 @@ impl PartialSet {
     pub fn contains(self, code: u8) -> bool {
         self.0 & Self::bit(code) != 0
     }
+
+    /// The set as a number, for [`PartialSet::from_bits`].
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of a number.
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
 }
 
 /// An optional transitive attribute that we pass on as it is.
