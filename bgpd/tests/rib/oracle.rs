@@ -50,7 +50,11 @@ impl Oracle {
             let best = self.best(&prefix);
             if best.first().is_some_and(|path| path.session.is_some()) {
                 let gateways = best.iter().map(|path| Gateway::of(&path.attributes));
-                fib.insert(prefix, gateways.collect());
+                let discarded = best.first().is_some_and(|path| {
+                    let may = path.session.is_some_and(|s| s.routing.import.accept_blackhole);
+                    may && path.attributes.has_community(Community::BLACKHOLE)
+                });
+                fib.insert(prefix, if discarded { Vec::new() } else { gateways.collect() });
             } else if self.aggregate(&prefix).is_some() {
                 // Discarded.
                 fib.insert(prefix, Vec::new());
@@ -361,6 +365,9 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
     if !keep || route.next_hop.is_unspecified() {
         let [v4, v6] = to.self_next_hop;
         route.next_hop = if prefix.addr().is_ipv4() { v4? } else { v6? };
+    }
+    if prefix.addr().is_ipv4() && matches!(route.next_hop, NextHop::V6 { .. }) && !to.extended_next_hop {
+        return None;
     }
     let seen = Route {
         self_next_hop: to.self_next_hop[usize::from(prefix.addr().is_ipv6())],
