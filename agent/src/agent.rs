@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use bgpd::rpc::SpeakerSlot;
 use datastore::syncer::{self, Event, Handle, HealthState, Status, Syncer};
 use datastore::{Client, ClientConfig, Pem, Resources};
 use ipnet::IpNet;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -63,8 +64,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         flows: flows.clone(),
         view: view.clone(),
         speaker: speaker.clone(),
+        accept_datastore: Arc::default(),
         stop: stop.clone(),
     };
+    let accept_datastore = Arc::clone(&service.accept_datastore);
     serve(&config, service, &metrics, &mut tasks).await?;
     if let Err(error) = node::write_nodename(&config.paths.nodename_file, &config.node_name) {
         tracing::warn!(file = %config.paths.nodename_file.display(), %error, "nodename file not written: CNI plugins need it");
@@ -121,7 +124,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         metrics,
         config,
     };
-    core.run(events, &syncer, stop.clone()).await;
+    core.run(events, &syncer, &accept_datastore, stop.clone()).await;
 
     stop.cancel();
     if let Some(commands) = commands {
@@ -391,6 +394,7 @@ impl Core {
         mut self,
         mut events: tokio::sync::mpsc::Receiver<Event>,
         syncer: &Handle,
+        accept_datastore: &Notify,
         stop: CancellationToken,
     ) {
         self.read_secrets();
@@ -399,6 +403,10 @@ impl Core {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = accept_datastore.notified() => {
+                    tracing::warn!("the datastore as it is now is taken for the truth: somebody has asked for it");
+                    syncer.accept_new_history();
+                }
                 _ = ticks.tick() => {
                     let health = syncer.health().borrow().clone();
                     self.publish_datastore(&health);
@@ -599,7 +607,11 @@ impl Core {
     }
 
     fn publish_datastore(&self, health: &syncer::Health) {
-        self.view.lock().datastore_state = health.state.as_str();
+        {
+            let mut published = self.view.lock();
+            published.datastore_state = health.state.as_str();
+            published.datastore_detail.clone_from(&health.detail);
+        }
         match health.state {
             HealthState::InSync => self.health.ready(DATASTORE),
             state => {

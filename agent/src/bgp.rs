@@ -12,7 +12,7 @@ use bgpd::session::State;
 use bgpd::speaker::{PeerStatus, Speaker, SpeakerHandle, StartOptions, StopMode};
 
 use crate::config::Config;
-use crate::fabric::{NORMAL_ROUTE_PRIORITY, PeerType, SessionOrigin};
+use crate::fabric::{EXTERNAL_ROUTE_METRIC, PeerType, SessionOrigin};
 use crate::health::Health;
 use crate::view::View;
 
@@ -90,7 +90,7 @@ impl Bgp {
     fn start(&mut self, config: &SpeakerConfig) -> Result<(), String> {
         let restarting = self.marker.exists();
         let fib = FibSettings {
-            metric: Metric::FromLocalPref(NORMAL_ROUTE_PRIORITY),
+            metric: Metric::FromLocalPref(EXTERNAL_ROUTE_METRIC),
             workload_interface_prefix: self.interface_prefix.clone(),
             ..FibSettings::default()
         };

@@ -4,13 +4,16 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use api_proto::v1 as proto;
 use api_proto::v1::agent_server::{Agent, AgentServer};
+use datastore::syncer::HealthState;
 use futures::Stream;
 use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{BroadcastStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
@@ -40,6 +43,8 @@ pub struct Service {
     pub view: View,
     /// The BGP speaker, which answers for itself.
     pub speaker: SpeakerSlot,
+    /// Told when somebody accepts a datastore whose history is another one.
+    pub accept_datastore: Arc<Notify>,
     /// Ends the streams that would last for ever.
     pub stop: CancellationToken,
 }
@@ -121,6 +126,25 @@ impl Agent for Service {
         });
         let stream = futures::StreamExt::take_until(stream, self.stop.clone().cancelled_owned());
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn accept_datastore(
+        &self,
+        request: Request<proto::AcceptDatastoreRequest>,
+    ) -> Result<Response<proto::AcceptDatastoreResponse>, Status> {
+        let (state, reason) = {
+            let published = self.view.lock();
+            (published.datastore_state, published.datastore_detail.clone())
+        };
+        if state != HealthState::Frozen.as_str() {
+            return Err(Status::failed_precondition(format!(
+                "the view of the datastore is not frozen but {state}: there is nothing to accept"
+            )));
+        }
+        if request.into_inner().confirmed {
+            self.accept_datastore.notify_one();
+        }
+        Ok(Response::new(proto::AcceptDatastoreResponse { reason }))
     }
 }
 
@@ -232,6 +256,7 @@ mod tests {
             flows: FlowLog::new(10),
             view: View::default(),
             speaker: SpeakerSlot::default(),
+            accept_datastore: Arc::default(),
             stop: CancellationToken::new(),
         };
         let stop = service.stop.clone();
@@ -264,6 +289,10 @@ mod tests {
             .into_inner()
             .flows;
         assert_eq!(flows.len(), 1);
+        // Only a frozen view has something to accept.
+        let accept = proto::AcceptDatastoreRequest { confirmed: true };
+        let refused = client.accept_datastore(accept).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
         let request = proto::ListFlowsRequest {
             action: "drop".into(),
             ..Default::default()

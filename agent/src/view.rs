@@ -13,8 +13,10 @@ pub struct View {
 /// Everything that is published.
 #[derive(Debug, Default)]
 pub struct Published {
-    /// `wait-for-datastore`, `resync` or `in-sync`.
+    /// `wait-for-datastore`, `resync`, `in-sync` or `frozen`.
     pub datastore_state: &'static str,
+    /// Why, where it is not in sync.
+    pub datastore_detail: String,
     /// The IPv4 half of the speaker.
     pub bgp_v4: BgpSpeaker,
     /// The IPv6 half of the speaker.

@@ -119,6 +119,86 @@ fn fields_of_its_node_that_it_does_not_know_survive_its_update() {
     assert_eq!(node["inventedTop"], 7);
 }
 
+/// Asks the agent to accept the datastore as it is: why it did not, or why it refuses.
+fn accept_datastore(host: &Host, confirmed: bool) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let socket = host.path("agent.sock");
+    runtime.block_on(async {
+        let connect = tower::service_fn(move |_| {
+            let socket = socket.clone();
+            async move {
+                let stream = tokio::net::UnixStream::connect(socket).await;
+                stream.map(hyper_util::rt::TokioIo::new)
+            }
+        });
+        let endpoint = tonic::transport::Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector(connect).await.unwrap();
+        let mut client = api_proto::v1::agent_client::AgentClient::new(channel);
+        let request = api_proto::v1::AcceptDatastoreRequest { confirmed };
+        let answer = client.accept_datastore(request).await;
+        answer
+            .map(|answer| answer.into_inner().reason)
+            .map_err(|status| status.message().to_owned())
+    })
+}
+
+#[test]
+fn a_datastore_with_another_history_is_followed_once_somebody_accepts_it() {
+    const KEYS: [&str; 2] = [
+        "/calico/resources/v3/projectcalico.org/clusterinformations/default",
+        "/calico/resources/v3/projectcalico.org/nodes/n1",
+    ];
+    let mut host = Host::new();
+    let etcd = host.start_etcd();
+    host.start_agent("'http://127.0.0.1:2379'");
+    host.wait_ready(true, "datastore: ok");
+    let refusal = accept_datastore(&host, true).unwrap_err();
+    assert!(refusal.contains("not frozen"), "{refusal}");
+
+    let etcdctl = |host: &Host, args: &[&str]| {
+        let run = || {
+            Command::new("etcdctl")
+                .env("ETCDCTL_API", "3")
+                .args(args)
+                .output()
+        };
+        host.netns.run(run).unwrap().unwrap()
+    };
+    let kept = KEYS.map(|key| {
+        let output = etcdctl(&host, &["get", "--print-value-only", key]);
+        (key, String::from_utf8(output.stdout).unwrap())
+    });
+    for _ in 0..10 {
+        assert!(
+            etcdctl(&host, &["put", kept[1].0, kept[1].1.trim()])
+                .status
+                .success()
+        );
+    }
+    // The store is set up anew: the same, in fewer revisions than the agent has seen.
+    std::thread::sleep(Duration::from_secs(1));
+    host.kill(etcd);
+    std::fs::remove_dir_all(host.path("etcd")).unwrap();
+    host.start_etcd();
+    let until = std::time::Instant::now() + support::WAIT_MAX;
+    for (key, value) in &kept {
+        while !etcdctl(&host, &["put", key, value.trim()]).status.success() {
+            assert!(std::time::Instant::now() < until, "etcd does not answer");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    host.wait_ready(false, "went back from");
+    let reason = accept_datastore(&host, false).unwrap();
+    assert!(reason.contains("went back from"), "{reason}");
+    std::thread::sleep(Duration::from_millis(1500));
+    host.wait_ready(false, "went back from");
+    assert_eq!(accept_datastore(&host, true).unwrap(), reason);
+    host.wait_ready(true, "datastore: ok");
+}
+
 #[test]
 fn a_wrong_key_is_named() {
     let dir = tempfile::tempdir().unwrap();

@@ -87,6 +87,17 @@ pub(crate) struct BgpOptions {
 pub(crate) enum NodeCommand {
     /// The state of the agent and of its BGP sessions
     Status(AgentOptions),
+    /// Have the agent take the datastore for the truth though its history is another one (restored, or moved)
+    AcceptDatastore(AcceptDatastoreOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AcceptDatastoreOptions {
+    #[command(flatten)]
+    pub(crate) agent: AgentOptions,
+    /// Do it; without this flag it is only said what would be accepted
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

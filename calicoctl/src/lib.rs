@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accept_datastore;
 mod agent;
 mod arguments;
 mod bgp;
@@ -59,6 +60,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Get(options) => crud::get(&global, &options).await,
         Command::Validate(options) => crud::validate(&options),
         Command::Node(NodeCommand::Status(options)) => node_status::run(&options).await,
+        Command::Node(NodeCommand::AcceptDatastore(options)) => accept_datastore::run(&options).await,
         Command::Bgp(options) => bgp::run(&options).await,
         Command::Flows(options) => flows::run(&options).await,
         Command::Ipam(IpamCommand::Show(options)) => ipam::show(&global, &options).await,

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use api::v3::bgp_configuration::{BindMode, DEFAULT_AS_NUMBER};
+use api::v3::bgp_configuration::{BindMode, DEFAULT_AS_NUMBER, ProgramClusterRoutes};
+use api::v3::ip_pool::EncapMode;
 use api::{BgpConfiguration, BgpFilter, BgpPeer, IpPool, Node};
 use bgpd::config::{BGP_PORT, Config, NeighborKey, Network};
 use ipnet::IpNet;
@@ -23,6 +24,9 @@ use ipnet::IpNet;
 pub const PRIORITY_SCALE: u32 = 2_147_483_647;
 /// Priority of a normal route where no resource says otherwise; also the metric of workload routes.
 pub const NORMAL_ROUTE_PRIORITY: u32 = 1024;
+/// Metric of learned routes that carry no LOCAL_PREF, those from another AS: as if it were 100, which is what such a
+/// route counts with, and what it carries on within our AS.
+pub const EXTERNAL_ROUTE_METRIC: u32 = PRIORITY_SCALE - bgpd::rib::LOCAL_PREF_DEFAULT;
 
 /// How sessions with workloads are called; `calicoctl node status` leaves them out.
 pub const LOCAL_WORKLOAD: &str = "local workload";
@@ -182,7 +186,7 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
         Err(problem) => return none(problem),
     };
 
-    name_ignored_configurations(resources, &mut problems);
+    name_ignored(resources, &mut problems);
     let mut config = Config::new(local.local_as, router_id);
     config.fib = settings.install_routes;
     config.restart_time = settings.restart_time;
@@ -205,8 +209,29 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     }
 }
 
-/// A configuration is that of the fabric or of a node, by its name.
-fn name_ignored_configurations(resources: &Resources, problems: &mut Vec<String>) {
+/// What is asked for and not done: configurations that are neither the fabric's nor a node's, by their names; tunnels,
+/// and who programs their routes.
+fn name_ignored(resources: &Resources, problems: &mut Vec<String>) {
+    for (name, pool) in &resources.pools {
+        for (field, mode) in [
+            ("ipipMode", pool.spec.ipip_mode),
+            ("vxlanMode", pool.spec.vxlan_mode),
+        ] {
+            if let Some(mode) = mode.filter(|mode| *mode != EncapMode::Never) {
+                problems.push(format!(
+                    "IPPool({name}) spec.{field} = {mode}: there are no tunnels: packets for its blocks go to the next \
+                     hops that BGP tells, as they are"
+                ));
+            }
+        }
+    }
+    let program = default_configuration(resources).and_then(|spec| spec.program_cluster_routes);
+    if let Some(mode @ (ProgramClusterRoutes::Disabled | ProgramClusterRoutes::EnabledIpipOnly)) = program {
+        problems.push(format!(
+            "BGPConfiguration(default) spec.programClusterRoutes = {mode}: learned routes are installed all the same; \
+             `install-routes = false` in [bgp] of the agent's configuration ends that"
+        ));
+    }
     let known = |name: &str| name == "default" || name.starts_with("node.");
     for name in resources.configurations.keys().filter(|name| !known(name)) {
         problems.push(format!(

@@ -977,3 +977,140 @@ fn a_configuration_of_no_node_is_named() {
     );
     assert_eq!(translation.config.unwrap().local_as, 64512);
 }
+
+#[test]
+fn a_peer_says_how_its_session_is() {
+    use bgpd::config::NextHopMode::{Auto, Keep, SelfAddress};
+    let neighbor = |spec: serde_json::Value| {
+        let mut resources = with_tor(&[]);
+        let mut whole = serde_json::json!({"peerIP": "10.0.0.1", "asNumber": 65001});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        let spec: BgpPeerSpec = serde_json::from_value(whole).unwrap();
+        resources.peers.insert("tor".into(), peer(spec));
+        tor(&resources)
+    };
+    let plain = neighbor(serde_json::json!({}));
+    let own: IpAddr = "10.0.0.9".parse().unwrap();
+    assert_eq!(
+        (plain.source, plain.ttl, plain.ttl_security_hops),
+        (Some(own), Some(255), None)
+    );
+    assert_eq!(
+        (plain.keepalive, plain.restart_time, plain.allow_own_as),
+        (None, None, 0)
+    );
+    assert_eq!(plain.next_hop, Auto);
+
+    let by_kernel = neighbor(serde_json::json!({"sourceAddress": "None"}));
+    assert_eq!(by_kernel.source, None);
+    assert_eq!(neighbor(serde_json::json!({"sourceAddress": "UseNodeIP"})), plain);
+    let near = neighbor(serde_json::json!({"ttlSecurity": 2}));
+    assert_eq!((near.ttl, near.ttl_security_hops), (None, Some(2)));
+    assert_eq!(neighbor(serde_json::json!({"ttlSecurity": 0})), plain);
+    // Whole seconds, the nearest ones.
+    let timed = neighbor(serde_json::json!({"keepaliveTime": "2600ms", "maxRestartTime": "61.4s"}));
+    let seconds = |s| Some(Duration::from_secs(s));
+    assert_eq!((timed.keepalive, timed.restart_time), (seconds(3), seconds(61)));
+    assert_eq!(
+        neighbor(serde_json::json!({"numAllowedLocalASNumbers": 3})).allow_own_as,
+        3
+    );
+    for (spec, mode) in [
+        (serde_json::json!({"nextHopMode": "Self"}), SelfAddress),
+        (serde_json::json!({"nextHopMode": "Keep"}), Keep),
+        (serde_json::json!({"nextHopMode": "Auto"}), Auto),
+        // The older field counts where the newer one is not there, towards another AS.
+        (serde_json::json!({"keepOriginalNextHop": true}), Keep),
+        (
+            serde_json::json!({"keepOriginalNextHop": true, "asNumber": 64512}),
+            Auto,
+        ),
+        (
+            serde_json::json!({"keepOriginalNextHop": true, "localASNumber": 65001}),
+            Auto,
+        ),
+        (
+            serde_json::json!({"keepOriginalNextHop": true, "nextHopMode": "Self"}),
+            SelfAddress,
+        ),
+    ] {
+        assert_eq!(neighbor(spec.clone()).next_hop, mode, "{spec}");
+    }
+
+    // For nodes by selector some of it does not count.
+    let mut resources = without_mesh(fabric());
+    let spec = serde_json::json!({"peerSelector": "rack == 'r2'", "localASNumber": 65100, "ttlSecurity": 1,
+        "numAllowedLocalASNumbers": 3, "reversePeering": "Manual"});
+    let spec: BgpPeerSpec = serde_json::from_value(spec).unwrap();
+    resources.peers.insert("tor".into(), peer(spec));
+    let by_selector = tor(&resources);
+    assert_eq!((by_selector.local_as, by_selector.allow_own_as), (None, 0));
+    assert_eq!(by_selector.ttl_security_hops, Some(1));
+}
+
+#[test]
+fn the_mesh_has_a_password_and_a_restart_time() {
+    let mut resources = fabric();
+    let spec = serde_json::json!({"nodeMeshMaxRestartTime": "90s", "bindMode": "NodeIP",
+        "nodeMeshPassword": {"secretKeyRef": {"name": "bgp", "key": "mesh"}}});
+    let spec: BgpConfigurationSpec = serde_json::from_value(spec).unwrap();
+    resources
+        .configurations
+        .insert("default".into(), Object::new(ObjectMeta::default(), spec));
+    resources
+        .secrets
+        .insert(("bgp".into(), "mesh".into()), "secret".into());
+    let config = translate(&resources, "a", &settings()).config.unwrap();
+    assert_eq!(config.neighbors.len(), 3);
+    for neighbor in &config.neighbors {
+        assert_eq!(
+            (neighbor.password.as_deref(), neighbor.restart_time),
+            (Some("secret"), Some(Duration::from_secs(90)))
+        );
+    }
+    let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(listen, ["10.0.0.9:179", "[fd00::9]:179"], "bindMode NodeIP");
+}
+
+#[test]
+fn the_normal_priority_is_the_metric_of_own_networks() {
+    let mut resources = with_tor(&[]);
+    let spec = serde_json::json!({"nodeToNodeMeshEnabled": false, "ipv4NormalRoutePriority": 2000});
+    let spec: BgpConfigurationSpec = serde_json::from_value(spec).unwrap();
+    resources
+        .configurations
+        .insert("default".into(), Object::new(ObjectMeta::default(), spec));
+    resources.blocks.insert("fd00:65::/122".parse().unwrap());
+    let config = translate(&resources, "a", &settings()).config.unwrap();
+    let preferences: Vec<Option<u32>> = config.networks.iter().map(|n| n.local_pref).collect();
+    assert_eq!(
+        preferences,
+        [Some(PRIORITY_SCALE - 2000), Some(PRIORITY_SCALE - 1024)]
+    );
+    // Raised over that: out of its block.
+    let export = &config.neighbors[0].export;
+    let mut moving = Attributes::originated(NextHop::unspecified(Family::Ipv4Unicast));
+    for (priority, expected) in [(1999, "with raised priority"), (2000, "part of own block")] {
+        moving.local_pref = Some(PRIORITY_SCALE - priority);
+        let (why, _) = judged(export, "10.65.0.66/32", &moving);
+        assert!(why.contains(expected), "{priority}: {why}");
+    }
+}
+
+#[test]
+fn tunnels_and_who_programs_them_are_named() {
+    let mut resources = with_tor(&[]);
+    resources.pools.get_mut("p").unwrap().spec.ipip_mode = Some(api::v3::ip_pool::EncapMode::CrossSubnet);
+    let spec = serde_json::json!({"nodeToNodeMeshEnabled": false, "programClusterRoutes": "Disabled"});
+    let spec: BgpConfigurationSpec = serde_json::from_value(spec).unwrap();
+    resources
+        .configurations
+        .insert("default".into(), Object::new(ObjectMeta::default(), spec));
+    let problems = translate(&resources, "a", &settings()).problems;
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].starts_with("IPPool(p) spec.ipipMode = CrossSubnet: there are no tunnels"));
+    assert!(problems[1].starts_with("BGPConfiguration(default) spec.programClusterRoutes = Disabled"));
+}

@@ -69,12 +69,13 @@ impl fmt::Display for Freeze {
                 f,
                 "the datastore's revision went back from {seen} to {now}: it was restored from a backup or emptied; \
                  keeping the last good view until the revision is reached again, or the new history is accepted \
-                 (restart without the snapshot file)"
+                 ('calicoctl node accept-datastore' on this host)"
             ),
             Self::OtherCluster { seen, now } => write!(
                 f,
                 "the endpoints belong to cluster {now:x}, not to {seen:x}: keeping the last good view until the \
-                 endpoints are corrected, or the new cluster is accepted (restart without the snapshot file)"
+                 endpoints are corrected, or the new cluster is accepted ('calicoctl node accept-datastore' on this \
+                 host)"
             ),
             Self::NoClusterInformation => f.write_str(
                 "the datastore has no ClusterInformation 'default': it is empty or not initialised; any modifying \
