@@ -53,6 +53,8 @@ pub struct ConfigDiff {
     pub listen_removed: Vec<SocketAddr>,
     /// Whether the set of originated networks changed.
     pub networks: bool,
+    /// Whether ranges of neighbours changed; what that does to those that are there is among the others.
+    pub dynamic_neighbors: bool,
     /// Whether aggregates changed.
     pub aggregates: bool,
     /// Whether paths are to be selected in another way.
@@ -72,6 +74,7 @@ impl ConfigDiff {
             networks: networks_differ(old, new),
             monitoring: (&old.bmp, &old.mrt, &old.sources) != (&new.bmp, &new.mrt, &new.sources),
             selection: old.selection != new.selection,
+            dynamic_neighbors: old.dynamic_neighbors != new.dynamic_neighbors,
             aggregates: old.aggregates != new.aggregates,
             ..Self::default()
         };
@@ -121,6 +124,7 @@ impl ConfigDiff {
             ("networks", self.networks),
             ("selection", self.selection),
             ("aggregates", self.aggregates),
+            ("dynamic-neighbors", self.dynamic_neighbors),
             (
                 "listen",
                 !(self.listen_added.is_empty() && self.listen_removed.is_empty()),

@@ -78,7 +78,10 @@ impl DynamicNeighbors {
             reason,
         };
         if self.prefix.trunc() != self.prefix {
-            return Err(error("prefix", format!("has host bits set: write {}", self.prefix.trunc())));
+            return Err(error(
+                "prefix",
+                format!("has host bits set: write {}", self.prefix.trunc()),
+            ));
         }
         if !(1..=DYNAMIC_LIMIT_MAX).contains(&self.limit) {
             return Err(error("limit", format!("must be 1..{DYNAMIC_LIMIT_MAX}")));

@@ -11,9 +11,9 @@ use super::bfd::FileBfd;
 use super::key::ScopedAddress;
 use super::policy_file::{CommunityKind, Fault, FilePolicy, One, Policies};
 use super::{
-    Aggregate, BGP_PORT, BmpStation, Config, ConfigError, ExportOptions, GracefulRestartMode,
-    HOLD_TIME_DEFAULT_S, ImportOptions, InterfaceName, MaxPrefix, Mrt, MrtSource, Neighbor, NeighborKey,
-    Network, NextHopMode, PeerAs, PrivateAs, Routing, Selection,
+    Aggregate, BGP_PORT, BmpStation, Config, ConfigError, DYNAMIC_LIMIT_DEFAULT, DynamicNeighbors,
+    ExportOptions, GracefulRestartMode, HOLD_TIME_DEFAULT_S, ImportOptions, InterfaceName, MaxPrefix, Mrt,
+    MrtSource, Neighbor, NeighborKey, Network, NextHopMode, PeerAs, PrivateAs, Routing, Selection,
 };
 use crate::wire::{Community, Family, LargeCommunity, Prefix, Role};
 
@@ -46,6 +46,8 @@ struct File {
     global: Spanned<Global>,
     #[serde(default)]
     neighbor: Vec<Spanned<FileNeighbor>>,
+    #[serde(default)]
+    dynamic_neighbors: Vec<Spanned<FileNeighbor>>,
     #[serde(default)]
     network: Vec<Spanned<FileNetwork>>,
     #[serde(default)]
@@ -82,6 +84,9 @@ struct FileNeighbor {
     description: String,
     address: Option<ScopedAddress>,
     interface: Option<InterfaceName>,
+    /// Of dynamic neighbours alone.
+    prefix: Option<Prefix>,
+    limit: Option<usize>,
     enabled: Option<bool>,
     shutdown_message: Option<String>,
     port: Option<u16>,
@@ -343,6 +348,14 @@ impl File {
                 entry.get_ref().neighbor(key, global, &policies)
             })
             .collect::<Result<_, _>>()?;
+        config.dynamic_neighbors = self
+            .dynamic_neighbors
+            .iter()
+            .map(|entry| {
+                let wrong = |reason: &str| (entry.span().start, format!("dynamic-neighbors {reason}"));
+                entry.get_ref().range(global, &policies, wrong)
+            })
+            .collect::<Result<_, _>>()?;
         config.networks = self
             .network
             .iter()
@@ -367,6 +380,14 @@ impl File {
                 .iter()
                 .rfind(|entry| entry.get_ref().key().is_ok_and(|key| key == *neighbor))
                 .map(|entry| entry.span().start),
+            ConfigError::Dynamic { range, .. } => self
+                .dynamic_neighbors
+                .iter()
+                .rfind(|entry| {
+                    let entry = entry.get_ref();
+                    entry.prefix == Some(range.prefix) && entry.interface == range.interface
+                })
+                .map(|entry| entry.span().start),
             ConfigError::Aggregate { prefix, .. } => self
                 .aggregate
                 .iter()
@@ -385,6 +406,9 @@ impl File {
 impl FileNeighbor {
     /// What tells it from the others, or what is missing for that.
     fn key(&self) -> Result<NeighborKey, String> {
+        if self.prefix.is_some() || self.limit.is_some() {
+            return Err("neighbor prefix and limit are for [[dynamic-neighbors]]".to_owned());
+        }
         let behind_address = self.address.and_then(|address| address.interface);
         let interface = match (behind_address, self.interface) {
             (Some(one), Some(other)) if one != other => {
@@ -403,6 +427,33 @@ impl FileNeighbor {
             address,
             port: self.port.unwrap_or(BGP_PORT),
             interface,
+        })
+    }
+
+    /// Read as a range of neighbours.
+    fn range(
+        &self,
+        global: &Global,
+        policies: &Policies,
+        wrong: impl Fn(&str) -> Fault,
+    ) -> Result<DynamicNeighbors, Fault> {
+        let Some(prefix) = self.prefix else {
+            return Err(wrong("need a prefix, such as \"10.0.0.0/24\""));
+        };
+        if self.address.is_some() || self.port.is_some() || self.passive {
+            return Err(wrong(
+                "have a prefix instead of address and port, and are always passive",
+            ));
+        }
+        let template = self.neighbor(NeighborKey::new(prefix.addr(), BGP_PORT), global, policies)?;
+        Ok(DynamicNeighbors {
+            prefix,
+            interface: self.interface,
+            limit: self.limit.unwrap_or(DYNAMIC_LIMIT_DEFAULT),
+            template: Neighbor {
+                passive: true,
+                ..template
+            },
         })
     }
 

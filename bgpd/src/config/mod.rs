@@ -5,6 +5,7 @@
 
 mod bfd;
 mod diff;
+mod dynamic;
 mod file;
 mod key;
 mod monitoring;
@@ -25,6 +26,7 @@ pub use bfd::{
     BFD_INTERVAL_DEFAULT_MS, BFD_INTERVAL_MAX_MS, BFD_INTERVAL_MIN_MS, BFD_MULTIPLIER_DEFAULT, BfdSettings,
 };
 pub use diff::{ChangedNeighbor, ConfigDiff, NeighborChange};
+pub use dynamic::{DYNAMIC_LIMIT_DEFAULT, DYNAMIC_LIMIT_MAX, DynamicNeighbors, RangeName};
 pub use file::{FileError, load_file, parse_file};
 pub use key::{InterfaceName, InterfaceNameError, NeighborKey};
 pub use monitoring::{
@@ -73,6 +75,8 @@ pub struct Config {
     pub api: Option<PathBuf>,
     /// The neighbours, each with its own address and port.
     pub neighbors: Vec<Neighbor>,
+    /// Ranges of addresses that neighbours may connect from.
+    pub dynamic_neighbors: Vec<DynamicNeighbors>,
     /// Prefixes that we originate.
     pub networks: Vec<Network>,
     /// BMP stations.
@@ -100,6 +104,7 @@ impl Config {
             restart_time: Duration::from_secs(RESTART_TIME_DEFAULT_S.into()),
             api: None,
             neighbors: Vec::new(),
+            dynamic_neighbors: Vec::new(),
             networks: Vec::new(),
             bmp: Vec::new(),
             mrt: Mrt::default(),

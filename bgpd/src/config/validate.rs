@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     Config, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey, PASSWORD_MAX_BYTES,
-    PrivateAs, RESTART_TIME_MAX_S, SHUTDOWN_MESSAGE_MAX_BYTES,
+    PrivateAs, RESTART_TIME_MAX_S, RangeName, SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 use crate::wire::{Family, FamilySet};
 
@@ -34,6 +34,16 @@ pub enum ConfigError {
     Neighbor {
         /// Which neighbour.
         neighbor: NeighborKey,
+        /// The setting.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// A range of neighbours.
+    #[error("dynamic-neighbors {range} {field}: {reason}")]
+    Dynamic {
+        /// Which range.
+        range: RangeName,
         /// The setting.
         field: &'static str,
         /// What is wrong, and what would be right.
@@ -77,6 +87,7 @@ impl Config {
                 );
             }
         }
+        self.validate_dynamic()?;
         self.validate_passwords()?;
         let mut prefixes = HashSet::new();
         for aggregate in &self.aggregates {
@@ -109,46 +120,6 @@ impl Config {
             }
             if !prefixes.insert(network.prefix) {
                 return Err(error("is listed twice: remove one"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The kernel chooses the key of a connection by address alone: where one address stands for several neighbours,
-    /// they need the same password.
-    fn validate_passwords(&self) -> Result<(), ConfigError> {
-        let on_links = || {
-            self.neighbors
-                .iter()
-                .filter(|neighbor| neighbor.interface.is_some())
-        };
-        let unnumbered = on_links().find(|neighbor| neighbor.is_unnumbered() && neighbor.password.is_some());
-        for neighbor in on_links() {
-            if let Some(first) = unnumbered {
-                let fits = match neighbor.is_unnumbered() {
-                    true => neighbor.password == first.password,
-                    false => neighbor.password.is_some(),
-                };
-                if !fits {
-                    return Err(neighbor.error(
-                        "password",
-                        format!(
-                            "must be that of neighbor {}: the kernel has one for all link-local addresses, or else one \
-                             for each address",
-                            first.key()
-                        ),
-                    ));
-                }
-            }
-            let same = on_links().find(|other| other.address == neighbor.address);
-            if let Some(same) = same.filter(|same| same.password != neighbor.password) {
-                return Err(neighbor.error(
-                    "password",
-                    format!(
-                        "must be that of neighbor {}: the kernel tells neighbors apart by address",
-                        same.key()
-                    ),
-                ));
             }
         }
         Ok(())
@@ -190,7 +161,7 @@ impl Config {
 }
 
 impl Neighbor {
-    fn error(&self, field: &'static str, reason: impl Into<String>) -> ConfigError {
+    pub(super) fn error(&self, field: &'static str, reason: impl Into<String>) -> ConfigError {
         ConfigError::Neighbor {
             neighbor: self.key(),
             field,
@@ -198,7 +169,7 @@ impl Neighbor {
         }
     }
 
-    fn validate(&self, config: &Config) -> Result<(), ConfigError> {
+    pub(super) fn validate(&self, config: &Config) -> Result<(), ConfigError> {
         self.validate_addresses()?;
         if self.local_as == Some(0) {
             return Err(self.error("local-as", "0 is reserved (RFC 7607): give the AS number"));

@@ -11,10 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::dynamic::{Refuser, Stranger};
 use super::neighbor::Command;
 use super::socket::{listen, set_listener_key};
 use super::status::SessionStatus;
-use crate::config::InterfaceName;
+use crate::config::{DynamicNeighbors, InterfaceName, RangeName};
 use crate::session::State;
 
 /// Wait after an accept that failed, as when there are no file descriptors left.
@@ -33,8 +34,42 @@ pub(super) struct Expected {
 /// interface.
 pub(super) type Origin = (IpAddr, Option<InterfaceName>);
 
-/// The neighbours that may connect.
-pub(super) type Directory = Arc<RwLock<HashMap<Origin, Vec<Expected>>>>;
+/// Those who may connect. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Directory {
+    known: Arc<RwLock<Known>>,
+    /// Where those go who may become neighbours.
+    strangers: mpsc::Sender<Stranger>,
+    refuser: Refuser,
+}
+
+#[derive(Default)]
+struct Known {
+    neighbors: HashMap<Origin, Vec<Expected>>,
+    ranges: Vec<RangeName>,
+}
+
+impl Directory {
+    pub(super) fn new(strangers: mpsc::Sender<Stranger>) -> Self {
+        Self {
+            known: Arc::default(),
+            strangers,
+            refuser: Refuser::default(),
+        }
+    }
+
+    /// Other ones from now on.
+    pub(super) fn publish(&self, neighbors: HashMap<Origin, Vec<Expected>>, ranges: &[DynamicNeighbors]) {
+        let ranges = ranges.iter().map(DynamicNeighbors::name).collect();
+        let known = Known { neighbors, ranges };
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// Refuses a connection.
+    pub(super) fn refuse(&self, stream: TcpStream) {
+        self.refuser.refuse(stream);
+    }
+}
 
 /// A listener and its task.
 pub(super) struct Listener {
@@ -103,11 +138,16 @@ fn interface_name(index: u32) -> Option<InterfaceName> {
 fn dispatch(stream: TcpStream, remote: SocketAddr, directory: &Directory) {
     let Ok(local) = stream.local_addr() else { return };
     let local = local.ip().to_canonical();
-    let directory = directory.read().unwrap_or_else(PoisonError::into_inner);
-    let (address, interface) = origin(remote);
-    let exact = directory.get(&(address, interface));
+    let known = directory.known.read().unwrap_or_else(PoisonError::into_inner);
+    let origin = origin(remote);
+    let (address, interface) = origin;
+    let exact = known.neighbors.get(&origin);
     // On a link, whoever is there: its neighbour need not be known by an address.
-    let on_link = || directory.get(&(IpAddr::V6(Ipv6Addr::UNSPECIFIED), Some(interface?)));
+    let on_link = || {
+        known
+            .neighbors
+            .get(&(IpAddr::V6(Ipv6Addr::UNSPECIFIED), Some(interface?)))
+    };
     let expected = exact.or_else(on_link).map(Vec::as_slice).unwrap_or_default();
     let mut fitting = expected
         .iter()
@@ -127,6 +167,21 @@ fn dispatch(stream: TcpStream, remote: SocketAddr, directory: &Directory) {
             // If the neighbour was removed just now, the connection is closed.
             let _ = expected.commands.send(Command::Accepted(stream));
         }
-        None => tracing::debug!(%remote, %local, "connection from an unknown neighbor closed"),
+        None => {
+            let fits = |range: &RangeName| {
+                range.prefix.contains(&address) && (range.interface.is_none() || range.interface == interface)
+            };
+            if expected.is_empty() && known.ranges.iter().any(fits) {
+                let stranger = Stranger { stream, origin };
+                let Err(full) = directory.strangers.try_send(stranger) else {
+                    return;
+                };
+                tracing::debug!(%remote, %local, "connection refused: too many at once");
+                directory.refuse(full.into_inner().stream);
+            } else {
+                tracing::debug!(%remote, %local, "connection from an unknown neighbor refused");
+                directory.refuse(stream);
+            }
+        }
     }
 }

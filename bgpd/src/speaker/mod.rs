@@ -5,6 +5,7 @@
 
 mod bfd;
 mod connection;
+mod dynamic;
 mod established;
 mod interface;
 mod kernel;
@@ -37,7 +38,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use tokio::runtime::{EnterGuard, Runtime};
-use tokio::sync::{Mutex, broadcast, oneshot, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 
 use crate::bfd::{Bfd, Counters};
 use crate::config::{Config, ConfigDiff, ConfigError, MrtRib, NeighborKey, Network};
@@ -176,8 +177,11 @@ impl Speaker {
             }
             None => None,
         };
+        let (strangers, stranger_queue) = mpsc::channel(dynamic::STRANGERS_WAITING_MAX);
+        let (gone, gone_queue) = mpsc::unbounded_channel();
         let shared = Shared {
             rib: rib.clone(),
+            gone,
             bfd: bfd.clone(),
             fib: weak_fib.clone(),
             peer_events: peer_events.clone(),
@@ -186,7 +190,7 @@ impl Speaker {
             recorder,
             epoch,
         };
-        let mut running = Running::new(&config, options, shared);
+        let mut running = Running::new(&config, options, shared, strangers);
         let result = {
             let _context = runtime.enter();
             running.apply(config)
@@ -204,6 +208,11 @@ impl Speaker {
         let handle = SpeakerHandle {
             inner: Arc::new(inner),
         };
+        {
+            let _context = handle.inner.runtime.enter();
+            let inner = Arc::downgrade(&handle.inner);
+            tokio::spawn(dynamic::attend(inner, stranger_queue, gone_queue));
+        }
         // If the configuration could not be applied, the handle's end ends what was started.
         result.map(|_| handle)
     }

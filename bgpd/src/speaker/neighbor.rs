@@ -59,6 +59,8 @@ pub(super) struct NeighborSettings {
     pub(super) socket: SocketSettings,
     /// False keeps the session down.
     pub(super) enabled: bool,
+    /// It is there because it has connected, and goes with its session.
+    pub(super) is_dynamic: bool,
     /// What the change does to the session.
     pub(super) change: NeighborChange,
 }
@@ -70,6 +72,8 @@ pub(super) struct Shared {
     pub(super) bfd: Bfd,
     /// None where learned routes are not installed.
     pub(super) fib: Weak<Fib>,
+    /// Dynamic neighbours whose session is over.
+    pub(super) gone: mpsc::UnboundedSender<NeighborKey>,
     pub(super) peer_events: broadcast::Sender<PeerEvent>,
     /// True once our own restart is complete.
     pub(super) restart_complete: watch::Receiver<bool>,
@@ -93,6 +97,17 @@ pub(super) struct NeighborHandle {
     pub(super) task: JoinHandle<()>,
 }
 
+/// Where a dynamic neighbour stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Its connection is about to be handed over.
+    Expected,
+    /// It has connected.
+    There,
+    /// Its session is over, and the speaker was told so.
+    Gone,
+}
+
 /// OPEN messages as they were sent and received.
 #[derive(Default)]
 struct Opens {
@@ -112,6 +127,7 @@ pub(super) struct NeighborTask {
     /// What was known of that link when it was looked at last.
     link_state: LinkState,
     enabled: bool,
+    dynamic: Option<Presence>,
     shared: Shared,
     bfd: NeighborBfd,
     /// BFD as it is wanted, wherever the neighbour is now.
@@ -157,6 +173,7 @@ impl NeighborTask {
             link_state: LinkState::default(),
             socket: settings.socket,
             enabled: settings.enabled,
+            dynamic: settings.is_dynamic.then_some(Presence::Expected),
             shared,
             bfd_plan: None,
             status: Arc::clone(&status),
@@ -191,12 +208,18 @@ impl NeighborTask {
         }
         self.start();
         loop {
+            self.check_presence();
             let deadline = self.session.poll_timeout().map(|at| self.shared.epoch + at.0);
             tokio::select! {
                 biased;
                 () = sleep_until(deadline) => self.handle(Event::Timer),
                 command = self.commands.recv() => match command {
-                    Some(Command::Accepted(stream)) => self.accepted(stream),
+                    Some(Command::Accepted(stream)) => {
+                        self.accepted(stream);
+                        if let Some(presence @ Presence::Expected) = &mut self.dynamic {
+                            *presence = Presence::There;
+                        }
+                    }
                     Some(Command::Bfd(plan)) => self.follow_bfd(plan),
                     Some(Command::PathFailed { is_control_plane_independent }) => {
                         self.handle(Event::PathFailed { is_control_plane_independent });
@@ -284,6 +307,16 @@ impl NeighborTask {
         status.bfd = self.bfd.status();
     }
 
+    /// Says once that a neighbour that came by itself is gone: when nothing is kept of it any more.
+    fn check_presence(&mut self) {
+        let is_over = self.connections.is_empty() && self.session.retained().is_empty();
+        if self.dynamic == Some(Presence::There) && is_over {
+            self.dynamic = Some(Presence::Gone);
+            // Without anybody to hear it, the speaker is stopping.
+            let _ = self.shared.gone.send(self.key);
+        }
+    }
+
     fn start(&mut self) {
         if self.enabled {
             self.handle(Event::Start);
@@ -299,6 +332,7 @@ impl NeighborTask {
             socket,
             enabled,
             change,
+            ..
         } = settings;
         if change == NeighborChange::Reset && enabled {
             self.handle(Event::Stop(StopReason::ConfigurationChange));

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
 use ipnet::IpNet;
+use tokio::sync::mpsc;
 
 use super::bfd::BfdPlan;
+use super::dynamic::{Dynamic, Stranger};
 use super::listener::{Directory, Expected, Listener, Origin};
 use super::monitoring::Monitoring;
 use super::neighbor::{Command, NeighborHandle, NeighborSettings, NeighborTask, Shared};
@@ -28,13 +30,19 @@ pub(super) struct Running {
     /// By the address asked for.
     pub(super) listeners: HashMap<SocketAddr, Listener>,
     directory: Directory,
+    dynamic: Dynamic,
     shared: Shared,
     pub(super) monitoring: Monitoring,
 }
 
 impl Running {
     /// Nothing yet: what stays as it is of `config`, without neighbours and listeners.
-    pub(super) fn new(config: &Config, options: StartOptions, shared: Shared) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        options: StartOptions,
+        shared: Shared,
+        strangers: mpsc::Sender<Stranger>,
+    ) -> Self {
         let config = Config {
             neighbors: Vec::new(),
             listen: Vec::new(),
@@ -47,7 +55,8 @@ impl Running {
             options,
             neighbors: HashMap::new(),
             listeners: HashMap::new(),
-            directory: Directory::default(),
+            directory: Directory::new(strangers),
+            dynamic: Dynamic::default(),
             monitoring: Monitoring::new(shared.rib.clone()),
             shared,
         }
@@ -56,17 +65,17 @@ impl Running {
     /// Goes over to another configuration. If a listener cannot be opened, nothing has changed.
     pub(super) fn apply(&mut self, config: Config) -> Result<ConfigDiff, SpeakerError> {
         let given = config.clone();
+        let config = config.with_dynamic(self.dynamic.keys.iter().copied());
         let config = if self.draining { drained(config) } else { config };
         let diff = ConfigDiff::between(&self.config, &config);
         diff.log();
         let mut opened = Vec::new();
         for address in &diff.listen_added {
-            let listener = Listener::start(*address, Arc::clone(&self.directory)).map_err(|source| {
-                SpeakerError::Listen {
+            let listener =
+                Listener::start(*address, self.directory.clone()).map_err(|source| SpeakerError::Listen {
                     address: *address,
                     source,
-                }
-            })?;
+                })?;
             opened.push((*address, listener));
         }
         self.listeners.extend(opened);
@@ -169,6 +178,7 @@ impl Running {
             session,
             socket: SocketSettings::new(neighbor, &self.config),
             enabled: neighbor.enabled,
+            is_dynamic: self.dynamic.keys.contains(&neighbor.key()),
             change,
         }
     }
@@ -196,6 +206,33 @@ impl Running {
         neighbor.is_some_and(|neighbor| neighbor.commands.send(Command::AskAgain).is_ok())
     }
 
+    /// Somebody has connected who may become a neighbour.
+    pub(super) fn admit(&mut self, stranger: Stranger) {
+        let key = stranger.key();
+        let mut result = Ok(());
+        if !self.neighbors.contains_key(&key) && self.dynamic.admit(key, &self.given) {
+            result = self.apply(self.given.clone()).map(drop);
+        }
+        if let Err(error) = result {
+            tracing::warn!(neighbor = %key, %error, "a neighbor that has connected cannot be taken in");
+        }
+        match self.neighbors.get(&key) {
+            Some(neighbor) => {
+                let _ = neighbor.commands.send(Command::Accepted(stranger.stream));
+            }
+            None => self.directory.refuse(stranger.stream),
+        }
+    }
+
+    /// The session of a neighbour that had connected is over.
+    pub(super) fn forget(&mut self, key: NeighborKey) {
+        if self.dynamic.keys.remove(&key)
+            && let Err(error) = self.apply(self.given.clone())
+        {
+            tracing::warn!(neighbor = %key, %error, "a neighbor that is gone cannot be left out");
+        }
+    }
+
     fn stop_neighbor(&mut self, key: NeighborKey, reason: StopReason) {
         if let Some(neighbor) = self.neighbors.remove(&key) {
             // The task ends by itself once its last message is written.
@@ -204,18 +241,18 @@ impl Running {
     }
 
     fn publish_directory(&self) {
-        let mut directory: HashMap<Origin, Vec<Expected>> = HashMap::new();
+        let mut expected: HashMap<Origin, Vec<Expected>> = HashMap::new();
         for neighbor in &self.config.neighbors {
             if let Some(handle) = self.neighbors.get(&neighbor.key()) {
                 let origin = (neighbor.address, neighbor.interface);
-                directory.entry(origin).or_default().push(Expected {
+                expected.entry(origin).or_default().push(Expected {
                     source: neighbor.source,
                     commands: handle.commands.clone(),
                     status: Arc::clone(&handle.status),
                 });
             }
         }
-        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = directory;
+        self.directory.publish(expected, &self.config.dynamic_neighbors);
     }
 
     pub(super) fn peers(&self) -> Vec<PeerStatus> {
@@ -274,8 +311,11 @@ fn drained(mut config: Config) -> Config {
 
 /// The TCP MD5 keys that listeners need.
 fn passwords(config: &Config) -> impl Iterator<Item = (IpNet, &str)> + Clone {
+    let ranges = config.dynamic_neighbors.iter();
+    let ranges = ranges.filter_map(|range| Some((range.prefix, range.template.password.as_deref()?)));
     config
         .neighbors
         .iter()
         .filter_map(|neighbor| Some((neighbor.connects_from(), neighbor.password.as_deref()?)))
+        .chain(ranges)
 }

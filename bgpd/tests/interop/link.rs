@@ -85,14 +85,21 @@ fn two_of_ours_find_each_other_on_an_unnumbered_link() {
             .all(|bgpd| bfd(bgpd).is_some_and(|bfd| bfd.state == "Up" && !bfd.multihop))
     });
     // The link goes away: so does the session, at once, and its routes.
-    let index = a.run("ip -o link show dev eth0").split(':').next().map(str::to_owned);
+    let index = a
+        .run("ip -o link show dev eth0")
+        .split(':')
+        .next()
+        .map(str::to_owned);
     b.run("ip link del eth0");
     wait_for("the session's end", Duration::from_secs(5), || {
         !is_up(&ours) && !is_up(&theirs)
     });
     join(&a, &b);
     assert_ne!(
-        a.run("ip -o link show dev eth0").split(':').next().map(str::to_owned),
+        a.run("ip -o link show dev eth0")
+            .split(':')
+            .next()
+            .map(str::to_owned),
         index,
         "another interface of that name"
     );

@@ -12,6 +12,7 @@ mod routers;
 
 mod bfd;
 mod daemon;
+mod dynamic;
 mod link;
 mod mrt;
 mod refresh;
