@@ -189,15 +189,25 @@ impl Connection {
         }
     }
 
-    /// A dump: `reset` is called before each attempt, `each` for every object.
+    /// A dump into a list.
     pub(crate) fn dump<T>(
         &mut self,
         action: &str,
         message: &Message,
-        mut each: impl FnMut(u16, &[u8], &mut Vec<T>) -> Result<(), Error>,
+        each: impl FnMut(u16, &[u8], &mut Vec<T>) -> Result<(), Error>,
     ) -> Result<Vec<T>, Error> {
+        self.gather(action, message, each)
+    }
+
+    /// A dump: `each` is called for every object, with what was found so far in this attempt.
+    pub(crate) fn gather<T: Default>(
+        &mut self,
+        action: &str,
+        message: &Message,
+        mut each: impl FnMut(u16, &[u8], &mut T) -> Result<(), Error>,
+    ) -> Result<T, Error> {
         for attempt in 1..=DUMP_ATTEMPTS {
-            let mut found = Vec::new();
+            let mut found = T::default();
             let mut buffer = Vec::with_capacity(HEADER_BYTES + message.payload.len());
             self.sequence = self.sequence.wrapping_add(1);
             let sequence = self.sequence;
@@ -232,7 +242,7 @@ impl Connection {
                 None => return Ok(found),
             }
         }
-        Ok(Vec::new())
+        Ok(T::default())
     }
 
     fn send(&mut self, action: &str, buffer: &[u8]) -> Result<(), Error> {

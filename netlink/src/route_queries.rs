@@ -91,29 +91,51 @@ impl Connection {
     pub fn routes(&mut self, filter: &RouteFilter) -> Result<Vec<Route>, Error> {
         let mut routes = Vec::new();
         for family in [Family::V4, Family::V6] {
-            if filter.family.is_some_and(|wanted| wanted != family) {
-                continue;
-            }
-            let found = self.dump("list routes", &filter.request(family), |kind, payload, found| {
-                if kind == RTM_NEWROUTE {
-                    match Route::parse(payload) {
-                        Ok(route) => found.extend(route.filter(|route| filter.matches(route))),
-                        // A route that we cannot read is not one that we wrote.
-                        Err(error) => tracing::warn!(%error, "a route in the kernel's table is passed over"),
-                    }
-                }
-                Ok(())
-            });
-            match found {
-                Ok(found) => routes.extend(found),
-                // A table exists once it has had a route.
-                Err(error) if filter.table.is_some() && error.is_not_found() => {}
-                // IPv6 is switched off.
-                Err(error) if family == Family::V6 && error.errno() == Some(Errno::EOPNOTSUPP) => {}
-                Err(error) => return Err(error),
-            }
+            let found =
+                self.dump_routes(filter, family, |route, found: &mut Vec<Route>| found.push(route))?;
+            routes.extend(found);
         }
         Ok(routes)
+    }
+
+    /// The same, one by one: they may be more than should be held. A route may be given more than once, if others
+    /// change routes meanwhile.
+    pub fn each_route(&mut self, filter: &RouteFilter, mut each: impl FnMut(Route)) -> Result<(), Error> {
+        for family in [Family::V4, Family::V6] {
+            self.dump_routes(filter, family, |route, _: &mut ()| each(route))?;
+        }
+        Ok(())
+    }
+
+    fn dump_routes<T: Default>(
+        &mut self,
+        filter: &RouteFilter,
+        family: Family,
+        mut each: impl FnMut(Route, &mut T),
+    ) -> Result<T, Error> {
+        if filter.family.is_some_and(|wanted| wanted != family) {
+            return Ok(T::default());
+        }
+        let found = self.gather("list routes", &filter.request(family), |kind, payload, found| {
+            if kind == RTM_NEWROUTE {
+                match Route::parse(payload) {
+                    Ok(Some(route)) if filter.matches(&route) => each(route, found),
+                    Ok(_) => {}
+                    // A route that we cannot read is not one that we wrote.
+                    Err(error) => tracing::warn!(%error, "a route in the kernel's table is passed over"),
+                }
+            }
+            Ok(())
+        });
+        match found {
+            // A table exists once it has had a route.
+            Err(error) if filter.table.is_some() && error.is_not_found() => Ok(T::default()),
+            // IPv6 is switched off.
+            Err(error) if family == Family::V6 && error.errno() == Some(Errno::EOPNOTSUPP) => {
+                Ok(T::default())
+            }
+            found => found,
+        }
     }
 
     /// The routes of exactly this prefix in one table, whoever put them there.

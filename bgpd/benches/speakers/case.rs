@@ -24,6 +24,8 @@ pub(crate) enum Case {
     HoldTime,
     /// From an UPDATE to the route in the kernel, 1,000 times.
     FibLatency,
+    /// One of two ToRs is lost without a word, with 1,000 and 100,000 routes over both (ours alone).
+    SilentLoss,
     /// 200,000 and 1,000,000 routes into the kernel, beside a bare netlink loop.
     FibBulk,
 }
@@ -78,6 +80,8 @@ pub(crate) enum Work {
     Hold(usize, usize),
     /// Routes.
     Latency(usize),
+    /// Numbers of routes.
+    Loss([usize; 2]),
     /// Rows with numbers of routes.
     Bulk([(&'static str, usize); 2]),
 }
@@ -95,6 +99,7 @@ impl Case {
             Self::Reflector50 => Work::Plan(plan::reflector("reflector-50", 50, scaled(200))),
             Self::Reflector200 => Work::Plan(plan::reflector("reflector-200", 200, scaled(50))),
             Self::HoldTime => Work::Hold(1000, scaled(200_000)),
+            Self::SilentLoss => Work::Loss([1000, scaled(100_000)]),
             Self::FibLatency => Work::Latency(scaled(1000)),
             Self::FibBulk => Work::Bulk([("fib-200k", scaled(200_000)), ("fib-1m", scaled(1_000_000))]),
         }

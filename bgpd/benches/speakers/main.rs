@@ -13,10 +13,12 @@ mod feed;
 mod fib;
 mod fleet;
 mod hold;
+mod loss;
 mod message;
 #[expect(
     clippy::unwrap_used,
     clippy::expect_used,
+    dead_code,
     reason = "shared with tests, which use more of it and fail by panicking"
 )]
 #[path = "../../tests/interop/net.rs"]
@@ -25,6 +27,13 @@ mod peer;
 mod plan;
 mod report;
 mod run;
+#[expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared with tests, which fail by panicking"
+)]
+#[path = "../../tests/interop/silent.rs"]
+mod silent;
 mod tally;
 mod usage;
 
@@ -118,6 +127,12 @@ fn measure(arguments: &Arguments) -> anyhow::Result<()> {
             Work::Bulk(sizes) => run_bulk(&bench, &daemons, &sizes, arguments.runs),
             Work::Latency(count) => {
                 keep(&case_name, run_latency(&bench, &daemons, count))?;
+                continue;
+            }
+            Work::Loss(sizes) => {
+                let outcomes = loss::run(&bench, sizes, arguments.runs);
+                println!("\n{case_name}\n{}", loss::told(&outcomes));
+                keep(&case_name, serde_json::json!(outcomes))?;
                 continue;
             }
             Work::Hold(sessions, slots) => {

@@ -218,10 +218,13 @@ impl Driver {
         match event {
             Event::Link(link) => {
                 self.resolver.name_link(link.index, &link.name);
-                self.link_changed(link.index);
+                // One that can be used and could be used before has not lost anything.
+                let stays = link.up && link.carrier && self.resolver.is_usable(link.index);
+                self.link_changed(link.index, !stays);
             }
-            Event::LinkGone(link) => self.link_changed(link.index),
-            Event::Address(address) | Event::AddressGone(address) => self.link_changed(address.interface),
+            Event::LinkGone(link) => self.link_changed(link.index, true),
+            Event::Address(address) => self.link_changed(address.interface, false),
+            Event::AddressGone(address) => self.link_changed(address.interface, true),
             Event::Route(route) => self.route_changed(&route, false),
             Event::RouteGone(route) => self.route_changed(&route, true),
             Event::NextHop(object) | Event::NextHopGone(object) => {
@@ -248,11 +251,11 @@ impl Driver {
         self.due = Some((at, before.and(look)));
     }
 
-    /// The kernel takes routes and next-hop objects of a link away in silence.
-    fn link_changed(&mut self, index: u32) {
+    /// The kernel takes routes and next-hop objects of a link away in silence, when the link or an address goes.
+    fn link_changed(&mut self, index: u32, may_have_lost: bool) {
         self.look_soon(Look {
             links: true,
-            routes: self.resolver.leads_over(index),
+            routes: may_have_lost && self.resolver.leads_over(index),
             ..Look::default()
         });
     }
@@ -355,14 +358,15 @@ impl Driver {
         }
         if look.routes {
             let ours = RouteFilter::owned(self.settings.table, self.settings.protocol);
-            let routes = self.netlink.routes(&ours)?;
             if self.settings.next_hop_objects {
                 match self.netlink.next_hops() {
                     Ok(seen) => self.objects.read_back(seen),
                     Err(error) => self.do_without_objects(&error.to_string()),
                 }
             }
-            self.plan.read_back(&routes);
+            let netlink = &mut self.netlink;
+            self.plan
+                .read_back(|each| netlink.each_route(&ours, |route| each(&route)))?;
         }
         if look.guards || look.routes {
             let guards = self.guards()?;

@@ -9,7 +9,7 @@ use super::METRIC_NORMAL;
 use super::next_hop_sets::{NextHopSets, NextHops, Ways};
 use super::objects::Objects;
 use super::resolve::Resolver;
-use super::routes::{Entry, Held, HeldRoutes, Routes, Shape, Slot, WantedRoute};
+use super::routes::{Entry, Held, Routes, Shape, Slot, WantedRoute};
 use super::status::{FibStatus, REFUSED_LISTED_MAX, Refusal, RefusedRoute};
 use crate::rib::Gateway;
 use crate::wire::{Family, FamilySet, Prefix};
@@ -208,7 +208,7 @@ impl Plan {
         // Nobody has asked for it: like what was found at the start.
         let stale = !self.swept.contains(Family::of(&prefix));
         let slot = self.routes.entry(prefix);
-        self.routes.hold(slot, Held { metric, shape, stale });
+        self.routes.hold(slot, Held::new(metric, shape, stale));
         self.look_at(slot);
     }
 
@@ -227,41 +227,37 @@ impl Plan {
         }
     }
 
-    /// Our routes as the kernel has them. Where that is not what we believed, it is looked at again; so
-    /// is all that was refused.
-    pub(super) fn read_back(&mut self, seen: &[Route]) {
-        let mut kernel: FxHashMap<Prefix, HeldRoutes> = FxHashMap::default();
-        for route in seen
-            .iter()
-            .filter(|r| r.protocol == self.protocol && r.table == self.table)
-        {
-            let prefix = route.destination;
+    /// Our routes as the kernel has them; `dump` gives them one by one, and some perhaps twice. Where that is not
+    /// what we believed, it is looked at again; so is all that was refused.
+    pub(super) fn read_back<E>(
+        &mut self,
+        dump: impl FnOnce(&mut dyn FnMut(&Route)) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut differing: FxHashMap<(Prefix, u32), Held> = FxHashMap::default();
+        self.routes.begin_sight();
+        dump(&mut |route| {
+            if route.protocol != self.protocol || route.table != self.table || self.routes.sight(route) {
+                return;
+            }
+            let (prefix, metric) = (route.destination, route.metric);
             let known = self.routes.find(&prefix).map(Entry::held).unwrap_or_default();
-            let stale = match known.iter().find(|held| held.metric == route.metric) {
+            let stale = match known.iter().find(|held| held.metric == metric) {
                 Some(held) => held.stale,
                 // Ours by protocol, but not put there in this run.
                 None => !self.swept.contains(Family::of(&prefix)),
             };
-            kernel.entry(prefix).or_default().push(Held {
-                metric: route.metric,
-                shape: Shape::of(route),
-                stale,
-            });
+            let shape = Shape::of(route);
+            differing.insert((prefix, metric), Held::new(metric, shape, stale));
+        })?;
+        for (slot, metric) in self.routes.unsighted() {
+            let is_wanted = self.routes.get(slot).is_some_and(|entry| entry.wanted.is_some());
+            self.repairs += u64::from(is_wanted);
+            self.routes.release(slot, metric);
+            self.look_at(slot);
         }
-        let mut differing = Vec::new();
-        for (slot, entry) in self.routes.iter() {
-            let found = kernel.remove(&entry.prefix).unwrap_or_default();
-            let lost = !entry.held().iter().all(|held| found.contains(held));
-            self.repairs += u64::from(lost && entry.wanted.is_some());
-            if lost || found.len() != entry.held().len() {
-                differing.push((slot, found));
-            }
-        }
-        for (prefix, found) in kernel {
-            differing.push((self.routes.entry(prefix), found));
-        }
-        for (slot, found) in differing {
-            self.routes.set_held(slot, found);
+        for ((prefix, _), held) in differing {
+            let slot = self.routes.entry(prefix);
+            self.routes.hold(slot, held);
             self.look_at(slot);
         }
         let refused: Vec<Prefix> = self.refused.keys().copied().collect();
@@ -269,6 +265,7 @@ impl Plan {
             let slot = self.routes.entry(prefix);
             self.look_at(slot);
         }
+        Ok(())
     }
 
     /// Whether a route of ours leans on another route for its next hops.
@@ -432,11 +429,7 @@ impl Plan {
                 self.routes.tidy(task.slot);
             }
             Change::Install { metric, ways, .. } => {
-                let held = Held {
-                    metric: *metric,
-                    shape: ways.shape(with_group),
-                    stale: false,
-                };
+                let held = Held::new(*metric, ways.shape(with_group), false);
                 self.routes.hold(task.slot, held);
             }
         }
@@ -450,11 +443,7 @@ impl Plan {
     /// The kernel turned out to have a route of ours there: it is taken over.
     pub(super) fn found(&mut self, route: &Route) {
         let slot = self.routes.entry(route.destination);
-        let held = Held {
-            metric: route.metric,
-            shape: Shape::of(route),
-            stale: true,
-        };
+        let held = Held::new(route.metric, Shape::of(route), true);
         self.routes.hold(slot, held);
         self.look_at(slot);
     }

@@ -142,7 +142,12 @@ impl World {
     fn read_back(&mut self) {
         self.objects
             .read_back(self.kernel.objects.values().cloned().collect());
-        self.plan.read_back(&self.kernel.ours());
+        let ours = self.kernel.ours();
+        let all = |each: &mut dyn FnMut(&Route)| {
+            ours.iter().for_each(each);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        self.plan.read_back(all).unwrap();
     }
 
     /// As the driver does it.

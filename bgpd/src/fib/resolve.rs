@@ -105,6 +105,11 @@ impl Resolver {
         self.next_hops.get(&gateway)
     }
 
+    /// Whether a link could carry packets when it was last looked at.
+    pub(super) fn is_usable(&self, index: u32) -> bool {
+        self.usable.contains(&index)
+    }
+
     /// Whether next hops are on a link, or would be if it were up.
     pub(super) fn leads_over(&self, interface: u32) -> bool {
         let is_there = |hop: &Hop| hop.interface == Some(interface);

@@ -50,6 +50,25 @@ impl Shape {
             }
         }
     }
+
+    /// Whether the kernel shows a route so.
+    fn describes(&self, route: &Route) -> bool {
+        match (self, route.next_hop_id) {
+            (Self::Group(id), shown) => shown == Some(*id),
+            (Self::Discard, None) => route.kind == RouteKind::Blackhole,
+            // Most have one way out: nothing is sorted, and nothing allocated.
+            (Self::Plain(hops), None) => match (hops.as_slice(), route.hops.as_slice()) {
+                ([wanted], [shown]) if route.kind == RouteKind::Unicast => {
+                    Hop {
+                        unusable: wanted.unusable,
+                        ..*shown
+                    } == *wanted
+                }
+                _ => *self == Self::of(route),
+            },
+            _ => false,
+        }
+    }
 }
 
 /// A route of ours in the kernel.
@@ -59,6 +78,19 @@ pub(super) struct Held {
     pub(super) shape: Shape,
     /// Found at the start, and not wanted so far.
     pub(super) stale: bool,
+    /// Seen in the current read-back.
+    sighted: bool,
+}
+
+impl Held {
+    pub(super) fn new(metric: u32, shape: Shape, stale: bool) -> Self {
+        Self {
+            metric,
+            shape,
+            stale,
+            sighted: false,
+        }
+    }
 }
 
 /// Of a prefix, one for each metric.
@@ -156,12 +188,35 @@ impl Routes {
         self.discount(&gone);
     }
 
-    /// The kernel has these routes of ours and no other.
-    pub(super) fn set_held(&mut self, slot: Slot, held: HeldRoutes) {
-        held.iter().for_each(|held| self.count(held));
-        let Some(entry) = self.get_mut(slot) else { return };
-        let before = std::mem::replace(&mut entry.held, held);
-        before.iter().for_each(|held| self.discount(held));
+    /// A read-back begins: nothing is seen yet.
+    pub(super) fn begin_sight(&mut self) {
+        let entries = self.entries.iter_mut().flatten();
+        entries
+            .flat_map(|entry| &mut entry.held)
+            .for_each(|held| held.sighted = false);
+    }
+
+    /// The kernel has a route. False if that is not as we believed.
+    pub(super) fn sight(&mut self, route: &Route) -> bool {
+        let Some(slot) = self.slot(&route.destination) else {
+            return false;
+        };
+        let held = self.get_mut(slot).map(|entry| &mut entry.held);
+        let mut held = held.into_iter().flatten();
+        let Some(held) = held.find(|held| held.metric == route.metric) else {
+            return false;
+        };
+        held.sighted = held.shape.describes(route);
+        held.sighted
+    }
+
+    /// What the read-back has not shown as we believed it to be, by its number and metric.
+    pub(super) fn unsighted(&self) -> Vec<(Slot, u32)> {
+        let unsighted = |(slot, entry): (Slot, &Entry)| {
+            let held = entry.held.iter().filter(|held| !held.sighted);
+            held.map(|held| (slot, held.metric)).collect::<SmallVec<[_; 1]>>()
+        };
+        self.iter().flat_map(unsighted).collect()
     }
 
     /// A route that was found at the start is wanted.
