@@ -196,6 +196,7 @@ impl ChangedNeighbor {
             graceful_restart: "graceful-restart" => None,
             restart_time: "restart-time" => None,
             long_lived_stale_time: "long-lived-stale-time" => None,
+            add_paths: "add-paths" => Refresh,
             max_prefixes: "max-prefix" => None,
             bfd: "bfd" => None,
             next_hop: "next-hop" => Refresh,
@@ -208,6 +209,10 @@ impl ChangedNeighbor {
         // changes on both sides within the hold time does not.
         if old.password.is_some() != new.password.is_some() {
             changes.push(("password", NeighborChange::Reset));
+        }
+        // What OPEN says of it; how many paths are sent is our affair.
+        if old.add_paths.capability() != new.add_paths.capability() {
+            changes.push(("add-paths", NeighborChange::Reset));
         }
         let identity = [
             (
@@ -306,7 +311,7 @@ mod tests {
     #[test]
     fn few_changes_reset_a_session() {
         type Change = fn(&mut Neighbor);
-        let cases: [(Change, NeighborChange); 8] = [
+        let cases: [(Change, NeighborChange); 10] = [
             (
                 |n| n.keepalive = Some(Duration::from_secs(5)),
                 NeighborChange::None,
@@ -317,6 +322,8 @@ mod tests {
             ),
             (|n| n.ttl = Some(7), NeighborChange::None),
             (|n| n.allow_own_as = 2, NeighborChange::Refresh),
+            (|n| n.add_paths.limit = Some(2), NeighborChange::Refresh),
+            (|n| n.add_paths.send = n.families, NeighborChange::Reset),
             (
                 |n| n.next_hop = crate::config::NextHopMode::Keep,
                 NeighborChange::Refresh,

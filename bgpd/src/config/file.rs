@@ -1,5 +1,6 @@
 //! The daemon's TOML file.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,11 +12,11 @@ use super::bfd::FileBfd;
 use super::key::ScopedAddress;
 use super::policy_file::{CommunityKind, Fault, FilePolicy, One, Policies};
 use super::{
-    Aggregate, BGP_PORT, BmpStation, Config, ConfigError, DYNAMIC_LIMIT_DEFAULT, DynamicNeighbors,
+    AddPaths, Aggregate, BGP_PORT, BmpStation, Config, ConfigError, DYNAMIC_LIMIT_DEFAULT, DynamicNeighbors,
     ExportOptions, GracefulRestartMode, HOLD_TIME_DEFAULT_S, ImportOptions, InterfaceName, MaxPrefix, Mrt,
     MrtSource, Neighbor, NeighborKey, Network, NextHopMode, PeerAs, PrivateAs, Routing, Selection,
 };
-use crate::wire::{Community, Family, LargeCommunity, Prefix, Role};
+use crate::wire::{Community, Family, FamilySet, LargeCommunity, Prefix, Role};
 
 /// A file that is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,8 @@ struct FileNeighbor {
     graceful_restart: Option<GracefulRestartMode>,
     restart_time: Option<u16>,
     long_lived_stale_time: Option<u32>,
+    add_paths: Option<FileAddPaths>,
+    add_paths_limit: Option<u16>,
     #[serde(default)]
     max_prefix: Vec<FileMaxPrefix>,
     next_hop: Option<NextHopMode>,
@@ -188,6 +191,51 @@ impl From<FileRole> for Role {
             FileRole::RouteServerClient => Self::RouteServerClient,
             FileRole::Customer => Self::Customer,
             FileRole::Peer => Self::Peer,
+        }
+    }
+}
+
+/// Several paths of a prefix: in which directions, for all families or for each by itself.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum FileAddPaths {
+    All(Direction),
+    ByFamily(BTreeMap<Family, Direction>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Direction {
+    Receive,
+    Send,
+    Both,
+}
+
+impl FileAddPaths {
+    fn of(&self, family: Family) -> Option<Direction> {
+        match self {
+            Self::All(direction) => Some(*direction),
+            Self::ByFamily(families) => families.get(&family).copied(),
+        }
+    }
+
+    /// `families` are the session's.
+    fn add_paths(&self, families: FamilySet, limit: Option<u16>) -> AddPaths {
+        let named = Family::ALL.into_iter().filter(|family| match self {
+            Self::All(_) => families.contains(*family),
+            Self::ByFamily(_) => true,
+        });
+        let in_direction = |direction| -> FamilySet {
+            let wanted = |family: &Family| {
+                let of = self.of(*family);
+                of == Some(direction) || of == Some(Direction::Both)
+            };
+            named.clone().filter(wanted).collect()
+        };
+        AddPaths {
+            receive: in_direction(Direction::Receive),
+            send: in_direction(Direction::Send),
+            limit,
         }
     }
 }
@@ -489,6 +537,13 @@ impl FileNeighbor {
         neighbor.restart_time = self.restart_time.map(seconds);
         neighbor.long_lived_stale_time =
             Duration::from_secs(self.long_lived_stale_time.unwrap_or_default().into());
+        neighbor.add_paths = match &self.add_paths {
+            Some(add_paths) => add_paths.add_paths(neighbor.families, self.add_paths_limit),
+            None => AddPaths {
+                limit: self.add_paths_limit,
+                ..AddPaths::default()
+            },
+        };
         neighbor.max_prefixes = self.max_prefix.iter().map(FileMaxPrefix::max_prefix).collect();
         neighbor.next_hop = self.next_hop.unwrap_or_default();
         neighbor.allow_own_as = self.allow_own_as.unwrap_or_default();

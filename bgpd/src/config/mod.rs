@@ -36,7 +36,7 @@ pub use monitoring::{
 pub use peer_as::PeerAs;
 pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
 pub use session::{
-    GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, PREFIX_WARNING_DEFAULT_PERCENT,
+    AddPaths, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, PREFIX_WARNING_DEFAULT_PERCENT,
     SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 pub use validate::ConfigError;
@@ -186,6 +186,8 @@ pub struct Neighbor {
     /// How long its routes are kept as a last resort after its restart time, and what it is asked to keep
     /// ours (RFC 9494). Zero for not at all.
     pub long_lived_stale_time: Duration,
+    /// Whether several paths of a prefix are sent and taken, each with an identifier.
+    pub add_paths: AddPaths,
     /// Limits of what it may send, at most one a family.
     pub max_prefixes: Vec<MaxPrefix>,
     /// How the next hop is set.
@@ -238,6 +240,7 @@ impl Neighbor {
             graceful_restart: GracefulRestartMode::default(),
             restart_time: None,
             long_lived_stale_time: Duration::ZERO,
+            add_paths: AddPaths::default(),
             max_prefixes: Vec::new(),
             next_hop: NextHopMode::Auto,
             allow_own_as: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::Family;
+use crate::wire::{AddPath, Family, FamilySet};
 
 /// Longest shutdown communication (RFC 9003 section 2), in bytes.
 pub const SHUTDOWN_MESSAGE_MAX_BYTES: usize = 255;
@@ -37,6 +37,28 @@ impl GracefulRestartMode {
     /// Whether the neighbour's routes are kept.
     pub const fn is_helper(self) -> bool {
         matches!(self, Self::Helper | Self::Both)
+    }
+}
+
+/// Several paths of a prefix on one session (RFC 7911).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AddPaths {
+    /// Families in which we take them.
+    pub receive: FamilySet,
+    /// Families in which we send them.
+    pub send: FamilySet,
+    /// How many paths of a prefix are sent, the best first; without it, all that may be used.
+    pub limit: Option<u16>,
+}
+
+impl AddPaths {
+    /// What OPEN says of it.
+    pub const fn capability(&self) -> AddPath {
+        AddPath {
+            receive: self.receive,
+            send: self.send,
+        }
     }
 }
 

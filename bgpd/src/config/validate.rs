@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Config, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey, PASSWORD_MAX_BYTES,
-    PrivateAs, RESTART_TIME_MAX_S, RangeName, SHUTDOWN_MESSAGE_MAX_BYTES,
+    AddPaths, Config, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey,
+    PASSWORD_MAX_BYTES, PrivateAs, RESTART_TIME_MAX_S, RangeName, SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 use crate::wire::{Family, FamilySet};
 
@@ -212,6 +212,7 @@ impl Neighbor {
                 .map_err(|(field, reason)| self.error(field, reason))?;
         }
         self.validate_limits()?;
+        self.validate_add_paths()?;
         if self.role.is_some() && !self.is_ebgp(config) {
             return Err(self.error(
                 "role",
@@ -281,6 +282,30 @@ impl Neighbor {
             return Err(self.error("ttl-security", "must be 1..255 hops"));
         }
         Ok(())
+    }
+
+    fn validate_add_paths(&self) -> Result<(), ConfigError> {
+        let AddPaths { receive, send, limit } = self.add_paths;
+        let mut wanted = receive.iter().chain(send.iter());
+        if let Some(family) = wanted.find(|family| !self.families.contains(*family)) {
+            return Err(self.error(
+                "add-paths",
+                format!(
+                    "names {family}, which is not among the session's families: add it there, or leave it out"
+                ),
+            ));
+        }
+        match limit {
+            Some(0) => Err(self.error(
+                "add-paths-limit",
+                "must be at least 1: for the best path alone, do not send with add-paths",
+            )),
+            Some(_) if send.is_empty() => Err(self.error(
+                "add-paths-limit",
+                "is of paths that are sent: set add-paths to send or both, or leave the limit out",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {

@@ -105,8 +105,15 @@ impl Interest {
     }
 }
 
-/// A route as it is now; without attributes, it is gone.
-pub(crate) type ShownRoute = (Prefix, Option<Arc<Attributes>>);
+/// A route as it is now.
+#[derive(Clone, Debug)]
+pub(crate) struct ShownRoute {
+    pub(crate) prefix: Prefix,
+    /// The identifier of its path, if the session has such (RFC 7911).
+    pub(crate) path_id: Option<u32>,
+    /// None: it is gone.
+    pub(crate) attributes: Option<Arc<Attributes>>,
+}
 
 /// Whose routes: a session's, or nobody's for [`View::Selected`].
 pub(crate) type Whose = Option<Arc<MonitoredPeer>>;
@@ -385,9 +392,13 @@ impl Monitors {
             (View::Accepted, self.interest.accepted),
         ];
         for (view, _) in views.into_iter().filter(|(_, wanted)| *wanted) {
-            if !touched.prefixes.is_empty() {
-                let route = |prefix: &Prefix| (*prefix, attributes_of(rib, prefix, id, view));
-                let routes = touched.prefixes.iter().map(route).collect();
+            if !touched.routes.is_empty() {
+                let with_path_ids = peer.add_path(view);
+                let route = |(prefix, path_id): &(Prefix, u32)| {
+                    let path_id = with_path_ids.contains(Family::of(prefix)).then_some(*path_id);
+                    shown(rib, prefix, (id, path_id), view)
+                };
+                let routes = touched.routes.iter().map(route).collect();
                 let event = Event::Routes(view, Some(Arc::clone(&peer)), routes);
                 self.tell(now, |interest| interest.wants(view), event);
             }
@@ -405,9 +416,8 @@ impl Monitors {
         };
         for family in Family::ALL {
             let routes = rib.received(id, family).into_iter();
-            let route = |path: crate::rib::PathView| {
-                (path.prefix, attributes_of(rib, &path.prefix, id, View::Accepted))
-            };
+            let route =
+                |path: crate::rib::PathView| shown(rib, &path.prefix, (id, path.path_id), View::Accepted);
             let event = Event::Routes(
                 View::Accepted,
                 Some(Arc::clone(&peer)),
@@ -435,7 +445,11 @@ impl Monitors {
     pub(crate) fn selected(&mut self, changes: &[FibChange], rib: &Rib) {
         let route = |change: &FibChange| {
             let best = rib.best_route(&change.prefix);
-            (change.prefix, best.map(|(_, attributes)| attributes))
+            ShownRoute {
+                prefix: change.prefix,
+                path_id: None,
+                attributes: best.map(|(_, attributes)| attributes),
+            }
         };
         let routes = changes.iter().map(route).collect();
         let event = Event::Routes(View::Selected, None, routes);
@@ -459,12 +473,21 @@ impl Monitors {
                         ];
                         for (view, attributes) in views {
                             if interest.wants(view) && attributes.is_some() {
-                                routes.entry((view, key)).or_default().push((prefix, attributes));
+                                let of_peer = routes.entry((view, key)).or_default();
+                                of_peer.push(ShownRoute {
+                                    prefix,
+                                    path_id: path.path_id,
+                                    attributes,
+                                });
                             }
                         }
                     }
                     if let Some((_, best)) = rib.best_route(&prefix).filter(|_| interest.selected) {
-                        selected.push((prefix, Some(best)));
+                        selected.push(ShownRoute {
+                            prefix,
+                            path_id: None,
+                            attributes: Some(best),
+                        });
                     }
                 }
                 let whose = |((view, key), routes)| {
@@ -482,7 +505,11 @@ impl Monitors {
                     let to = from.saturating_add(PAGE_PLACES);
                     rest = (to < rib.places(family)).then_some(Part::Advertised(key, family, to));
                     let routes = rib.advertised_in(id, family, from..to).into_iter();
-                    let routes = routes.map(|(prefix, attributes)| (prefix, Some(attributes)));
+                    let routes = routes.map(|route| ShownRoute {
+                        prefix: route.prefix,
+                        path_id: route.path_id,
+                        attributes: Some(route.attributes),
+                    });
                     events.push(Event::Routes(
                         View::Advertised,
                         Some(Arc::clone(peer)),
@@ -529,18 +556,22 @@ impl Monitors {
     }
 }
 
-fn attributes_of(rib: &Rib, prefix: &Prefix, id: PeerId, view: View) -> Option<Arc<Attributes>> {
-    let path = rib.path_of(prefix, id, None)?;
-    match view {
-        View::Received => Some(path.received),
-        _ => path.accepted,
+fn shown(rib: &Rib, prefix: &Prefix, (id, path_id): (PeerId, Option<u32>), view: View) -> ShownRoute {
+    let path = rib.path_of(prefix, id, path_id);
+    ShownRoute {
+        prefix: *prefix,
+        path_id,
+        attributes: path.and_then(|path| match view {
+            View::Received => Some(path.received),
+            _ => path.accepted,
+        }),
     }
 }
 
 /// What a batch of UPDATEs speaks of.
 #[derive(Debug, Default)]
 pub(crate) struct Touched {
-    prefixes: Vec<Prefix>,
+    routes: Vec<(Prefix, u32)>,
     ends: Vec<Family>,
 }
 
@@ -548,21 +579,21 @@ impl Touched {
     pub(crate) fn by(batch: &[ReceivedUpdate]) -> Self {
         let mut touched = Self::default();
         for update in batch {
-            touched.prefixes.extend(&update.withdrawn.prefixes);
+            touched.routes.extend(update.withdrawn.routes());
             for (_, routes) in &update.announced {
-                touched.prefixes.extend(&routes.prefixes);
+                touched.routes.extend(routes.routes());
             }
             touched.ends.extend(update.end_of_rib);
         }
         // What a batch changes twice is shown once, as it is then.
-        touched.prefixes.sort_unstable();
-        touched.prefixes.dedup();
+        touched.routes.sort_unstable();
+        touched.routes.dedup();
         touched
     }
 
-    pub(crate) fn prefixes(prefixes: Vec<Prefix>) -> Self {
+    pub(crate) fn routes(routes: Vec<(Prefix, u32)>) -> Self {
         Self {
-            prefixes,
+            routes,
             ends: Vec::new(),
         }
     }

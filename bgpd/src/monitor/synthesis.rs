@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ShownRoute;
-use crate::wire::{self, Attributes, Codec, EncodeError, Family, FamilySet, Prefix};
+use crate::wire::{self, Attributes, Codec, EncodeError, Family, FamilySet, Nlri, Prefix};
 
 /// Nothing is hidden, and AS numbers have four octets.
 pub(crate) fn codec() -> Codec {
@@ -27,40 +27,60 @@ pub(crate) fn updates(routes: &[ShownRoute], add_path: FamilySet, out: &mut Vec<
         ..codec()
     };
     for family in Family::ALL {
-        let of_family = routes.iter().filter(|(prefix, _)| Family::of(prefix) == family);
-        let gone: Vec<Prefix> = of_family
-            .clone()
-            .filter(|(_, attributes)| attributes.is_none())
-            .map(|(prefix, _)| *prefix)
-            .collect();
-        wire::encode_withdrawal(&gone, codec, out);
-        let mut sets: indexmap::IndexMap<*const Attributes, (&Attributes, Vec<Prefix>)> =
-            indexmap::IndexMap::new();
-        for (prefix, attributes) in of_family {
-            if let Some(attributes) = attributes {
-                let set = sets.entry(Arc::as_ptr(attributes));
-                set.or_insert_with(|| (attributes, Vec::new())).1.push(*prefix);
+        let of_family = routes.iter().filter(|route| Family::of(&route.prefix) == family);
+        let mut gone = Told::default();
+        let mut sets: indexmap::IndexMap<*const Attributes, (&Attributes, Told)> = indexmap::IndexMap::new();
+        for route in of_family {
+            match &route.attributes {
+                None => gone.push(route),
+                Some(attributes) => {
+                    let set = sets.entry(Arc::as_ptr(attributes));
+                    set.or_insert_with(|| (attributes, Told::default())).1.push(route);
+                }
             }
         }
-        for (attributes, prefixes) in sets.values() {
-            announce(attributes, prefixes, codec, out);
+        wire::encode_withdrawal(gone.nlri(), codec, out);
+        for (attributes, told) in sets.values() {
+            announce(attributes, told.nlri(), codec, out);
         }
     }
 }
 
-fn announce(attributes: &Attributes, prefixes: &[Prefix], codec: Codec, out: &mut Vec<u8>) {
+/// Routes of one message.
+#[derive(Default)]
+struct Told {
+    prefixes: Vec<Prefix>,
+    path_ids: Vec<u32>,
+}
+
+impl Told {
+    fn push(&mut self, route: &ShownRoute) {
+        self.prefixes.push(route.prefix);
+        self.path_ids.push(route.path_id.unwrap_or(0));
+    }
+
+    fn nlri(&self) -> Nlri<'_> {
+        Nlri {
+            prefixes: &self.prefixes,
+            path_ids: &self.path_ids,
+        }
+    }
+}
+
+fn announce(attributes: &Attributes, routes: Nlri<'_>, codec: Codec, out: &mut Vec<u8>) {
     let start = out.len();
-    let mut written = wire::encode_announcement(attributes, prefixes, codec, out);
+    let mut written = wire::encode_announcement(attributes, routes, codec, out);
     if matches!(written, Err(EncodeError::TooLong { .. })) {
         out.truncate(start);
         let extended = Codec {
             extended_message: true,
             ..codec
         };
-        written = wire::encode_announcement(attributes, prefixes, extended, out);
+        written = wire::encode_announcement(attributes, routes, extended, out);
     }
     if let Err(error) = written {
         out.truncate(start);
+        let prefixes = routes.prefixes;
         let first = prefixes.first().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(%error, first, count = prefixes.len(), "routes cannot be shown");
     }

@@ -111,8 +111,16 @@ impl TableDump {
         (dump, Record::PeerIndexTable(table))
     }
 
-    /// The record of a prefix; none without paths.
-    fn prefix(&mut self, prefix: Prefix, paths: Vec<PathRecord>) -> Option<Record> {
+    /// The records of a prefix: one for the paths without identifier, one for those with one, which cannot be
+    /// in one record (RFC 8050 section 4.1).
+    fn prefix(&mut self, prefix: Prefix, paths: Vec<PathRecord>) -> Vec<Record> {
+        let (with_path_ids, without): (Vec<PathRecord>, Vec<PathRecord>) =
+            paths.into_iter().partition(|path| path.path_id.is_some());
+        let records = [without, with_path_ids].map(|paths| self.record(prefix, paths));
+        records.into_iter().flatten().collect()
+    }
+
+    fn record(&mut self, prefix: Prefix, paths: Vec<PathRecord>) -> Option<Record> {
         let mut entries = Vec::with_capacity(paths.len());
         for path in paths {
             let place = match path.peer {
@@ -128,14 +136,14 @@ impl TableDump {
                 peer,
                 // When a path came is not kept; it was there at this time.
                 originated_s: u32::try_from(self.at.as_secs()).unwrap_or(u32::MAX),
-                path_id: None,
+                path_id: path.path_id,
                 attributes,
             });
         }
         if entries.is_empty() {
             return None;
         }
-        entries.sort_by_key(|entry| entry.peer);
+        entries.sort_by_key(|entry| (entry.peer, entry.path_id));
         self.paths += entries.len() as u64;
         let sequence = self.sequence;
         self.sequence = sequence.wrapping_add(1);
@@ -202,10 +210,9 @@ pub(crate) fn dump(
                 chunk.into_iter().map(of).collect::<Vec<_>>()
             });
             for (prefix, paths) in paths.ok_or(DumpError::Stopped)? {
-                if let Some(record) = table.prefix(prefix, paths) {
-                    record.encode(at, &mut out);
-                    prefixes += 1;
-                }
+                let records = table.prefix(prefix, paths);
+                prefixes += u64::from(!records.is_empty());
+                records.iter().for_each(|record| record.encode(at, &mut out));
             }
             file.write(&out).map_err(failed)?;
             out.clear();

@@ -211,6 +211,33 @@ pub(super) fn rank(settings: &Selection, candidates: &[Candidate<'_>]) -> Rankin
     ranking
 }
 
+/// Candidates in the order of preference: the best and its equals, then the best of the others and its equals,
+/// and so on until there are `count`; the rest follows in no order.
+pub(super) fn order<'a>(
+    settings: &Selection,
+    chosen: &Ranking,
+    mut candidates: SmallVec<[Candidate<'a>; 2]>,
+    count: usize,
+) -> Vec<Candidate<'a>> {
+    let mut ordered = Vec::with_capacity(candidates.len());
+    let mut take = |candidates: &mut SmallVec<[Candidate<'a>; 2]>, taken: &[usize]| {
+        ordered.extend(taken.iter().filter_map(|at| candidates.get(*at).cloned()));
+        let mut at = 0;
+        candidates.retain(|_| {
+            at += 1;
+            !taken.contains(&(at - 1))
+        });
+        ordered.len() < count && !candidates.is_empty() && !taken.is_empty()
+    };
+    let mut goes_on = take(&mut candidates, &chosen.multipath);
+    while goes_on {
+        let ranking = rank(settings, &candidates);
+        goes_on = take(&mut candidates, &ranking.multipath);
+    }
+    ordered.extend(candidates);
+    ordered
+}
+
 /// Whether a candidate is out before the first step that does not compare all of them alike, which is
 /// MULTI_EXIT_DISC: then it changes nothing for the others.
 pub(super) fn loses_at_once(settings: &Selection, one: &Candidate<'_>, best: &Candidate<'_>) -> bool {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::export::{ExportCache, Withheld};
+use super::paths::Choices;
 use super::{Peer, PeerId, Rib};
 use crate::config::NeighborKey;
 use crate::policy::Explanation;
@@ -20,6 +21,8 @@ pub enum NotTold {
     Withheld(Withheld),
     /// It is on its way.
     Pending,
+    /// The peer is told of several paths, but other ones are better.
+    Beyond,
 }
 
 impl fmt::Display for NotTold {
@@ -29,15 +32,18 @@ impl fmt::Display for NotTold {
             Self::NoRoute => f.write_str("no path is selected"),
             Self::Withheld(withheld) => withheld.fmt(f),
             Self::Pending => f.write_str("on its way"),
+            Self::Beyond => f.write_str("better paths are as many as it is told of (add-paths-limit)"),
         }
     }
 }
 
-/// What a peer is told of a prefix.
+/// What a peer is told of a prefix, or with add-path of one of its paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToldView {
     /// The peer.
     pub peer: NeighborKey,
+    /// Our identifier of the path, if the peer takes several of a prefix (RFC 7911).
+    pub path_id: Option<u32>,
     /// The route as it is told, or why it is not.
     pub told: Result<Arc<Attributes>, NotTold>,
     /// What the export policy said, where it was asked.
@@ -45,36 +51,60 @@ pub struct ToldView {
 }
 
 impl Rib {
-    /// What each peer that is up is told of a prefix, by peer.
+    /// What each peer that is up is told of a prefix, by peer; with add-path, of each usable path.
     pub fn told(&self, prefix: &Prefix) -> Vec<ToldView> {
         let prefix = prefix.trunc();
         let up = self.peers.iter().filter(|(_, peer)| peer.up);
-        let mut told: Vec<ToldView> = up.map(|(id, peer)| self.told_to(*id, peer, &prefix)).collect();
+        let mut told: Vec<ToldView> = up
+            .flat_map(|(id, peer)| self.told_to(*id, peer, &prefix))
+            .collect();
+        // What is told of one peer stays in the order of preference.
         told.sort_by_key(|view| view.peer);
         told
     }
 
-    fn told_to(&self, id: PeerId, peer: &Peer, prefix: &Prefix) -> ToldView {
+    fn told_to(&self, id: PeerId, peer: &Peer, prefix: &Prefix) -> Vec<ToldView> {
         let family = Family::of(prefix);
-        let known = || {
-            let place = self.tables.of(family).find(prefix)?;
-            if self.is_on_its_way(id, family, place) {
-                return None;
-            }
-            let mut cache = ExportCache::default();
-            let (_, out) = self.told_at(id, family, place, &mut cache)?;
-            cache.get(out?).map(Arc::clone)
-        };
-        let (told, export) = match self.explain_export(id, *prefix) {
-            _ if !peer.settings.families.contains(family) => (Err(NotTold::Family), None),
-            None => (Err(NotTold::NoRoute), None),
-            Some(Err(withheld)) => (Err(NotTold::Withheld(withheld)), None),
-            Some(Ok(export)) => (known().ok_or(NotTold::Pending), Some(export)),
-        };
-        ToldView {
+        let view = |path_id, told, export| ToldView {
             peer: peer.settings.key,
+            path_id,
             told,
             export,
+        };
+        if !peer.settings.families.contains(family) {
+            return vec![view(None, Err(NotTold::Family), None)];
         }
+        let limit = self
+            .place_of(id, family)
+            .and_then(|(_, group)| group.key.add_path);
+        let entry = self.tables.entry(prefix);
+        let paths: Choices = match limit {
+            Some(_) => entry.into_iter().flat_map(|entry| entry.ranked()).collect(),
+            None => entry.and_then(|entry| entry.best()).into_iter().collect(),
+        };
+        let mut views = Vec::new();
+        for (at, path) in paths.into_iter().enumerate() {
+            let path_id = limit.map(|_| path.source.path_id());
+            let known = || {
+                let place = self.tables.of(family).find(prefix)?;
+                if self.is_on_its_way(id, family, place) {
+                    return None;
+                }
+                let mut cache = ExportCache::default();
+                let (_, outs) = self.told_at(id, family, place, &mut cache)?;
+                let (_, out) = outs.iter().find(|(other, _)| *other == path_id)?;
+                cache.get(*out).map(Arc::clone)
+            };
+            views.push(match self.explain_export_of(id, *prefix, path) {
+                _ if limit.is_some_and(|limit| at >= limit) => view(path_id, Err(NotTold::Beyond), None),
+                None => view(path_id, Err(NotTold::NoRoute), None),
+                Some(Err(withheld)) => view(path_id, Err(NotTold::Withheld(withheld)), None),
+                Some(Ok(export)) => view(path_id, known().ok_or(NotTold::Pending), Some(export)),
+            });
+        }
+        if views.is_empty() {
+            views.push(view(None, Err(NotTold::NoRoute), None));
+        }
+        views
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 use super::decision::LOCAL_PREF_DEFAULT;
 use super::groups::is_withheld;
@@ -38,6 +39,8 @@ pub(super) struct GroupKey {
     overridden_as: Option<u32>,
     summarized: Arc<[Prefix]>,
     export: Policy,
+    /// Its members take several paths of a prefix (RFC 7911): how many they are told of.
+    pub(super) add_path: Option<usize>,
     encoding: u64,
 }
 
@@ -109,6 +112,10 @@ impl GroupKey {
             overridden_as: options.as_override.then_some(peer.remote_as),
             summarized: Arc::clone(&peer.summarized),
             export: peer.export.clone(),
+            add_path: peer
+                .add_path_send
+                .contains(family)
+                .then(|| peer.add_path_limit.map_or(usize::MAX, usize::from)),
             encoding: peer.encoding,
         }
     }
@@ -352,6 +359,9 @@ pub(super) struct Way {
 /// The peer that a route is from, and its attributes as they were accepted.
 type Origin = (PeerId, AttrId);
 
+/// Routes of a prefix as a group is told them, with the identifiers of their paths.
+pub(super) type Exports = SmallVec<[(Option<u32>, Out); 1]>;
+
 /// What a group is told of routes, worked out once for many prefixes. It lives for a step: ids of
 /// attributes mean the same all along.
 #[derive(Debug, Default)]
@@ -399,8 +409,8 @@ impl ExportCache {
 }
 
 impl Rib {
-    /// What a group is told of a prefix whose best path is `best`: it follows from that alone, and so need
-    /// not be stored.
+    /// What a group is told of a prefix of which it is to hear this path: it follows from that alone, and so
+    /// need not be stored.
     pub(super) fn export(
         &self,
         key: &GroupKey,
@@ -496,11 +506,42 @@ impl Rib {
         way
     }
 
+    /// What a group is told of a prefix, by the identifiers of the paths: of the best path, without one, or with
+    /// add-path of as many as its members want to hear of. Each is judged by itself, so one that they are not to
+    /// be told leaves a gap.
+    pub(super) fn exports(&self, key: &GroupKey, place: u32, cache: &mut ExportCache) -> Exports {
+        let table = self.tables.of(key.family);
+        let Some((prefix, entry)) = table.prefix(place).zip(table.entry(place)) else {
+            return Exports::new();
+        };
+        let Some(limit) = key.add_path else {
+            let best = entry
+                .best()
+                .and_then(|best| self.export(key, &prefix, best, cache));
+            return best.map(|out| (None, out)).into_iter().collect();
+        };
+        let mut exports = Exports::new();
+        for path in entry.ranked().take(limit) {
+            let out = self.export(key, &prefix, path, cache);
+            exports.extend(out.map(|out| (Some(path.source.path_id()), out)));
+        }
+        exports
+    }
+
     /// Why a peer that is up is, or is not, told the best path of a prefix; nothing if there is none, or the
     /// peer is not told routes of this family.
     pub fn explain_export(&self, id: PeerId, prefix: Prefix) -> Option<Result<Explanation, Withheld>> {
+        let best = self.tables.entry(&prefix.trunc())?.best()?;
+        self.explain_export_of(id, prefix, best)
+    }
+
+    pub(super) fn explain_export_of(
+        &self,
+        id: PeerId,
+        prefix: Prefix,
+        best: Chosen,
+    ) -> Option<Result<Explanation, Withheld>> {
         let prefix = prefix.trunc();
-        let best = self.tables.entry(&prefix)?.best()?;
         let (peer, group) = self.place_of(id, Family::of(&prefix))?;
         let best_of = self.sources.peer(best.source);
         let source = self.source(best_of).map(|(_, settings)| settings);

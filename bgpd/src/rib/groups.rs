@@ -17,8 +17,8 @@ use smallvec::SmallVec;
 
 use super::bits::BitSet;
 use super::export::{ExportCache, GroupKey, Out, Way};
-use super::paths::Chosen;
-use super::table::IndexMap;
+use super::paths::{Choices, Chosen};
+use super::table::{IndexMap, ToldPath};
 use super::{PeerId, Rib};
 use crate::wire::{Attributes, Family, Prefix, RefreshKind};
 
@@ -46,16 +46,53 @@ pub enum Outgoing {
         attributes: Arc<Attributes>,
         /// The prefixes.
         prefixes: Vec<Prefix>,
+        /// The identifiers of their paths, in the same order; empty for peers without add-path (RFC 7911).
+        path_ids: Vec<u32>,
     },
     /// Routes that are there no longer.
     Withdraw {
         /// The prefixes.
         prefixes: Vec<Prefix>,
+        /// The identifiers of their paths, likewise.
+        path_ids: Vec<u32>,
     },
     /// The table dump is over (RFC 4724 section 2).
     EndOfRib,
     /// The table is about to be sent once more, or has been (RFC 7313 section 4).
     Refresh(RefreshKind),
+}
+
+/// Prefixes that are told together.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    prefixes: Vec<Prefix>,
+    path_ids: Vec<u32>,
+}
+
+impl Routes {
+    /// Add one, with the identifier of its path in a group with add-path.
+    pub(super) fn push(&mut self, prefix: Prefix, path_id: Option<u32>) {
+        self.prefixes.push(prefix);
+        self.path_ids.extend(path_id);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+
+    pub(super) fn announce(self, attributes: Arc<Attributes>) -> Outgoing {
+        let Self { prefixes, path_ids } = self;
+        Outgoing::Announce {
+            attributes,
+            prefixes,
+            path_ids,
+        }
+    }
+
+    pub(super) fn withdraw(self) -> Outgoing {
+        let Self { prefixes, path_ids } = self;
+        Outgoing::Withdraw { prefixes, path_ids }
+    }
 }
 
 /// Names a group; never used again. The default is none.
@@ -85,15 +122,21 @@ pub(super) struct Membership {
 
 impl Membership {
     pub(super) fn bytes(&self) -> usize {
-        self.lag.as_ref().map_or(0, |lag| lag.changed.bytes())
+        let told = |lag: &Lag| lag.told.capacity() * size_of::<(u32, PathIds)>();
+        self.lag.as_ref().map_or(0, |lag| lag.changed.bytes() + told(lag))
     }
 }
+
+/// Identifiers of a prefix's paths.
+pub(super) type PathIds = SmallVec<[u32; 2]>;
 
 /// What a member has not been told, by places of the table.
 #[derive(Debug, Default)]
 pub(super) struct Lag {
     /// Prefixes that changed, and that it may know of. Each is held.
     pub(super) changed: BitSet,
+    /// With add-path: the identifiers of the paths that it knows of those.
+    pub(super) told: FxHashMap<u32, PathIds>,
     /// The table is being dumped to it.
     pub(super) dump: Option<Dump>,
 }
@@ -188,15 +231,33 @@ struct Change {
     prefix: Prefix,
     told: Option<Chosen>,
     best: Option<Chosen>,
+    /// For groups with add-path, where there are any.
+    paths: Option<ChangedPaths>,
+}
+
+/// Paths of a prefix in the order of preference.
+struct ChangedPaths {
+    told: Box<[ToldPath]>,
+    now: Choices,
+}
+
+impl ChangedPaths {
+    fn differ(&self) -> bool {
+        let as_told = |path: &Chosen| ToldPath {
+            source: path.source,
+            attributes: Some(path.attributes),
+        };
+        !self.now.iter().map(as_told).eq(self.told.iter().copied())
+    }
 }
 
 /// What a group is to hear in a step, by who of it is to hear it.
 #[derive(Default)]
 struct Step {
-    announced: IndexMap<Out, Vec<Prefix>>,
-    withdrawn: IndexMap<Way, Vec<Prefix>>,
+    announced: IndexMap<Out, Routes>,
+    withdrawn: IndexMap<Way, Routes>,
     /// Routes that one member alone loses, because they come from it or lead to it now.
-    withheld: IndexMap<PeerId, Vec<Prefix>>,
+    withheld: IndexMap<PeerId, Routes>,
 }
 
 /// A group's members that are told what the group is.
@@ -239,29 +300,36 @@ impl Rib {
     fn flush(&mut self, family: Family) {
         let table = self.tables.of_mut(family);
         let taken = table.take_pending(PREFIXES_PER_STEP);
+        let ranks_all = table.ranking().is_some() || table.has_told();
         let changes = taken.iter().filter_map(|pending| {
-            let change = Change {
+            let paths = ranks_all.then(|| ChangedPaths {
+                told: table.take_told(pending.place),
+                now: table.ranked(pending.place),
+            });
+            Some(Change {
                 place: pending.place,
                 prefix: table.prefix(pending.place)?,
                 told: pending.told,
                 best: table.best(pending.place),
-            };
-            (change.told != change.best).then_some(change)
+                paths,
+            })
         });
         let changes: Vec<Change> = changes.collect();
         let groups = self.groups.by_id.iter();
         let groups = groups.filter(|(_, group)| group.key.family == family);
         for id in groups.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(group) = self.groups.by_id.remove(&id) {
-                self.flush_group(&group, &changes);
+                match group.key.add_path {
+                    Some(limit) => self.flush_paths(&group, limit, &changes),
+                    None => self.flush_group(&group, &changes),
+                }
                 self.groups.by_id.insert(id, group);
             }
         }
-        for pending in taken {
-            self.tables.of_mut(family).drop_if_unused(pending.place);
-            if let Some(told) = pending.told {
-                self.attributes.release(told.attributes);
-            }
+        for change in changes {
+            let paths = change.paths.map(|paths| paths.told).unwrap_or_default();
+            self.release_told(change.told, &paths);
+            self.tables.of_mut(family).drop_if_unused(change.place);
         }
         if !Family::ALL.iter().any(|f| self.tables.of(*f).has_pending()) {
             self.formerly.clear();
@@ -273,7 +341,7 @@ impl Rib {
         let (current, behind) = self.members_of(group);
         let mut cache = ExportCache::default();
         let mut step = Step::default();
-        for change in changes {
+        for change in changes.iter().filter(|change| change.told != change.best) {
             let of_one = |chosen: Option<Chosen>, id| {
                 chosen.is_none_or(|chosen| self.sources.peer(chosen.source) == id)
             };
@@ -288,9 +356,9 @@ impl Rib {
                 let told = change.told;
                 let way = told.and_then(|told| self.export_way(&group.key, &change.prefix, told, &mut cache));
                 if let Some(way) = way {
-                    step.withdrawn.entry(way).or_default().push(change.prefix);
-                    for peer in &behind {
-                        self.note_lag(*peer, family, change.place);
+                    step.withdrawn.entry(way).or_default().push(change.prefix, None);
+                    for (peer, _) in &behind {
+                        self.note_lag(*peer, family, change.place, PathIds::new());
                     }
                 }
                 continue;
@@ -298,23 +366,78 @@ impl Rib {
             let mut out = |chosen| self.export(&group.key, &change.prefix, chosen, &mut cache);
             let (old, new) = (change.told.and_then(&mut out), out(best));
             if new != old {
-                step.note(&current, change.prefix, old, new, &cache);
-                for peer in &behind {
-                    self.note_lag(*peer, family, change.place);
+                step.note(&current, (change.prefix, None), old, new, &cache);
+                for (peer, _) in &behind {
+                    self.note_lag(*peer, family, change.place, PathIds::new());
                 }
             }
         }
         self.queue_step(family, &current, step, &cache);
     }
 
-    fn members_of(&self, group: &Group) -> (Members, Vec<PeerId>) {
+    /// The same for a group with add-path: its members are told paths by their identifiers.
+    fn flush_paths(&mut self, group: &Group, limit: usize, changes: &[Change]) {
+        let family = group.key.family;
+        let (current, behind) = self.members_of(group);
+        let mut cache = ExportCache::default();
+        let mut step = Step::default();
+        for change in changes {
+            let Some(paths) = change.paths.as_ref().filter(|paths| paths.differ()) else {
+                continue;
+            };
+            let mut out = |chosen| self.export(&group.key, &change.prefix, chosen, &mut cache);
+            let told = paths.told.iter().take(limit);
+            let mut old: SmallVec<[Told; 4]> = told
+                .filter_map(|path| Told::of(path, path.as_chosen().map(&mut out)))
+                .collect();
+            let now = paths.now.iter().take(limit);
+            let new: SmallVec<[(u32, Out); 4]> = now
+                .filter_map(|path| Some((path.source.path_id(), out(*path)?)))
+                .collect();
+            let stays = |told: &Told| {
+                new.iter()
+                    .any(|(id, new)| told.path_id == *id && told.out == Some(*new))
+            };
+            if old.len() == new.len() && old.iter().all(stays) {
+                continue;
+            }
+            for (peer, address) in &behind {
+                let knows = |told: &&Told| {
+                    let withheld = |out: Out| is_withheld((*peer, *address), cache.way(out));
+                    !told.out.is_some_and(withheld)
+                };
+                let known = old.iter().filter(knows).map(|told| told.path_id).collect();
+                self.note_lag(*peer, family, change.place, known);
+            }
+            for (path_id, new) in new {
+                let route = (change.prefix, Some(path_id));
+                let at = old.iter().position(|told| told.path_id == path_id);
+                match at.map(|at| old.swap_remove(at).out) {
+                    Some(Some(old)) if old == new => {}
+                    Some(None) => step.replace_unknown(&current, route, new, &cache),
+                    told => step.note(&current, route, told.flatten(), Some(new), &cache),
+                }
+            }
+            for told in old {
+                let route = (change.prefix, Some(told.path_id));
+                match told.out {
+                    Some(out) => step.note(&current, route, Some(out), None, &cache),
+                    None => step.withdraw_unknown(route),
+                }
+            }
+        }
+        self.queue_step(family, &current, step, &cache);
+    }
+
+    fn members_of(&self, group: &Group) -> (Members, Members) {
         let mut current = Members::new();
-        let mut behind = Vec::new();
+        let mut behind = Members::new();
         for id in &group.members {
             let Some(peer) = self.peers.get(id) else { continue };
+            let member = (*id, peer.settings.key.address);
             match peer.membership(group.key.family) {
-                Some(Membership { lag: Some(_), .. }) => behind.push(*id),
-                _ => current.push((*id, peer.settings.key.address)),
+                Some(Membership { lag: Some(_), .. }) => behind.push(member),
+                _ => current.push(member),
             }
         }
         (current, behind)
@@ -336,35 +459,79 @@ impl Rib {
                 });
             }
         };
-        for (way, prefixes) in step.withdrawn {
-            queue(audience(way), Outgoing::Withdraw { prefixes });
+        for (way, routes) in step.withdrawn {
+            queue(audience(way), routes.withdraw());
         }
-        for (member, prefixes) in step.withheld {
-            queue(vec![member], Outgoing::Withdraw { prefixes });
+        for (member, routes) in step.withheld {
+            queue(vec![member], routes.withdraw());
         }
-        for (out, prefixes) in step.announced {
+        for (out, routes) in step.announced {
             if let Some(attributes) = cache.get(out.attributes).map(Arc::clone) {
-                queue(
-                    audience(cache.way(out)),
-                    Outgoing::Announce { attributes, prefixes },
-                );
+                queue(audience(cache.way(out)), routes.announce(attributes));
             }
         }
     }
 }
 
+/// A path that a group with add-path was told of.
+struct Told {
+    path_id: u32,
+    /// None: it is not known how.
+    out: Option<Out>,
+}
+
+impl Told {
+    /// None if it was not told: `out` is what the path's attributes led to, if they are known.
+    fn of(path: &ToldPath, out: Option<Option<Out>>) -> Option<Self> {
+        let path_id = path.source.path_id();
+        match out {
+            None => Some(Self { path_id, out: None }),
+            Some(out) => out.map(|out| Self {
+                path_id,
+                out: Some(out),
+            }),
+        }
+    }
+}
+
+/// Whence nobody came: all members are told.
+const NOWHERE: Way = Way {
+    source: PeerId::LOCAL,
+    next_hop: None,
+};
+
 impl Step {
+    /// Whoever was told of the path in some way is told how it is now, or that it is gone.
+    fn replace_unknown(
+        &mut self,
+        current: &Members,
+        (prefix, path_id): (Prefix, Option<u32>),
+        new: Out,
+        cache: &ExportCache,
+    ) {
+        self.note(current, (prefix, path_id), None, Some(new), cache);
+        for member in current {
+            if is_withheld(*member, cache.way(new)) {
+                self.withheld.entry(member.0).or_default().push(prefix, path_id);
+            }
+        }
+    }
+
+    fn withdraw_unknown(&mut self, (prefix, path_id): (Prefix, Option<u32>)) {
+        self.withdrawn.entry(NOWHERE).or_default().push(prefix, path_id);
+    }
+
     fn note(
         &mut self,
         current: &Members,
-        prefix: Prefix,
+        (prefix, path_id): (Prefix, Option<u32>),
         old: Option<Out>,
         new: Option<Out>,
         cache: &ExportCache,
     ) {
         match (old, new) {
             (old, Some(new)) => {
-                self.announced.entry(new).or_default().push(prefix);
+                self.announced.entry(new).or_default().push(prefix, path_id);
                 let Some(old) = old else { return };
                 let (old, new) = (cache.way(old), cache.way(new));
                 if old == new {
@@ -372,11 +539,14 @@ impl Step {
                 }
                 for member in current {
                     if !is_withheld(*member, old) && is_withheld(*member, new) {
-                        self.withheld.entry(member.0).or_default().push(prefix);
+                        self.withheld.entry(member.0).or_default().push(prefix, path_id);
                     }
                 }
             }
-            (Some(old), None) => self.withdrawn.entry(cache.way(old)).or_default().push(prefix),
+            (Some(old), None) => {
+                let way = cache.way(old);
+                self.withdrawn.entry(way).or_default().push(prefix, path_id);
+            }
             (None, None) => {}
         }
     }

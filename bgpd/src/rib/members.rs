@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::export::{ExportCache, GroupKey, OutId};
-use super::groups::{Dump, Group, Lag, Membership, Outgoing, PREFIXES_PER_STEP, Transmit, is_withheld};
-use super::paths::Chosen;
+use super::groups::{
+    Dump, Group, Lag, Membership, Outgoing, PREFIXES_PER_STEP, PathIds, Routes, Transmit, is_withheld,
+};
 use super::table::IndexMap;
 use super::{PeerId, Rib};
 use crate::wire::{Attributes, Family, Prefix};
@@ -83,6 +86,7 @@ impl Rib {
             self.groups.lagging.insert((id, family));
         }
         *peer.membership_mut(family) = Some(Membership { group, lag, ..before });
+        self.rank_for_groups(family);
     }
 
     pub(super) fn place_of(&self, id: PeerId, family: Family) -> Option<(&super::Peer, &Group)> {
@@ -112,6 +116,7 @@ impl Rib {
             group.members.retain(|member| *member != id);
         }
         self.groups.drop_if_empty(membership.group);
+        self.rank_for_groups(family);
         Some(membership)
     }
 
@@ -140,19 +145,19 @@ impl Rib {
         let (member, paused) = ((id, peer.settings.key.address), peer.paused);
         let table = self.tables.of(family);
         let (mut old_cache, mut new_cache) = (ExportCache::default(), ExportCache::default());
-        let told = |key: &GroupKey, prefix: &Prefix, best: Chosen, cache: &mut ExportCache| {
-            let out = self.export(key, prefix, best, cache);
-            let out = out.filter(|out| !is_withheld(member, cache.way(*out)))?;
-            cache.get(out.attributes).map(Arc::clone)
+        type Told = SmallVec<[(Option<u32>, Arc<Attributes>); 1]>;
+        let told = |key: &GroupKey, place: u32, cache: &mut ExportCache| -> Told {
+            let outs = self.exports(key, place, cache).into_iter();
+            let outs = outs.filter(|(_, out)| !is_withheld(member, cache.way(*out)));
+            outs.filter_map(|(path_id, out)| Some((path_id, Arc::clone(cache.get(out.attributes)?))))
+                .collect()
         };
         let mut differs = Vec::new();
-        for (place, entry) in table.live() {
-            let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
-                continue;
-            };
-            let old = told(before, &prefix, best, &mut old_cache);
-            if old != told(&group.key, &prefix, best, &mut new_cache) {
-                differs.push(place);
+        for (place, _) in table.live() {
+            let old = told(before, place, &mut old_cache);
+            if old != told(&group.key, place, &mut new_cache) {
+                let known: PathIds = old.iter().filter_map(|(path_id, _)| *path_id).collect();
+                differs.push((place, known));
             }
         }
         let Some(membership) = self
@@ -169,18 +174,21 @@ impl Rib {
         if !paused {
             self.groups.lagging.insert((id, family));
         }
-        for place in differs {
-            self.note_lag(id, family, place);
+        for (place, known) in differs {
+            self.note_lag(id, family, place, known);
         }
     }
 
-    /// A member that is behind has one more prefix to hear of.
-    pub(super) fn note_lag(&mut self, id: PeerId, family: Family, place: u32) {
+    /// A member that is behind has one more prefix to hear of; with add-path, it knows these paths of it.
+    pub(super) fn note_lag(&mut self, id: PeerId, family: Family, place: u32, known: PathIds) {
         let membership = self.peers.get_mut(&id).map(|peer| peer.membership_mut(family));
         if let Some(Some(Membership { lag: Some(lag), .. })) = membership
             && lag.is_behind(place)
             && lag.changed.insert(place)
         {
+            if !known.is_empty() {
+                lag.told.insert(place, known);
+            }
             self.tables.of_mut(family).hold(place);
         }
     }
@@ -211,28 +219,38 @@ impl Rib {
             });
         };
         if !step.withdrawn.is_empty() {
-            let prefixes = step.withdrawn;
-            queue(Outgoing::Withdraw { prefixes });
+            queue(step.withdrawn.withdraw());
         }
-        for (attributes, prefixes) in step.announced {
-            queue(Outgoing::Announce { attributes, prefixes });
+        for (attributes, routes) in step.announced {
+            queue(routes.announce(attributes));
         }
         self.finish_refresh(id, family);
     }
 
     /// Take a step's worth of places out of what a member has missed, and see what became of them.
     fn missed(&mut self, id: PeerId, family: Family, lag: &mut Lag) -> CatchUp {
+        let group = self.place_of(id, family).map(|(_, group)| group);
+        let with_path_ids = group.is_some_and(|group| group.key.add_path.is_some());
         let mut cache = ExportCache::default();
-        let mut announced: IndexMap<OutId, Vec<Prefix>> = IndexMap::default();
-        let mut withdrawn = Vec::new();
+        let mut announced: IndexMap<OutId, Routes> = IndexMap::default();
+        let mut withdrawn = Routes::default();
         for _ in 0..PREFIXES_PER_STEP {
             let Some((place, held)) = lag.next(self.tables.of(family).places()) else {
                 break;
             };
-            match self.told_at(id, family, place, &mut cache) {
-                Some((prefix, Some(out))) => announced.entry(out).or_default().push(prefix),
-                Some((prefix, None)) if held => withdrawn.push(prefix),
-                _ => {}
+            let known = lag.told.remove(&place).unwrap_or_default();
+            if let Some((prefix, outs)) = self.told_at(id, family, place, &mut cache) {
+                for (path_id, out) in &outs {
+                    announced.entry(*out).or_default().push(prefix, *path_id);
+                }
+                if held && outs.is_empty() && !with_path_ids {
+                    withdrawn.push(prefix, None);
+                }
+                for path_id in known {
+                    if !outs.iter().any(|(other, _)| *other == Some(path_id)) {
+                        withdrawn.push(prefix, Some(path_id));
+                    }
+                }
             }
             if held {
                 self.tables.of_mut(family).let_go(place);
@@ -242,29 +260,29 @@ impl Rib {
         let announced = announced.into_iter();
         CatchUp {
             announced: announced
-                .filter_map(|(id, prefixes)| Some((attributes(id)?, prefixes)))
+                .filter_map(|(id, routes)| Some((attributes(id)?, routes)))
                 .collect(),
             withdrawn,
         }
     }
 
-    /// The prefix at a place and what a member is told of it.
+    /// The prefix at a place and what a member is told of it, by the identifiers of paths with add-path.
     pub(super) fn told_at(
         &self,
         id: PeerId,
         family: Family,
         place: u32,
         cache: &mut ExportCache,
-    ) -> Option<(Prefix, Option<OutId>)> {
+    ) -> Option<(Prefix, SmallVec<[(Option<u32>, OutId); 1]>)> {
         let (peer, group) = self.place_of(id, family)?;
         let member = (id, peer.settings.key.address);
-        let table = self.tables.of(family);
-        let prefix = table.prefix(place)?;
-        let out = table
-            .best(place)
-            .and_then(|best| self.export(&group.key, &prefix, best, cache));
-        let out = out.filter(|out| !is_withheld(member, cache.way(*out)));
-        Some((prefix, out.map(|out| out.attributes)))
+        let prefix = self.tables.of(family).prefix(place)?;
+        let outs = self.exports(&group.key, place, cache).into_iter();
+        let told = outs.filter(|(_, out)| !is_withheld(member, cache.way(*out)));
+        Some((
+            prefix,
+            told.map(|(path_id, out)| (path_id, out.attributes)).collect(),
+        ))
     }
 
     /// Whether a member has yet to be told how a prefix is now.
@@ -316,6 +334,6 @@ impl Rib {
 
 /// What a member hears in a step of catching up.
 struct CatchUp {
-    announced: Vec<(Arc<Attributes>, Vec<Prefix>)>,
-    withdrawn: Vec<Prefix>,
+    announced: Vec<(Arc<Attributes>, Routes)>,
+    withdrawn: Routes,
 }

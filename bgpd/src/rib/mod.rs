@@ -72,15 +72,16 @@ pub use intern::{AttributeSet, ReceivedRoutes, ReceivedUpdate};
 pub use next_hops::{Gateway, NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
 pub use record::PathRecord;
-pub use view::{Counters, Memory, PathStatus, PathView, Totals};
+pub use view::{AdvertisedRoute, Counters, Memory, PathStatus, PathView, Totals};
 
 use aggregates::Aggregates;
 use export::GroupKey;
 use groups::Groups;
 use intern::{AttrId, Interner};
+use paths::Chosen;
 use peers::Peer;
 use sources::{SourceId, Sources};
-use table::FamilyTables;
+use table::{FamilyTables, ToldPath};
 
 /// Equal paths that are used together where nothing else is set: what the widest common leaf has as uplinks.
 pub const MULTIPATH_MAX_DEFAULT: usize = 16;
@@ -315,6 +316,31 @@ impl Rib {
         }
     }
 
+    /// Those of a peer's routes that are meant, with the identifiers of their paths, and their attributes.
+    fn routes_of(
+        &self,
+        id: PeerId,
+        family: Family,
+        which: impl Fn(&paths::Path) -> bool,
+    ) -> Vec<((Prefix, u32), AttrId)> {
+        let table = self.tables.of(family);
+        let mut routes = Vec::new();
+        for (place, entry) in table.live() {
+            let Some(prefix) = table.prefix(place) else {
+                continue;
+            };
+            let its = entry
+                .paths()
+                .iter()
+                .filter(|path| self.is_of(path, id) && which(path));
+            routes.extend(its.map(|path| {
+                let path_id = self.sources.path_id(path.source).unwrap_or(0);
+                ((prefix, path_id), path.received)
+            }));
+        }
+        routes
+    }
+
     /// Marks a peer's paths as stale; gives their number.
     fn mark_stale(&mut self, id: PeerId, family: Family) -> usize {
         let Self { tables, sources, .. } = self;
@@ -365,18 +391,8 @@ impl Rib {
             attributes.has_community(Community::NO_LLGR)
         });
         let mut by_attributes: FxHashMap<AttrId, Vec<(Prefix, u32)>> = FxHashMap::default();
-        let table = self.tables.of(family);
-        for (place, entry) in table.live() {
-            let Some(prefix) = table.prefix(place) else {
-                continue;
-            };
-            for path in entry.paths().iter().filter(|path| self.is_of(path, id)) {
-                let path_id = self.sources.path_id(path.source).unwrap_or(0);
-                by_attributes
-                    .entry(path.received)
-                    .or_default()
-                    .push((prefix, path_id));
-            }
+        for (route, received) in self.routes_of(id, family, |_| true) {
+            by_attributes.entry(received).or_default().push(route);
         }
         for (attributes, routes) in by_attributes {
             let mut attributes = self.attributes.get(attributes).unpack();
@@ -571,20 +587,30 @@ impl Rib {
         let then = PeerId(self.last_peer);
         let mut any = false;
         for family in Family::ALL {
-            let table = self.tables.of_mut(family);
-            for place in 0..table.places() {
-                let of_it = |best: &paths::Chosen| self.sources.peer(best.source) == id;
-                let Some(best) = table.best(place).filter(of_it) else {
+            for place in 0..self.tables.of(family).places() {
+                let table = self.tables.of(family);
+                let is_its = |source| self.sources.peer(source) == id;
+                let best = table.best(place);
+                let ranked = table.ranked(place);
+                let mut sources = best.iter().chain(&ranked).map(|path| path.source);
+                if !sources.any(is_its) {
                     continue;
-                };
-                let told = paths::Chosen {
-                    source: SourceId::of_peer(then),
-                    ..best
-                };
-                if table.note_pending(place, Some(told)) {
-                    self.attributes.retain(best.attributes);
-                    any = true;
                 }
+                let told = best.map(|best| Chosen {
+                    source: if is_its(best.source) {
+                        SourceId::of_peer(then)
+                    } else {
+                        best.source
+                    },
+                    ..best
+                });
+                let ranked = ranked.iter().map(|path| ToldPath {
+                    source: path.source,
+                    attributes: (!is_its(path.source)).then_some(path.attributes),
+                });
+                let ranked = ranked.collect();
+                self.note_pending(family, place, told, ranked);
+                any = true;
             }
         }
         if any {

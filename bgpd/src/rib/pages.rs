@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 
 use super::export::{ExportCache, Way};
 use super::groups::{Group, is_withheld};
-use super::{Counters, PathStatus, PathView, PeerId, Rib};
-use crate::wire::{Attributes, Family, Prefix};
+use super::{AdvertisedRoute, Counters, PathStatus, PathView, PeerId, Rib};
+use crate::wire::{Family, Prefix};
 
 /// All places, also of a table that grows meanwhile.
 const EVERYTHING: Range<u32> = 0..u32::MAX;
@@ -54,12 +54,7 @@ impl Rib {
     }
 
     /// A page of a peer's Adj-RIB-Out, in the order of places: what it knows, or will know when it has caught up.
-    pub fn advertised_in(
-        &self,
-        id: PeerId,
-        family: Family,
-        page: Range<u32>,
-    ) -> Vec<(Prefix, Arc<Attributes>)> {
+    pub fn advertised_in(&self, id: PeerId, family: Family, page: Range<u32>) -> Vec<AdvertisedRoute> {
         let Some((peer, group)) = self.place_of(id, family) else {
             return Vec::new();
         };
@@ -67,14 +62,21 @@ impl Rib {
         let table = self.tables.of(family);
         let mut cache = ExportCache::default();
         let mut known = Vec::new();
-        for (place, entry) in table.live_in(page) {
-            let (Some(prefix), Some(best)) = (table.prefix(place), entry.best()) else {
+        for (place, _) in table.live_in(page) {
+            let Some(prefix) = table.prefix(place) else {
                 continue;
             };
-            let out = self.export(&group.key, &prefix, best, &mut cache);
-            let out = out.filter(|out| !is_withheld(member, cache.way(*out)));
-            let attributes = out.and_then(|out| cache.get(out.attributes));
-            known.extend(attributes.map(|attributes| (prefix, Arc::clone(attributes))));
+            for (path_id, out) in self.exports(&group.key, place, &mut cache) {
+                if is_withheld(member, cache.way(out)) {
+                    continue;
+                }
+                let attributes = cache.get(out.attributes).map(Arc::clone);
+                known.extend(attributes.map(|attributes| AdvertisedRoute {
+                    prefix,
+                    path_id,
+                    attributes,
+                }));
+            }
         }
         known
     }
@@ -94,9 +96,9 @@ impl Rib {
     }
 
     /// A peer's Adj-RIB-Out, by prefix: what it knows, or will know when it has caught up.
-    pub fn advertised(&self, id: PeerId, family: Family) -> Vec<(Prefix, Arc<Attributes>)> {
+    pub fn advertised(&self, id: PeerId, family: Family) -> Vec<AdvertisedRoute> {
         let mut known = self.advertised_in(id, family, EVERYTHING);
-        known.sort_by_key(|(prefix, _)| *prefix);
+        known.sort_by_key(|route| (route.prefix, route.path_id));
         known
     }
 
@@ -132,10 +134,8 @@ impl Rib {
         let mut routes: FxHashMap<Way, usize> = FxHashMap::default();
         let mut cache = ExportCache::default();
         let table = self.tables.of(group.key.family);
-        for (place, entry) in table.live_in(page) {
-            if let (Some(prefix), Some(best)) = (table.prefix(place), entry.best())
-                && let Some(out) = self.export(&group.key, &prefix, best, &mut cache)
-            {
+        for (place, _) in table.live_in(page) {
+            for (_, out) in self.exports(&group.key, place, &mut cache) {
                 *routes.entry(cache.way(out)).or_default() += 1;
             }
         }

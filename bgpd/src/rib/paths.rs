@@ -18,6 +18,8 @@ pub(super) struct Path {
     ineligible: Option<Ineligible>,
     /// Kept from before the peer's restart.
     pub(super) stale: bool,
+    /// It was usable when the paths were ranked last, which is done for neighbours with add-path.
+    pub(super) ranked: bool,
 }
 
 impl Path {
@@ -29,7 +31,14 @@ impl Path {
             attributes: accepted.unwrap_or(received),
             ineligible: accepted.err(),
             stale: false,
+            ranked: false,
         }
+    }
+
+    /// Whether both are the same but for their ranks.
+    pub(super) fn is_as(&self, other: &Self) -> bool {
+        let ranked = self.ranked;
+        *self == Self { ranked, ..*other }
     }
 
     /// After the import policy, or why it is not used.
@@ -45,7 +54,7 @@ pub(super) struct Chosen {
     pub(super) attributes: AttrId,
 }
 
-/// The best path and those equal to it.
+/// Paths in the order of preference: the best path and those equal to it, or all that are usable.
 pub(super) type Choices = SmallVec<[Chosen; 2]>;
 
 /// Most prefixes have one path, which needs no memory of its own; two are one allocation.
@@ -81,7 +90,8 @@ impl Paths {
             .iter_mut()
             .find(|old| old.source == path.source)
         {
-            return Some(std::mem::replace(old, path));
+            let ranked = old.ranked;
+            return Some(std::mem::replace(old, Path { ranked, ..path }));
         }
         *self = match std::mem::take(self) {
             Self::None => Self::One(path),
@@ -120,6 +130,14 @@ impl Paths {
             if let Some(at) = at.filter(|at| *at > 0) {
                 paths.swap(to, to + at);
             }
+        }
+    }
+
+    /// Put the ranked paths in front, in their order, and mark them.
+    pub(super) fn rank(&mut self, ranked: &[Chosen]) {
+        self.bring_forward(ranked);
+        for (at, path) in self.as_mut_slice().iter_mut().enumerate() {
+            path.ranked = at < ranked.len();
         }
     }
 

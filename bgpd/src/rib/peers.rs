@@ -37,6 +37,10 @@ pub struct PeerSettings {
     pub add_path_receive: FamilySet,
     /// IPv4 routes may have IPv6 next hops on this session (RFC 8950).
     pub extended_next_hop: bool,
+    /// And those in which it is told several paths of a prefix, each with an identifier.
+    pub add_path_send: FamilySet,
+    /// Of how many paths it is told then, the best first; without it, of all.
+    pub add_path_limit: Option<u16>,
     /// RFC 4456: it is a client of ours.
     pub route_reflector_client: bool,
     /// The cluster that we reflect for on this session.
@@ -88,6 +92,8 @@ impl PeerSettings {
             families: [family].into_iter().collect(),
             add_path_receive: FamilySet::EMPTY,
             extended_next_hop: false,
+            add_path_send: FamilySet::EMPTY,
+            add_path_limit: None,
             route_reflector_client: false,
             cluster_id: Ipv4Addr::UNSPECIFIED,
             next_hop: NextHopMode::Auto,
@@ -112,6 +118,7 @@ impl PeerSettings {
         Self {
             export: Policy::Accept,
             next_hop: NextHopMode::Auto,
+            add_path_limit: None,
             routing: Routing {
                 export: ExportOptions::default(),
                 ..self.routing.clone()

@@ -74,14 +74,14 @@ impl Rib {
     }
 
     /// The peer has sent a whole family once more, or was given up on: what is still stale is gone. Gives the
-    /// prefixes that it was.
-    pub fn end_refresh(&mut self, id: PeerId, family: Family) -> Vec<Prefix> {
+    /// routes that it was, with the identifiers of their paths; 0 without add-path.
+    pub fn end_refresh(&mut self, id: PeerId, family: Family) -> Vec<(Prefix, u32)> {
         let peer = self.peers.get_mut(&id);
         if !peer.is_some_and(|peer| peer.refreshing.remove(family)) {
             return Vec::new();
         }
-        let stale = |path: &super::paths::Path| path.stale && self.is_of(path, id);
-        let gone = self.tables.prefixes_where(family, stale);
+        let gone = self.routes_of(id, family, |path| path.stale);
+        let gone = gone.into_iter().map(|(route, _)| route).collect();
         self.sweep_stale(id, family);
         gone
     }

@@ -3,11 +3,12 @@
 use smallvec::SmallVec;
 
 use super::aggregates::{Contribution, Covering};
-use super::decision;
+use super::decision::{self, Candidate};
 use super::intern::AttrId;
 use super::packed::Packed;
 use super::paths::{Choices, Chosen, Path};
 use super::sources::SourceId;
+use super::table::ToldPath;
 use super::{AttributeSet, FibAction, FibRoute, Ineligible, PeerId, Rib, import};
 use crate::policy::Decision;
 use crate::wire::{Community, Family, Prefix};
@@ -19,6 +20,15 @@ pub(super) enum Judged {
     Alike(Result<AttrId, Ineligible>),
     /// The policy looks at the prefix.
     ByPrefix,
+}
+
+/// What is selected of a prefix.
+#[derive(Default)]
+struct Selected {
+    /// The best path and its equals.
+    chosen: Choices,
+    /// All usable paths, those first, where neighbours with add-path want to know of them.
+    ranked: Choices,
 }
 
 impl Rib {
@@ -142,12 +152,13 @@ impl Rib {
         if let Ok(accepted) = path.accepted() {
             self.attributes.accept(accepted);
         }
+        let before = self.before(family, place);
         let table = self.tables.of_mut(family);
-        let before = table.chosen(place);
+        let ranks_all = table.ranking().is_some();
         let replaced = table.put_path(place, path);
         let selection_stays = match replaced {
-            Some(replaced) => replaced == path,
-            None => self.changes_nothing(family, place, &path),
+            Some(replaced) => replaced.is_as(&path),
+            None => !ranks_all && self.changes_nothing(family, place, &path),
         };
         if !selection_stays {
             self.select(family, place, before);
@@ -183,8 +194,8 @@ impl Rib {
 
     /// Take a path out.
     pub(super) fn remove(&mut self, family: Family, place: u32, source: SourceId) {
+        let before = self.before(family, place);
         let table = self.tables.of_mut(family);
-        let before = table.chosen(place);
         if let Some(path) = table.remove_path(place, source) {
             self.count(self.sources.peer(source), family, -1);
             self.select(family, place, before);
@@ -221,35 +232,115 @@ impl Rib {
 
     /// Select again, with nothing changed but what the selection depends on.
     pub(super) fn select_again(&mut self, family: Family, place: u32) {
-        let before = self.tables.of(family).chosen(place);
+        let before = self.before(family, place);
         self.select(family, place, before);
+    }
+
+    fn before(&self, family: Family, place: u32) -> Selected {
+        let table = self.tables.of(family);
+        Selected {
+            chosen: table.chosen(place),
+            ranked: table.ranked(place),
+        }
     }
 
     /// Choose again for a prefix and note who must hear of it. `before` was chosen before the paths
     /// changed; the attributes are still held.
-    fn select(&mut self, family: Family, place: u32, before: Choices) {
-        let chosen = if self.deferred.contains(family) {
-            Choices::new()
+    fn select(&mut self, family: Family, place: u32, before: Selected) {
+        let after = if self.deferred.contains(family) {
+            Selected::default()
         } else {
             self.choose(family, place)
         };
-        let aggregates = self.contribute(family, place, before.first(), chosen.first());
+        let Selected { chosen, ranked } = &after;
+        let (told, best) = (before.chosen.first().copied(), chosen.first().copied());
+        let aggregates = self.contribute(family, place, told.as_ref(), best.as_ref());
         let table = self.tables.of_mut(family);
-        table.set_chosen(place, &chosen);
-        if chosen != before {
+        if table.ranking().is_some() {
+            table.set_ranked(place, ranked);
+        }
+        table.set_chosen(place, chosen);
+        if *chosen != before.chosen {
             table.note_fib(place);
-            let told = before.first().copied();
-            if told != chosen.first().copied()
-                && self.groups.has_any(family)
-                && table.note_pending(place, told)
-                && let Some(told) = told
-            {
-                self.attributes.retain(told.attributes);
-            }
+        }
+        if (told != best || *ranked != before.ranked) && self.groups.has_any(family) {
+            let ranked = before.ranked.iter().map(|path| ToldPath {
+                source: path.source,
+                attributes: Some(path.attributes),
+            });
+            self.note_pending(family, place, told, ranked.collect());
         }
         self.tables.of_mut(family).drop_if_unused(place);
         for aggregate in aggregates {
             self.announce_aggregate(aggregate);
+        }
+    }
+
+    /// Peers are to be told of a prefix, of which they were told this before: the best path, and for those with
+    /// add-path all.
+    pub(super) fn note_pending(
+        &mut self,
+        family: Family,
+        place: u32,
+        told: Option<Chosen>,
+        ranked: SmallVec<[ToldPath; 2]>,
+    ) {
+        let table = self.tables.of_mut(family);
+        if !table.note_pending(place, told) {
+            return;
+        }
+        if let Some(told) = told {
+            self.attributes.retain(told.attributes);
+            self.sources.retain(told.source);
+        }
+        for path in &ranked {
+            path.attributes
+                .into_iter()
+                .for_each(|id| self.attributes.retain(id));
+            self.sources.retain(path.source);
+        }
+        if !ranked.is_empty() {
+            table.note_told(place, ranked.into_vec().into());
+        }
+    }
+
+    /// Peers have been told of a prefix that was pending.
+    pub(super) fn release_told(&mut self, told: Option<Chosen>, ranked: &[ToldPath]) {
+        if let Some(told) = told {
+            self.attributes.release(told.attributes);
+            self.sources.release(told.source);
+        }
+        for path in ranked {
+            path.attributes
+                .into_iter()
+                .for_each(|id| self.attributes.release(id));
+            self.sources.release(path.source);
+        }
+    }
+
+    /// Has all usable paths of a family ranked as far as its update groups need it.
+    pub(super) fn rank_for_groups(&mut self, family: Family) {
+        let limits = self.groups.of(family).filter_map(|group| group.key.add_path);
+        // Of all paths, the order does not matter.
+        let wanted = limits
+            .map(|limit| if limit == usize::MAX { 0 } else { limit })
+            .max();
+        let now = self.tables.of(family).ranking();
+        if wanted.is_none() {
+            self.tables.of_mut(family).set_ranking(None);
+        }
+        if wanted <= now {
+            return;
+        }
+        // So that what peers were told is what follows from the paths as they are now.
+        self.flush_all(family);
+        self.tables.of_mut(family).set_ranking(wanted);
+        for place in 0..self.tables.of(family).places() {
+            let ranked = match self.deferred.contains(family) {
+                true => Choices::new(),
+                false => self.choose(family, place).ranked,
+            };
+            self.tables.of_mut(family).set_ranked(place, &ranked);
         }
     }
 
@@ -272,22 +363,33 @@ impl Rib {
         self.aggregates.note(&prefix, before, after)
     }
 
-    fn choose(&self, family: Family, place: u32) -> Choices {
-        let Some(entry) = self.tables.of(family).entry(place) else {
-            return Choices::new();
+    fn choose(&self, family: Family, place: u32) -> Selected {
+        let table = self.tables.of(family);
+        let Some(entry) = table.entry(place) else {
+            return Selected::default();
         };
         if let [path] = entry.paths() {
-            let usable = self.usable(path).ok();
-            return usable.into_iter().collect();
+            let chosen: Choices = self.usable(path).ok().into_iter().collect();
+            let ranked = table.ranking().map(|_| chosen.clone());
+            let ranked = ranked.unwrap_or_default();
+            return Selected { chosen, ranked };
         }
         let candidates = self.candidates(entry.paths());
         let ranking = decision::rank(&self.settings.selection, &candidates);
-        let chosen = ranking.multipath.iter().filter_map(|at| candidates.get(*at));
-        let chosen = chosen.map(|candidate| Chosen {
+        let as_chosen = |candidate: &Candidate<'_>| Chosen {
             source: candidate.source,
             attributes: candidate.id,
-        });
-        chosen.collect()
+        };
+        let chosen = ranking.multipath.iter().filter_map(|at| candidates.get(*at));
+        let chosen = chosen.map(as_chosen).collect();
+        let ranked = match table.ranking() {
+            Some(count) => {
+                let ordered = decision::order(&self.settings.selection, &ranking, candidates, count);
+                ordered.iter().map(as_chosen).collect()
+            }
+            None => Choices::new(),
+        };
+        Selected { chosen, ranked }
     }
 
     /// A path as it would be selected, or why it cannot be.

@@ -23,6 +23,12 @@ impl SourceId {
         Self(peer.0)
     }
 
+    /// The identifier that we give its paths towards peers with add-path: stable as long as there are any, and
+    /// different for all paths of a prefix (RFC 7911 section 3). Never 0, which some take for none.
+    pub(super) const fn path_id(self) -> u32 {
+        self.0.wrapping_add(1)
+    }
+
     const fn slot(self) -> Option<usize> {
         if self.0 & WITH_PATH_ID == 0 {
             None

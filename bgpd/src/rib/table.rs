@@ -18,8 +18,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustc_hash::FxHashMap;
 
 use super::bits::BitSet;
+use super::intern::AttrId;
 use super::paths::{Choices, Chosen, Path, Paths};
 use super::sources::SourceId;
 use crate::wire::{Family, Prefix};
@@ -71,6 +73,17 @@ impl Entry {
         self.chosen().next()
     }
 
+    /// All usable paths in the order of preference, if the table ranks them.
+    pub(super) fn ranked(&self) -> impl Iterator<Item = Chosen> {
+        let ranked = self.paths().iter().take_while(|path| path.ranked);
+        ranked.filter_map(|path| {
+            Some(Chosen {
+                source: path.source,
+                attributes: path.accepted().ok()?,
+            })
+        })
+    }
+
     fn is_free(&self) -> bool {
         self.length == FREE
     }
@@ -80,8 +93,26 @@ impl Entry {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     pub(super) place: u32,
-    /// What they were told of. It holds a reference to its attributes.
+    /// What they were told of. It holds a reference to its attributes and its source.
     pub(super) told: Option<Chosen>,
+}
+
+/// A path that peers with add-path were told of. It holds a reference to its source and its attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ToldPath {
+    pub(super) source: SourceId,
+    /// None: the source was different then, so that what the peers were told does not follow from these.
+    pub(super) attributes: Option<AttrId>,
+}
+
+impl ToldPath {
+    /// The path as it was then, if that is known.
+    pub(super) fn as_chosen(&self) -> Option<Chosen> {
+        Some(Chosen {
+            source: self.source,
+            attributes: self.attributes?,
+        })
+    }
 }
 
 /// The address and length of a prefix as the table compares them.
@@ -130,6 +161,11 @@ pub(super) struct Table {
     is_pending: BitSet,
     /// Prefixes whose selection changed since the kernel was told.
     fib: BitSet,
+    /// All usable paths are ranked, because there are peers with add-path: at least this many in the order
+    /// of preference.
+    ranking: Option<usize>,
+    /// The paths, in the order of preference, that peers with add-path were told of pending prefixes.
+    told_paths: FxHashMap<u32, Box<[ToldPath]>>,
 }
 
 impl Table {
@@ -144,6 +180,8 @@ impl Table {
             pending: VecDeque::new(),
             is_pending: BitSet::default(),
             fib: BitSet::default(),
+            ranking: None,
+            told_paths: FxHashMap::default(),
         }
     }
 
@@ -267,6 +305,43 @@ impl Table {
         }
     }
 
+    /// How many paths are to be in the order of preference, and all usable ones ranked; none where nobody wants it.
+    pub(super) fn ranking(&self) -> Option<usize> {
+        self.ranking
+    }
+
+    pub(super) fn set_ranking(&mut self, ranking: Option<usize>) {
+        self.ranking = ranking;
+    }
+
+    /// All usable paths of a prefix in the order of preference; empty if the table does not rank them.
+    pub(super) fn ranked(&self, place: u32) -> Choices {
+        let entry = self.entry(place).filter(|_| self.ranking.is_some());
+        entry.into_iter().flat_map(Entry::ranked).collect()
+    }
+
+    /// Note the usable paths, those first that are chosen.
+    pub(super) fn set_ranked(&mut self, place: u32, ranked: &[Chosen]) {
+        if let Some(entry) = self.entry_mut(place) {
+            entry.paths.rank(ranked);
+        }
+    }
+
+    /// What peers with add-path were told of a prefix that has just become pending.
+    pub(super) fn note_told(&mut self, place: u32, told: Box<[ToldPath]>) {
+        self.told_paths.insert(place, told);
+    }
+
+    /// Whether it is remembered of any prefix what peers with add-path were told.
+    pub(super) fn has_told(&self) -> bool {
+        !self.told_paths.is_empty()
+    }
+
+    /// Take what peers with add-path were told of a prefix that is pending no longer.
+    pub(super) fn take_told(&mut self, place: u32) -> Box<[ToldPath]> {
+        self.told_paths.remove(&place).unwrap_or_default()
+    }
+
     /// Mark the paths of these sources as stale; gives their number.
     pub(super) fn mark_stale(&mut self, of: impl Fn(SourceId) -> bool) -> usize {
         let paths = self
@@ -362,7 +437,10 @@ impl Table {
         }
         if self.index.is_empty() {
             // Whatever it took goes back.
-            *self = Self::new(self.family);
+            *self = Self {
+                ranking: self.ranking,
+                ..Self::new(self.family)
+            };
             return;
         }
         let next_free = std::mem::replace(&mut self.first_free, place);
@@ -387,7 +465,15 @@ impl Table {
             + self.pending.len() * size_of::<Pending>()
             + self.is_pending.bytes()
             + self.fib.bytes()
+            + self.told_bytes()
             + heap
+    }
+}
+
+impl Table {
+    fn told_bytes(&self) -> usize {
+        let paths: usize = self.told_paths.values().map(|told| size_of_val(&**told)).sum();
+        self.told_paths.capacity() * size_of::<(u32, Box<[ToldPath]>)>() + paths
     }
 }
 

@@ -67,6 +67,17 @@ pub struct PathView {
     pub status: PathStatus,
 }
 
+/// A route of a peer's Adj-RIB-Out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdvertisedRoute {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Our identifier of the path, if the peer takes several of a prefix (RFC 7911).
+    pub path_id: Option<u32>,
+    /// Its attributes as they went out.
+    pub attributes: Arc<Attributes>,
+}
+
 /// Routes of a peer, by number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

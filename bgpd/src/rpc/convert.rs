@@ -161,6 +161,8 @@ pub(super) fn route(status: &RouteStatus) -> Route {
         best: matches!(status.status, Some(PathStatus::Best { .. })),
         multipath: matches!(status.status, Some(PathStatus::Multipath)),
         stale: status.stale,
+        path_id: status.path_id.unwrap_or_default(),
+        has_path_id: status.path_id.is_some(),
         reason: reason(status),
         ..attributes(&status.prefix, &status.attributes)
     }
@@ -217,7 +219,11 @@ pub(super) fn explanation(explanation: &RouteExplanation, peers: &[PeerStatus]) 
         let export = view.export.as_ref().map(|export| format!("export: {export}"));
         let (route, reason) = match &view.told {
             Ok(route) => (
-                Some(attributes(&explanation.prefix, route)),
+                Some(Route {
+                    path_id: view.path_id.unwrap_or_default(),
+                    has_path_id: view.path_id.is_some(),
+                    ..attributes(&explanation.prefix, route)
+                }),
                 export.unwrap_or_default(),
             ),
             Err(reason @ NotTold::Pending) => (None, reason.to_string()),
@@ -228,6 +234,8 @@ pub(super) fn explanation(explanation: &RouteExplanation, peers: &[PeerStatus]) 
             description: peer.map(|peer| peer.description.clone()).unwrap_or_default(),
             route,
             reason,
+            path_id: view.path_id.unwrap_or_default(),
+            has_path_id: view.path_id.is_some(),
         }
     });
     Explanation {

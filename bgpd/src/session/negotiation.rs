@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::config::GracefulRestartMode;
 use crate::wire::notification::{OPEN, open};
-use crate::wire::{Codec, GracefulRestart, LongLivedFamily, Notification, Open, Role};
+use crate::wire::{Codec, FamilySet, GracefulRestart, LongLivedFamily, Notification, Open, Role};
 
 /// What both ends agreed on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,7 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
         ));
     }
     check_role(settings, theirs.capabilities.role)?;
+    let with_path_ids = |ours: FamilySet, theirs| families.intersection(ours).intersection(theirs);
     let hold_time = settings
         .hold_time
         .min(Duration::from_secs(theirs.hold_time_s.into()));
@@ -87,6 +88,9 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
                 .intersection(families),
             extended_message_offered: true,
             enhanced_route_refresh: theirs.capabilities.enhanced_route_refresh,
+            // RFC 7911 section 4: one end takes what the other is willing to send.
+            add_path_receive: with_path_ids(settings.add_path.receive, theirs.capabilities.add_path.send),
+            add_path_send: with_path_ids(settings.add_path.send, theirs.capabilities.add_path.receive),
             ..Codec::default()
         },
         hold_time,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, PeerAs};
-use crate::wire::{Capabilities, Family, FamilySet, GracefulRestart, LongLivedFamily, Open, Role};
+use crate::wire::{AddPath, Capabilities, Family, FamilySet, GracefulRestart, LongLivedFamily, Open, Role};
 
 /// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
 pub const OPEN_HOLD_TIME: Duration = Duration::from_secs(240);
@@ -38,6 +38,9 @@ pub struct Settings {
     /// Offer to take IPv4 routes with IPv6 next hops (RFC 8950).
     #[serde(default)]
     pub extended_next_hop: bool,
+    /// Families with several paths of a prefix (RFC 7911), as OPEN offers them.
+    #[serde(default)]
+    pub add_path: AddPath,
     /// Proposed hold time: zero or at least 3 s, whole seconds.
     pub hold_time: Duration,
     /// Keepalive interval; without it, a third of the negotiated hold time.
@@ -78,6 +81,7 @@ impl Settings {
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
                 role: self.role,
+                add_path: self.add_path,
                 graceful_restart: self.graceful_restart(again),
                 long_lived: self.long_lived(again),
                 ..Capabilities::default()

@@ -43,6 +43,8 @@ pub(super) fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Establish
         families: negotiated.codec.families,
         add_path_receive: negotiated.codec.add_path_receive,
         extended_next_hop: negotiated.codec.extended_next_hop.contains(Family::Ipv4Unicast),
+        add_path_send: negotiated.codec.add_path_send,
+        add_path_limit: neighbor.add_paths.limit,
         route_reflector_client: neighbor.route_reflector_client,
         cluster_id: neighbor.cluster_id.unwrap_or(config.router_id),
         next_hop: neighbor.next_hop,

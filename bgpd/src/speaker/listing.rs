@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{RouteStatus, RouteView, SpeakerError, SpeakerHandle};
 use crate::config::NeighborKey;
 use crate::monitor::PAGE_PLACES;
-use crate::rib::{PathView, Rib};
+use crate::rib::{AdvertisedRoute, PathView, Rib};
 use crate::wire::{Family, Prefix};
 
 /// A table, page by page. The RIB's owner makes a page when it is asked for, and holds nothing between two of them:
@@ -87,6 +87,7 @@ pub(super) fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
     RouteStatus {
         prefix: path.prefix,
         neighbor: path.peer,
+        path_id: path.path_id,
         attributes: path.attributes,
         stale: path.stale,
         status: Some(path.status),
@@ -108,10 +109,11 @@ fn page(rib: &Rib, view: RouteView, family: Family, page: Range<u32>) -> Vec<Rou
 
 fn advertised(rib: &Rib, key: NeighborKey, family: Family, page: Range<u32>) -> Vec<RouteStatus> {
     let told = rib.peer(key).map(|id| rib.advertised_in(id, family, page));
-    let status = |(prefix, attributes)| RouteStatus {
-        prefix,
+    let status = |route: AdvertisedRoute| RouteStatus {
+        prefix: route.prefix,
         neighbor: Some(key),
-        attributes,
+        path_id: route.path_id,
+        attributes: route.attributes,
         stale: false,
         status: None,
         import: None,

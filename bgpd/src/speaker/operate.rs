@@ -8,7 +8,7 @@ use super::rib_queue::RibControl;
 use super::running::Running;
 use super::{RouteStatus, SpeakerError, SpeakerHandle, route_status};
 use crate::config::NeighborKey;
-use crate::monitor::{self, Event, Interest, Request, Subscription, View};
+use crate::monitor::{self, Event, Interest, Request, ShownRoute, Subscription, View};
 use crate::rib::{Memory, Rib, ToldView, Totals};
 use crate::session::State;
 use crate::wire::{Attributes, Prefix};
@@ -63,10 +63,10 @@ impl RouteChanges {
         loop {
             let observed = self.subscription.next().await?;
             if let Event::Routes(View::Selected, _, routes) = observed.event {
-                let change = |(prefix, best)| RouteChange {
+                let change = |route: ShownRoute| RouteChange {
                     at: observed.at,
-                    prefix,
-                    best,
+                    prefix: route.prefix,
+                    best: route.attributes,
                 };
                 return Some(routes.into_iter().map(change).collect());
             }

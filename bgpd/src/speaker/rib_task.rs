@@ -27,7 +27,7 @@ use crate::fib::Fib;
 use crate::monitor::{Monitors, Touched};
 use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
 use crate::session::{DownReason, StopReason, Timestamp};
-use crate::wire::{self, Codec, Family, FamilySet, Prefix, RefreshKind, RouteRefresh};
+use crate::wire::{self, Codec, Family, FamilySet, Nlri, Prefix, RefreshKind, RouteRefresh};
 
 /// Batches of UPDATEs that wait for the RIB.
 const UPDATE_QUEUE_BATCHES: usize = 32;
@@ -377,6 +377,7 @@ impl RibTask {
         }
         let codec = Codec {
             families: settings.families,
+            add_path_receive: settings.add_path_receive,
             ..Codec::default()
         };
         let id = self.rib.peer_up(settings);
@@ -478,7 +479,7 @@ impl RibTask {
         }
         tracing::info!(neighbor = %key, %family, routes = gone.len(), "routes that a refresh has not brought again go");
         if self.monitors.wants_updates() {
-            let touched = Touched::prefixes(gone);
+            let touched = Touched::routes(gone);
             self.monitors.updates((key, id), None, &touched, &self.rib);
         }
     }
@@ -578,9 +579,14 @@ impl RibTask {
 
 fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
     match &transmit.outgoing {
-        Outgoing::Announce { attributes, prefixes } => {
+        Outgoing::Announce {
+            attributes,
+            prefixes,
+            path_ids,
+        } => {
             let start = out.len();
-            if let Err(error) = wire::encode_announcement(attributes, prefixes, codec, out) {
+            let routes = Nlri { prefixes, path_ids };
+            if let Err(error) = wire::encode_announcement(attributes, routes, codec, out) {
                 tracing::warn!(
                     %error,
                     first = %prefixes.first().map(ToString::to_string).unwrap_or_default(),
@@ -588,10 +594,12 @@ fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
                     "routes cannot be sent and are withdrawn instead"
                 );
                 out.truncate(start);
-                wire::encode_withdrawal(prefixes, codec, out);
+                wire::encode_withdrawal(routes, codec, out);
             }
         }
-        Outgoing::Withdraw { prefixes } => wire::encode_withdrawal(prefixes, codec, out),
+        Outgoing::Withdraw { prefixes, path_ids } => {
+            wire::encode_withdrawal(Nlri { prefixes, path_ids }, codec, out);
+        }
         Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, out),
         Outgoing::Refresh(kind) => out.extend(wire::encode_route_refresh(transmit.family, *kind)),
     }

@@ -168,6 +168,7 @@ impl Running {
             role: neighbor.role,
             role_strict: neighbor.role_strict,
             graceful_restart: neighbor.graceful_restart,
+            add_path: neighbor.add_paths.capability(),
             long_lived_stale_time: neighbor.long_lived_stale_time,
             restart_time_s: u16::try_from(restart_time.as_secs()).unwrap_or(u16::MAX),
             forwarding_preserved: self.options.forwarding_preserved || self.config.fib,

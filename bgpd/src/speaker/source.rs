@@ -153,8 +153,9 @@ impl Source {
                     return Ok(());
                 }
                 let (rib, local_as) = (&self.rib, self.local_as);
+                let with_path_ids = has_path_ids(&update);
                 let peer = self.peers.entry(key).or_insert_with(|| Peer {
-                    session: announce(rib, local_as, &entry),
+                    session: announce(rib, local_as, &entry, with_path_ids),
                     batch: Vec::new(),
                 });
                 peer.batch.push(update);
@@ -203,12 +204,21 @@ fn key_of(entry: &PeerEntry) -> NeighborKey {
     NeighborKey::new(entry.address, PORT)
 }
 
-/// Tells the RIB of a peer, which is told nothing.
-fn announce(rib: &RibSender, local_as: u32, entry: &PeerEntry) -> SessionId {
+/// Whether its routes have path identifiers (RFC 8050).
+fn has_path_ids(update: &Update) -> bool {
+    let announced = update.announced.iter();
+    !update.withdrawn_path_ids.is_empty() || announced.into_iter().any(|one| !one.path_ids.is_empty())
+}
+
+/// Tells the RIB of a peer, which is told nothing. What it says first tells whether it has path identifiers.
+fn announce(rib: &RibSender, local_as: u32, entry: &PeerEntry, with_path_ids: bool) -> SessionId {
     let session = SessionId(SESSIONS.fetch_add(1, Ordering::Relaxed));
     let mut settings = PeerSettings::new(key_of(entry), entry.asn, local_as);
     settings.router_id = entry.router_id;
     settings.families = Family::ALL.into_iter().collect();
+    if with_path_ids {
+        settings.add_path_receive = settings.families;
+    }
     settings.import = Policy::Accept;
     settings.export = Policy::Reject;
     rib.control(RibControl::SourceUp {

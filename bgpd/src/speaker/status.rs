@@ -127,6 +127,9 @@ pub struct RouteStatus {
     /// The neighbour: where it came from, or for [`RouteView::Advertised`] where it goes. None for
     /// our own networks.
     pub neighbor: Option<NeighborKey>,
+    /// The identifier of its path, if the session has such (RFC 7911): the neighbour's, or for
+    /// [`RouteView::Advertised`] ours.
+    pub path_id: Option<u32>,
     /// Its attributes.
     pub attributes: Arc<Attributes>,
     /// Kept from before the neighbour's restart.

@@ -68,7 +68,7 @@ fn told(rib: &mut Rib, peer: PeerId) -> Option<Attributes> {
     drain(rib);
     rib.advertised(peer, V4)
         .first()
-        .map(|(_, attributes)| Attributes::clone(attributes))
+        .map(|route| Attributes::clone(&route.attributes))
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn reflection_is_from_clients_to_all_and_from_others_to_clients() {
     let prefixes = |peer| -> Vec<String> {
         rib.advertised(peer, V4)
             .iter()
-            .map(|(p, _)| p.to_string())
+            .map(|route| route.prefix.to_string())
             .collect()
     };
     assert_eq!(prefixes(one), ["10.4.0.0/16"]);
@@ -444,11 +444,11 @@ fn reflection_is_from_clients_to_all_and_from_others_to_clients() {
     assert_eq!(prefixes(three), ["10.2.0.0/16"]);
     assert_eq!(prefixes(four), ["10.2.0.0/16"]);
     assert_eq!(prefixes(outside), ["10.2.0.0/16", "10.4.0.0/16"]);
-    let reflected = &rib.advertised(two, V4)[0].1;
+    let reflected = &rib.advertised(two, V4)[0].attributes;
     assert_eq!(reflected.originator_id, Some(Ipv4Addr::new(192, 0, 2, 2)));
     assert_eq!(reflected.cluster_list, [Ipv4Addr::new(192, 0, 2, 1)]);
     assert_eq!(reflected.next_hop.to_string(), "10.0.0.2");
-    let left = &rib.advertised(outside, V4)[0].1;
+    let left = &rib.advertised(outside, V4)[0].attributes;
     assert_eq!((left.originator_id, left.cluster_list.len()), (None, 0));
 }
 

@@ -9,6 +9,8 @@ use bgpd::wire::{Attributes, Family, Prefix, RefreshKind};
 #[derive(Default)]
 pub(crate) struct Listener {
     pub(crate) peers: BTreeMap<PeerId, BTreeMap<Prefix, Attributes>>,
+    /// What peers with add-path have, by path identifier.
+    pub(crate) paths: BTreeMap<PeerId, BTreeMap<(Prefix, u32), Attributes>>,
     pub(crate) ends_of_rib: BTreeMap<(PeerId, Family), usize>,
     pub(crate) refreshes: Vec<(PeerId, Family, RefreshKind)>,
     /// Next hops of what is to be installed, the best first.
@@ -26,15 +28,35 @@ impl Listener {
         assert!(!transmit.peers.is_empty());
         for peer in transmit.peers {
             let table = self.peers.entry(peer).or_default();
+            let paths = self.paths.entry(peer).or_default();
             match &transmit.outgoing {
-                Outgoing::Announce { attributes, prefixes } => {
+                Outgoing::Announce {
+                    attributes,
+                    prefixes,
+                    path_ids,
+                } if !path_ids.is_empty() => {
+                    assert_eq!(prefixes.len(), path_ids.len());
+                    for (prefix, path_id) in prefixes.iter().zip(path_ids) {
+                        let known = paths.insert((*prefix, *path_id), Attributes::clone(attributes));
+                        self.idle_messages += usize::from(known.as_ref() == Some(&**attributes));
+                    }
+                }
+                Outgoing::Withdraw { prefixes, path_ids } if !path_ids.is_empty() => {
+                    assert_eq!(prefixes.len(), path_ids.len());
+                    for (prefix, path_id) in prefixes.iter().zip(path_ids) {
+                        self.idle_messages += usize::from(paths.remove(&(*prefix, *path_id)).is_none());
+                    }
+                }
+                Outgoing::Announce {
+                    attributes, prefixes, ..
+                } => {
                     for prefix in prefixes {
                         assert_eq!(Family::of(prefix), transmit.family);
                         let known = table.insert(*prefix, Attributes::clone(attributes));
                         self.idle_messages += usize::from(known.as_ref() == Some(&**attributes));
                     }
                 }
-                Outgoing::Withdraw { prefixes } => {
+                Outgoing::Withdraw { prefixes, .. } => {
                     for prefix in prefixes {
                         self.idle_messages += usize::from(table.remove(prefix).is_none());
                     }
@@ -58,6 +80,7 @@ impl Listener {
 
     pub(crate) fn forget(&mut self, peer: PeerId) {
         self.peers.remove(&peer);
+        self.paths.remove(&peer);
         self.ends_of_rib.retain(|(id, _), _| *id != peer);
     }
 }

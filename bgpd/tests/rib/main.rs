@@ -1,6 +1,8 @@
 //! The RIB against an oracle that computes everything from scratch, and case by case.
 
 #[cfg(test)]
+mod add_path;
+#[cfg(test)]
 mod cases;
 #[cfg(test)]
 mod listener;

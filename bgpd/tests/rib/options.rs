@@ -80,7 +80,7 @@ fn told(rib: &mut Rib, peer: PeerId) -> Option<Attributes> {
     let advertised = rib.advertised(peer, V4);
     advertised
         .first()
-        .map(|(_, attributes)| Attributes::clone(attributes))
+        .map(|route| Attributes::clone(&route.attributes))
 }
 
 /// The statuses of a prefix's paths, the best first.

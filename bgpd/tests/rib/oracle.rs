@@ -21,21 +21,29 @@ pub(crate) struct Oracle {
 pub(crate) struct Session {
     pub(crate) settings: PeerSettings,
     pub(crate) up: bool,
-    /// Attributes as they came, and whether they are stale.
-    pub(crate) routes: BTreeMap<Prefix, (Attributes, bool)>,
+    /// Attributes as they came, and whether they are stale, by path identifier; 0 without add-path.
+    pub(crate) routes: BTreeMap<(Prefix, u32), (Attributes, bool)>,
 }
 
 /// A usable path; no session: our own.
 #[derive(Clone)]
 struct Path<'a> {
     session: Option<&'a PeerSettings>,
+    path_id: u32,
     attributes: Attributes,
     metric: u32,
 }
 
+impl Path<'_> {
+    fn name(&self) -> (Option<NeighborKey>, u32) {
+        (self.session.map(|s| s.key), self.path_id)
+    }
+}
+
 impl Oracle {
     pub(crate) fn prefixes(&self) -> BTreeSet<Prefix> {
-        let received = self.sessions.values().flat_map(|session| session.routes.keys());
+        let sessions = self.sessions.values();
+        let received = sessions.flat_map(|session| session.routes.keys().map(|(prefix, _)| prefix));
         let own = self
             .networks
             .keys()
@@ -76,9 +84,43 @@ impl Oracle {
             .collect()
     }
 
+    /// What a session that is up and takes several paths of a prefix must have been told of each.
+    pub(crate) fn told_paths(&self, key: NeighborKey) -> BTreeMap<Prefix, Vec<Attributes>> {
+        let Some(to) = self.sessions.get(&key).filter(|session| session.up) else {
+            return BTreeMap::new();
+        };
+        let limit = to.settings.add_path_limit.map_or(usize::MAX, usize::from);
+        let mut told: BTreeMap<Prefix, Vec<Attributes>> = BTreeMap::new();
+        for prefix in self.prefixes() {
+            for path in self.ranked(&prefix).into_iter().take(limit) {
+                let route = export(&to.settings, &prefix, path);
+                route
+                    .into_iter()
+                    .for_each(|route| told.entry(prefix).or_default().push(route));
+            }
+        }
+        told
+    }
+
+    /// All usable paths: the best and its equals, then the best of the others and its equals, and so on.
+    fn ranked(&self, prefix: &Prefix) -> Vec<Path<'_>> {
+        let mut left = self.usable(prefix);
+        let mut ranked = Vec::new();
+        while !left.is_empty() {
+            let best = self.best_of(left.clone());
+            let names: Vec<_> = best.iter().map(Path::name).collect();
+            left.retain(|path| !names.contains(&path.name()));
+            ranked.extend(best);
+        }
+        ranked
+    }
+
     /// The best path and its equals, the best first.
     fn best(&self, prefix: &Prefix) -> Vec<Path<'_>> {
-        let mut paths: Vec<Path> = self.usable(prefix);
+        self.best_of(self.usable(prefix))
+    }
+
+    fn best_of<'a>(&self, mut paths: Vec<Path<'a>>) -> Vec<Path<'a>> {
         let local_pref = |p: &Path| p.attributes.local_pref.unwrap_or(100);
         keep_least(&mut paths, |p| p.session.is_some());
         keep_least(&mut paths, |p| p.attributes.has_community(Community::LLGR_STALE));
@@ -119,13 +161,7 @@ impl Oracle {
                 .unwrap_or(self.settings.router_id)
         };
         for paths in [&mut paths, &mut beside] {
-            paths.sort_by_key(|p| {
-                (
-                    router_id(p),
-                    p.attributes.cluster_list.len(),
-                    p.session.map(|s| s.key),
-                )
-            });
+            paths.sort_by_key(|p| (router_id(p), p.attributes.cluster_list.len(), p.name()));
         }
         // Our own path is alone.
         if paths.first().is_some_and(|best| best.session.is_some()) {
@@ -162,6 +198,7 @@ impl Oracle {
         };
         Some(Path {
             session: None,
+            path_id: 0,
             attributes,
             metric: 0,
         })
@@ -176,16 +213,17 @@ impl Oracle {
             attributes.large_communities = network.large_communities.clone();
             paths.push(Path {
                 session: None,
+                path_id: 0,
                 attributes,
                 metric: 0,
             });
         }
         paths.extend(self.aggregate(prefix));
-        for session in self.sessions.values() {
-            let Some((attributes, _)) = session.routes.get(prefix) else {
-                continue;
-            };
-            let s = &session.settings;
+        let received = self.sessions.values().flat_map(|session| {
+            let routes = session.routes.iter().filter(|((of, _), _)| of == prefix);
+            routes.map(|((_, path_id), (attributes, _))| (&session.settings, *path_id, attributes))
+        });
+        for (s, path_id, attributes) in received {
             let mut attributes = attributes.clone();
             if s.remote_as != s.local_as {
                 attributes.local_pref = None;
@@ -226,6 +264,7 @@ impl Oracle {
             };
             paths.push(Path {
                 session: Some(s),
+                path_id,
                 attributes,
                 metric,
             });

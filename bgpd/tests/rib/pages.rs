@@ -42,7 +42,7 @@ fn pages_make_up_the_table() {
             let mut told: Vec<_> = pages()
                 .flat_map(|page| rib.advertised_in(peer, V4, page))
                 .collect();
-            told.sort_by_key(|(prefix, _)| *prefix);
+            told.sort_by_key(|route| route.prefix);
             assert_eq!(told, rib.advertised(peer, V4));
         }
         let mut counted = HashMap::default();

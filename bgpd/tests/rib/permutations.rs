@@ -39,8 +39,9 @@ fn aggregate(at: usize) -> Aggregate {
 enum Op {
     Up(usize),
     Down(usize, bool),
-    Update(usize, Vec<usize>, Box<Attributes>),
-    Withdraw(usize, Vec<usize>),
+    /// Prefixes and path identifiers.
+    Update(usize, Vec<(usize, u32)>, Box<Attributes>),
+    Withdraw(usize, Vec<(usize, u32)>),
     EndOfRib(usize),
     Originate(usize, Option<u32>, Vec<Community>),
     Retract(usize),
@@ -259,7 +260,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
 
 fn op() -> impl Strategy<Value = Op> {
     let peers = 0..PEERS;
-    let prefixes = || prop::collection::vec(0..PREFIXES.len(), 1..3);
+    let prefixes = || prop::collection::vec((0..PREFIXES.len(), 0..3u32), 1..3);
     let state = prop_oneof![
         2 => select(vec![0, 5, 10]).prop_map(|metric| NextHopState::Reachable { metric }),
         1 => Just(NextHopState::Unreachable),
@@ -292,10 +293,12 @@ struct Pair {
     listener: Listener,
     ids: BTreeMap<usize, PeerId>,
     policies: BTreeMap<usize, (usize, usize, usize)>,
+    /// Some peers have add-path, in one direction or both.
+    add_path: bool,
 }
 
 impl Pair {
-    fn new(settings: RibSettings, deferred: bool) -> Pair {
+    fn new(settings: RibSettings, deferred: bool, add_path: bool) -> Pair {
         let mut rib = Rib::new(settings.clone());
         if deferred {
             rib.defer_selection(Family::ALL.into_iter().collect());
@@ -313,7 +316,33 @@ impl Pair {
             listener: Listener::default(),
             ids: BTreeMap::new(),
             policies: BTreeMap::new(),
+            add_path,
         }
+    }
+
+    /// What path identifiers a peer's session carries.
+    fn routes(&self, at: usize, routes: &[(usize, u32)]) -> Vec<(Prefix, u32)> {
+        let with_ids = self.settings(at).add_path_receive;
+        let path_id = |prefix: &Prefix, path_id| {
+            if with_ids.contains(Family::of(prefix)) {
+                path_id
+            } else {
+                0
+            }
+        };
+        let routes = routes.iter().map(|(at, path_id)| (prefix(*at), *path_id));
+        routes
+            .map(|(prefix, id)| (prefix, path_id(&prefix, id)))
+            .collect()
+    }
+
+    /// What a peer has after all messages: the attributes of the paths of each prefix, in an order of their own.
+    fn heard(&self, id: PeerId) -> BTreeMap<Prefix, Vec<String>> {
+        let plain = self.listener.peers.get(&id).into_iter().flatten();
+        let plain = plain.map(|(prefix, attributes)| (*prefix, attributes));
+        let paths = self.listener.paths.get(&id).into_iter().flatten();
+        let paths = paths.map(|((prefix, _), attributes)| (*prefix, attributes));
+        by_prefix(plain.chain(paths))
     }
 
     fn session(&mut self, at: usize) -> Option<&mut Session> {
@@ -326,23 +355,22 @@ impl Pair {
             Op::Down(at, retain) => self.down(*at, *retain),
             Op::Update(at, prefixes, attributes) => {
                 let Some(id) = self.ids.get(at) else { return };
-                let prefixes: Vec<Prefix> = prefixes.iter().map(|at| prefix(*at)).collect();
-                self.rib
-                    .update(*id, Attributes::clone(attributes), prefixes.iter().copied());
+                let routes = self.routes(*at, prefixes);
+                let set = Attributes::clone(attributes);
+                self.rib.update_paths(*id, set, routes.iter().copied());
                 let Some(session) = self.session(*at) else { return };
-                for prefix in prefixes {
-                    session
-                        .routes
-                        .insert(prefix, (Attributes::clone(attributes), false));
+                for route in routes {
+                    let attributes = Attributes::clone(attributes);
+                    session.routes.insert(route, (attributes, false));
                 }
             }
             Op::Withdraw(at, prefixes) => {
                 let Some(id) = self.ids.get(at) else { return };
-                let prefixes: Vec<Prefix> = prefixes.iter().map(|at| prefix(*at)).collect();
-                self.rib.withdraw(*id, prefixes.iter().copied());
+                let routes = self.routes(*at, prefixes);
+                self.rib.withdraw_paths(*id, routes.iter().copied());
                 let Some(session) = self.session(*at) else { return };
-                prefixes.iter().for_each(|prefix| {
-                    session.routes.remove(prefix);
+                routes.iter().for_each(|route| {
+                    session.routes.remove(route);
                 });
             }
             Op::EndOfRib(at) => {
@@ -351,7 +379,7 @@ impl Pair {
                 let Some(session) = self.session(*at) else { return };
                 session
                     .routes
-                    .retain(|prefix, (_, stale)| prefix.addr().is_ipv6() || !*stale);
+                    .retain(|(prefix, _), (_, stale)| prefix.addr().is_ipv6() || !*stale);
             }
             Op::Originate(at, local_pref, communities) => {
                 let mut network = Network::from(prefix(*at));
@@ -405,6 +433,15 @@ impl Pair {
     /// A peer as it is configured now.
     fn settings(&self, at: usize) -> PeerSettings {
         let mut settings = peer(at);
+        if self.add_path {
+            let wanted = |peers: &[usize]| {
+                let families = settings.families.iter();
+                families.filter(|_| peers.contains(&at)).collect::<FamilySet>()
+            };
+            (settings.add_path_receive, settings.add_path_send) = (wanted(&[0, 2, 4]), wanted(&[1, 2, 3]));
+            let routing = self.policies.get(&at).map_or(0, |(_, _, routing)| *routing);
+            settings.add_path_limit = [None, Some(2), Some(1)][routing % 3];
+        }
         if let Some((import, export, routing)) = self.policies.get(&at) {
             settings.import = policy(*import);
             settings.export = policy(*export);
@@ -447,7 +484,7 @@ impl Pair {
         session.up = false;
         session
             .routes
-            .retain(|prefix, _| retain && prefix.addr().is_ipv4());
+            .retain(|(prefix, _), _| retain && prefix.addr().is_ipv4());
         session.routes.values_mut().for_each(|(_, stale)| *stale = true);
     }
 
@@ -471,19 +508,26 @@ impl Pair {
         self.listener.hear_all(&mut self.rib);
         assert_eq!(self.listener.fib, self.oracle.fib(), "what is to be installed");
         for (at, id) in &self.ids {
-            let told = self.oracle.told(peer(*at).key);
-            let heard = self.listener.peers.get(id).cloned().unwrap_or_default();
-            assert_eq!(heard, told, "what peer {at} was told");
+            let with_ids = !self.settings(*at).add_path_send.is_empty();
+            let told = match with_ids {
+                false => by_prefix(self.oracle.told(peer(*at).key).iter().map(|(p, a)| (*p, a))),
+                true => {
+                    let told = self.oracle.told_paths(peer(*at).key);
+                    by_prefix(told.iter().flat_map(|(p, all)| all.iter().map(|a| (*p, a))))
+                }
+            };
+            assert_eq!(self.heard(*id), told, "what peer {at} was told");
+            let paths = self.listener.paths.get(id).cloned().unwrap_or_default();
             for family in Family::ALL {
                 let listed = self.rib.advertised(*id, family);
-                let expected: Vec<_> = told.iter().filter(|(p, _)| Family::of(p) == family).collect();
-                assert_eq!(listed.len(), expected.len());
-                assert!(
-                    listed
-                        .iter()
-                        .zip(expected)
-                        .all(|(a, b)| a.0 == *b.0 && *a.1 == *b.1)
-                );
+                let routes = listed.iter().map(|route| (route.prefix, &*route.attributes));
+                let expected = told.iter().filter(|(p, _)| Family::of(p) == family);
+                assert!(by_prefix(routes).iter().eq(expected));
+                assert!(listed.iter().all(|route| route.path_id.is_some() == with_ids));
+                for route in listed.iter().filter(|_| with_ids) {
+                    let heard = paths.get(&(route.prefix, route.path_id.unwrap()));
+                    assert_eq!(heard, Some(&*route.attributes), "by its identifier");
+                }
                 assert_eq!(self.rib.counters(*id, family).advertised, listed.len());
                 assert_eq!(
                     self.listener.ends_of_rib.get(&(*id, family)),
@@ -532,9 +576,10 @@ proptest! {
     fn any_history_ends_as_computed_from_scratch(
         settings in settings(),
         deferred in any::<bool>(),
+        add_path in any::<bool>(),
         ops in prop::collection::vec(op(), 1..60),
     ) {
-        let mut pair = Pair::new(settings, deferred);
+        let mut pair = Pair::new(settings, deferred, add_path);
         for (at, op) in ops.iter().enumerate() {
             pair.apply(op);
             if at % 20 == 19 && !deferred {
@@ -548,25 +593,37 @@ proptest! {
     #[test]
     fn the_order_of_updates_does_not_matter(
         settings in settings(),
-        routes in prop::collection::btree_map((0..PEERS, 0..PREFIXES.len()), attributes(), 1..16),
+        add_path in any::<bool>(),
+        routes in prop::collection::btree_map((0..PEERS, 0..PREFIXES.len(), 0..3u32), attributes(), 1..24),
         seed in any::<u64>(),
     ) {
-        let sorted: Vec<_> = routes.iter().collect();
+        let is_one = |at: usize, id: u32| id == 0 || add_path && matches!(at, 0 | 2 | 4);
+        let sorted: Vec<_> = routes.iter().filter(|((at, _, id), _)| is_one(*at, *id)).collect();
         let mut shuffled = sorted.clone();
         shuffle(&mut shuffled, seed);
-        let end = |routes: &[(&(usize, usize), &Attributes)]| {
-            let mut pair = Pair::new(settings.clone(), false);
+        let end = |routes: &[(&(usize, usize, u32), &Attributes)]| {
+            let mut pair = Pair::new(settings.clone(), false, add_path);
             (0..PEERS).for_each(|at| pair.apply(&Op::Up(at)));
-            for ((peer, prefix), attributes) in routes {
-                pair.apply(&Op::Update(*peer, vec![*prefix], Box::new((*attributes).clone())));
+            for ((peer, prefix, id), attributes) in routes {
+                pair.apply(&Op::Update(*peer, vec![(*prefix, *id)], Box::new((*attributes).clone())));
             }
             pair.check();
             let best = Family::ALL.map(|family| pair.rib.best(family));
-            let out: Vec<_> = pair.ids.values().map(|id| pair.listener.peers.get(id).cloned()).collect();
+            let out: Vec<_> = pair.ids.values().map(|id| pair.heard(*id)).collect();
             (best, out)
         };
         prop_assert_eq!(end(&sorted), end(&shuffled));
     }
+}
+
+/// Routes by prefix, those of one in an order that does not depend on how they were named.
+fn by_prefix<'a>(routes: impl Iterator<Item = (Prefix, &'a Attributes)>) -> BTreeMap<Prefix, Vec<String>> {
+    let mut all: BTreeMap<Prefix, Vec<String>> = BTreeMap::new();
+    for (prefix, attributes) in routes {
+        all.entry(prefix).or_default().push(format!("{attributes:?}"));
+    }
+    all.values_mut().for_each(|of_one| of_one.sort());
+    all
 }
 
 /// Fisher and Yates, with a generator that needs no more than to be different each time.

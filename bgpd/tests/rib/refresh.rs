@@ -146,7 +146,7 @@ fn what_a_refresh_does_not_bring_again_is_gone() {
     );
     listener.hear_all(&mut rib);
     assert_eq!(listener.peers[&to].len(), 3, "stale routes are used");
-    assert_eq!(rib.end_refresh(from, V4), [net("10.3.0.0/16")]);
+    assert_eq!(rib.end_refresh(from, V4), [(net("10.3.0.0/16"), 0)]);
     assert!(rib.end_refresh(from, V4).is_empty(), "a second end");
     listener.hear_all(&mut rib);
     let known: Vec<String> = listener.peers[&to].keys().map(Prefix::to_string).collect();

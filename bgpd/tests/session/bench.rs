@@ -7,7 +7,7 @@ use bgpd::config::GracefulRestartMode;
 use bgpd::session::{
     Action, ConnectionId, DownReason, Event, Outgoing, Received, Session, Settings, State, Timestamp,
 };
-use bgpd::wire::{Capabilities, Family, FamilySet, GracefulRestart, Notification, Open};
+use bgpd::wire::{AddPath, Capabilities, Family, FamilySet, GracefulRestart, Notification, Open};
 
 pub(crate) fn both() -> FamilySet {
     Family::ALL.into_iter().collect()
@@ -36,6 +36,7 @@ pub(crate) fn settings() -> Settings {
         role: None,
         role_strict: false,
         graceful_restart: GracefulRestartMode::Both,
+        add_path: AddPath::default(),
         long_lived_stale_time: Duration::ZERO,
         restart_time_s: 120,
         forwarding_preserved: true,

@@ -66,7 +66,10 @@ fn told(told: &Told) -> Vec<String> {
     let of =
         |text: fn(&crate::v1::Route) -> String| or_none(&told.route.as_ref().map(text).unwrap_or_default());
     vec![
-        told.peer.clone(),
+        match told.has_path_id {
+            true => format!("{} path {}", told.peer, told.path_id),
+            false => told.peer.clone(),
+        },
         if told.route.is_some() { "yes" } else { "no" }.to_owned(),
         of(|route| route.next_hop.clone()),
         of(|route| route.as_path.clone()),

@@ -99,11 +99,12 @@ pub(super) fn mark(route: &Route) -> &'static str {
     }
 }
 
+/// The peer, and with add-path which of its paths.
 pub(super) fn from(route: &Route) -> String {
-    if route.peer.is_empty() {
-        "this host".to_owned()
-    } else {
-        route.peer.clone()
+    match (route.peer.as_str(), route.has_path_id) {
+        ("", _) => "this host".to_owned(),
+        (peer, true) => format!("{peer} path {}", route.path_id),
+        (peer, false) => peer.to_owned(),
     }
 }
 
@@ -136,6 +137,13 @@ mod tests {
             has_local_pref: true,
             ..route("10.1.0.0/24", "10.0.0.1", "best: the only usable path")
         };
+        let second = Route {
+            multipath: true,
+            path_id: 7,
+            has_path_id: true,
+            ..route("10.1.0.0/24", "10.0.0.2", "multipath: equal to the best path")
+        };
+        assert_eq!(from(&second), "10.0.0.2 path 7");
         let own = Route {
             as_path: String::new(),
             ..route("10.2.0.0/24", "", "not usable: rejected by the import policy")
