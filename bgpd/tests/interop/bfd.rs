@@ -118,7 +118,7 @@ fn our_config(more: &str) -> String {
 }
 
 #[test]
-fn bird_single_hop() {
+pub(crate) fn bird_single_hop() {
     let (a, b) = Netns::pair();
     let directory = tempfile::tempdir().unwrap();
     let [theirs, our] = ON_LINK;
@@ -253,7 +253,7 @@ fn frr_bgp(local: [&str; 2], addresses: [&str; 2], more: &str) -> String {
 }
 
 #[test]
-fn frr_single_hop() {
+pub(crate) fn frr_single_hop() {
     let (a, b) = Netns::pair();
     let directory = tempfile::tempdir().unwrap();
     let [theirs, our] = ON_LINK;

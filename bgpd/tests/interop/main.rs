@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod capture;
 mod net;
 mod ours;
 mod routers;
@@ -15,6 +16,7 @@ mod daemon;
 mod dynamic;
 mod link;
 mod loss;
+mod matrix;
 mod mrt;
 mod refresh;
 mod restart;

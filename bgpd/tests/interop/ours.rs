@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bgpd_proto::v1::bgp_client::BgpClient;
-use bgpd_proto::v1::{ListPeersRequest, ListRoutesRequest, Peer, Route};
+use bgpd_proto::v1::{
+    DrainRequest, ListPeersRequest, ListRoutesRequest, Peer, ResetPeerRequest, Route, UndrainRequest,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::net::{Netns, Process};
@@ -87,6 +89,26 @@ impl Bgpd {
         answer
             .map(|answer| answer.into_inner().routes)
             .unwrap_or_default()
+    }
+
+    /// Asks a neighbour for its routes once more, and tells it ours.
+    pub(crate) fn soft_reset(&self, address: &str) {
+        let mut client = self.client().unwrap();
+        let request = ResetPeerRequest {
+            peer: address.to_owned(),
+            soft: "both".to_owned(),
+        };
+        self.runtime.block_on(client.reset_peer(request)).unwrap();
+    }
+
+    /// Moves traffic away, or takes it again.
+    pub(crate) fn drain(&self, drain: bool) {
+        let mut client = self.client().unwrap();
+        if drain {
+            self.runtime.block_on(client.drain(DrainRequest {})).unwrap();
+        } else {
+            self.runtime.block_on(client.undrain(UndrainRequest {})).unwrap();
+        }
     }
 
     /// The best route of a prefix.

@@ -1,10 +1,16 @@
 //! Routers that others wrote.
 
+mod exabgp;
+mod openbgpd;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::net::{Netns, Process, wait_for};
+
+pub(crate) use exabgp::ExaBgp;
+pub(crate) use openbgpd::OpenBgpd;
 
 /// What a test asks of any of them.
 pub(crate) trait Router {
@@ -22,7 +28,7 @@ fn write(path: &Path, text: &str) {
 pub(crate) struct Bird {
     netns: Netns,
     control: PathBuf,
-    _process: Process,
+    process: Process,
 }
 
 impl Bird {
@@ -46,7 +52,7 @@ impl Bird {
         Self {
             netns: netns.clone(),
             control,
-            _process: process,
+            process,
         }
     }
 
@@ -61,6 +67,12 @@ impl Bird {
     pub(crate) fn ask_writing(&self, command: &str) -> String {
         let line = format!("birdc -s {} {command}", self.control.display());
         String::from_utf8_lossy(&self.netns.output(&line).stdout).into_owned()
+    }
+}
+
+impl Bird {
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 }
 
@@ -82,7 +94,7 @@ impl Router for Bird {
 pub(crate) struct Frr {
     netns: Netns,
     directory: PathBuf,
-    _process: Process,
+    process: Process,
 }
 
 impl Frr {
@@ -90,7 +102,7 @@ impl Frr {
         let file = directory.join("frr.conf");
         write(&file, config);
         let line = format!(
-            "/usr/lib/frr/bgpd -S -Z -n -f {} -i {} --vty_socket {} -P 0 -l 0.0.0.0 --log stdout",
+            "/usr/lib/frr/bgpd -S -Z -n -f {} -i {} --vty_socket {} -P 0 -l 0.0.0.0 -l :: --log stdout",
             file.display(),
             directory.join("frr.pid").display(),
             directory.display()
@@ -102,7 +114,7 @@ impl Frr {
         Self {
             netns: netns.clone(),
             directory: directory.to_owned(),
-            _process: process,
+            process,
         }
     }
 
@@ -110,6 +122,27 @@ impl Frr {
         let mut vtysh = self.netns.command("vtysh --vty_socket");
         vtysh.arg(&self.directory).args(["-d", "bgpd", "-c", command]);
         String::from_utf8_lossy(&vtysh.output().expect("vtysh").stdout).into_owned()
+    }
+}
+
+impl Frr {
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Configures something of its BGP instance.
+    pub(crate) fn configure(&self, lines: &[&str]) {
+        let running = self.ask("show running-config");
+        let instance = running.lines().find(|line| line.starts_with("router bgp"));
+        let mut vtysh = self.netns.command("vtysh --vty_socket");
+        vtysh.arg(&self.directory).args(["-d", "bgpd"]);
+        for line in ["configure terminal", instance.expect("a BGP instance")]
+            .iter()
+            .chain(lines)
+        {
+            vtysh.args(["-c", line]);
+        }
+        assert!(vtysh.output().expect("vtysh").status.success(), "{lines:?}");
     }
 }
 
@@ -145,7 +178,7 @@ impl FrrWithBfd {
         let bgp = Frr {
             netns: netns.clone(),
             directory: directory.to_owned(),
-            _process: start("bgpd", "-n -l 0.0.0.0 -l ::"),
+            process: start("bgpd", "-n -l 0.0.0.0 -l ::"),
         };
         Self {
             bgp,
@@ -180,7 +213,7 @@ impl Router for Frr {
 /// GoBGP.
 pub(crate) struct GoBgp {
     netns: Netns,
-    _process: Process,
+    process: Process,
 }
 
 impl GoBgp {
@@ -191,7 +224,7 @@ impl GoBgp {
         let process = netns.spawn(&line, &directory.join("gobgp.log"));
         let gobgp = Self {
             netns: netns.clone(),
-            _process: process,
+            process,
         };
         wait_for("GoBGP's API", Duration::from_secs(10), || {
             gobgp
@@ -208,6 +241,12 @@ impl GoBgp {
             .netns
             .output(&format!("gobgp -u 127.0.0.1 -p 50051 {command}"));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl GoBgp {
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
     }
 }
 
