@@ -29,10 +29,16 @@ pub(crate) struct Seen {
     pub(crate) from: IpAddr,
     /// Types of RFC 4271 section 4.1 and RFC 2918.
     pub(crate) kind: u8,
+    /// Of ROUTE-REFRESH: what RFC 7313 section 3.2 says. 0 of others.
+    pub(crate) subtype: u8,
 }
 
 pub(crate) const UPDATE: u8 = 2;
 pub(crate) const ROUTE_REFRESH: u8 = 5;
+/// Subtypes of ROUTE-REFRESH.
+pub(crate) const REQUEST: u8 = 0;
+pub(crate) const BEGIN: u8 = 1;
+pub(crate) const END: u8 = 2;
 
 impl Capture {
     pub(crate) fn start(netns: &Netns, directory: &Path) -> Self {
@@ -64,13 +70,18 @@ impl Capture {
             let Some((from, payload)) = tcp(packet) else {
                 continue;
             };
-            let marked = payload
-                .windows(wire::HEADER_BYTES)
-                .filter(|octets| octets.starts_with(&[0xff; 16]));
-            seen.extend(marked.map(|header| Seen {
-                from,
-                kind: header[18],
-            }));
+            for (at, octets) in payload.windows(wire::HEADER_BYTES).enumerate() {
+                if octets.starts_with(&[0xff; 16]) {
+                    let kind = octets[18];
+                    // After the AFI.
+                    let subtype = payload.get(at + wire::HEADER_BYTES + 2);
+                    seen.push(Seen {
+                        from,
+                        kind,
+                        subtype: subtype.copied().filter(|_| kind == ROUTE_REFRESH).unwrap_or(0),
+                    });
+                }
+            }
         }
         seen
     }

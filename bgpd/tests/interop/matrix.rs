@@ -26,6 +26,8 @@ enum Feature {
     Policy,
     RefreshByUs,
     RefreshByThem,
+    EnhancedRefreshByUs,
+    EnhancedRefreshByThem,
     GracefulShutdown,
     ExtendedMessages,
     TheyHelp,
@@ -42,7 +44,7 @@ enum Feature {
 }
 
 impl Feature {
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 26] = [
         Self::Ipv4,
         Self::Ipv6,
         Self::External,
@@ -54,6 +56,8 @@ impl Feature {
         Self::Policy,
         Self::RefreshByUs,
         Self::RefreshByThem,
+        Self::EnhancedRefreshByUs,
+        Self::EnhancedRefreshByThem,
         Self::GracefulShutdown,
         Self::ExtendedMessages,
         Self::TheyHelp,
@@ -82,6 +86,8 @@ impl Feature {
             Self::Policy => "what our policy sets: MED, AS_PATH, communities",
             Self::RefreshByUs => "route refresh (RFC 2918), asked for by us",
             Self::RefreshByThem => "route refresh, asked for by the router",
+            Self::EnhancedRefreshByUs => "enhanced refresh (RFC 7313), its answer",
+            Self::EnhancedRefreshByThem => "enhanced refresh, our answer",
             Self::GracefulShutdown => "graceful shutdown (RFC 8326), both ways",
             Self::ExtendedMessages => "a route that needs an extended message (RFC 8654)",
             Self::TheyHelp => "graceful restart (RFC 4724): our crash, the router helps",
@@ -124,6 +130,13 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
     match (feature, kind) {
         (Feature::Internal, _) => shown(sessions::internal),
         (Feature::RefreshByThem, Kind::GoBgp) => Lacks("keeps what it has received, and never asks"),
+        (Feature::EnhancedRefreshByUs | Feature::EnhancedRefreshByThem, Kind::GoBgp) => {
+            Lacks("does not offer it")
+        }
+        (Feature::EnhancedRefreshByUs, Kind::OpenBgpd) => Lacks("counts a request, but sends nothing"),
+        (Feature::RefreshByUs | Feature::EnhancedRefreshByUs, Kind::ExaBgp) => {
+            Lacks("fails at its answer (TypeError) where RFC 7313 is agreed on, and it always offers that")
+        }
         (
             Feature::Ipv4
             | Feature::Ipv6
@@ -135,6 +148,8 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
             | Feature::Policy
             | Feature::RefreshByUs
             | Feature::RefreshByThem
+            | Feature::EnhancedRefreshByUs
+            | Feature::EnhancedRefreshByThem
             | Feature::GracefulShutdown,
             _,
         ) => shown(sessions::external),

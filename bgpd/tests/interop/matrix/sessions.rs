@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::setup::{ANOTHER_AS, OUR, OUR_AS, Setup, THEIR, THEIR_LEAVING_ROUTE, THEIR_ROUTES};
 use super::speakers::{Kind, Mark, ROUTE_TIME, SESSION_TIME, Speaker};
 use super::{Feature, each};
-use crate::capture::{Capture, ROUTE_REFRESH, Seen, UPDATE};
+use crate::capture::{BEGIN, Capture, END, REQUEST, ROUTE_REFRESH, Seen, UPDATE};
 use crate::net::{Netns, wait_for};
 use crate::ours::Bgpd;
 use crate::routers::OpenBgpd;
@@ -138,7 +138,7 @@ impl Session {
         }));
     }
 
-    /// The router is asked, counts that, and stays as it is: so does OpenBGPD 7.7 when its routes have not changed.
+    /// OpenBGPD 7.7 is asked, counts that, and sends nothing.
     fn counts_our_request(&self, openbgpd: &OpenBgpd) {
         for (at, address) in THEIR.into_iter().enumerate() {
             self.ours.soft_reset(address);
@@ -152,18 +152,22 @@ impl Session {
         }
     }
 
-    /// One side asks, the other one sends its routes again.
-    fn refreshed(&self, ask: impl Fn(usize), asking: [&str; 2], asked: [&str; 2]) {
+    /// One side asks, the other one sends its routes again: marked with their beginning and end, if that was
+    /// agreed on.
+    fn refreshed(&self, ask: impl Fn(usize), asking: [&str; 2], asked: [&str; 2], marked: bool) {
         for at in 0..2 {
             let before = self.capture.messages().len();
             ask(at);
-            let mut after = Vec::new();
-            let is = |seen: &Seen, from: &str, kind: u8| seen.kind == kind && from.parse() == Ok(seen.from);
+            let is = |seen: &Seen, from: &str, kind: u8, subtype: u8| {
+                (seen.kind, seen.subtype) == (kind, subtype) && from.parse() == Ok(seen.from)
+            };
             let done = || {
-                after = self.capture.messages().split_off(before);
+                let after = self.capture.messages().split_off(before);
                 let mut rest = after.iter();
-                rest.any(|seen| is(seen, asking[at], ROUTE_REFRESH))
-                    && rest.any(|seen| is(seen, asked[at], UPDATE))
+                rest.any(|seen| is(seen, asking[at], ROUTE_REFRESH, REQUEST))
+                    && (!marked || rest.any(|seen| is(seen, asked[at], ROUTE_REFRESH, BEGIN)))
+                    && rest.any(|seen| is(seen, asked[at], UPDATE, 0))
+                    && (!marked || rest.any(|seen| is(seen, asked[at], ROUTE_REFRESH, END)))
             };
             wait_for(
                 &format!("{:?}: a refresh of {} for {}", self.kind, asked[at], asking[at]),
@@ -222,9 +226,15 @@ impl Session {
             }
             Feature::RefreshByUs => match &self.router {
                 Speaker::OpenBgpd(openbgpd) => self.counts_our_request(openbgpd),
-                _ => self.refreshed(|at| self.ours.soft_reset(THEIR[at]), OUR, THEIR),
+                _ => {
+                    let marked = Feature::EnhancedRefreshByUs.is_shown_by(self.kind);
+                    self.refreshed(|at| self.ours.soft_reset(THEIR[at]), OUR, THEIR, marked);
+                }
             },
-            Feature::RefreshByThem => self.refreshed(|at| self.router.refresh(at), THEIR, OUR),
+            Feature::RefreshByThem => {
+                let marked = Feature::EnhancedRefreshByThem.is_shown_by(self.kind);
+                self.refreshed(|at| self.router.refresh(at), THEIR, OUR, marked);
+            }
             Feature::GracefulShutdown => self.graceful_shutdown(),
             other => panic!("{other:?} has a test of its own"),
         }

@@ -233,7 +233,7 @@ impl Setup {
             write!(
                 text,
                 "neighbor {} {{\n remote-as {OUR_AS}\n local-address {}\n holdtime 9\n announce {family} unicast\n \
-                 {more}}}\n",
+                 announce enhanced refresh yes\n{more}}}\n",
                 OUR[at], THEIR[at]
             )
             .unwrap();
