@@ -236,7 +236,7 @@ impl Session {
                 self.refreshed(|at| self.router.refresh(at), THEIR, OUR, marked);
             }
             Feature::GracefulShutdown => self.graceful_shutdown(),
-            other => panic!("{other:?} has a test of its own"),
+            other => unreachable!("{other:?} has a test of its own"),
         }
     }
 }

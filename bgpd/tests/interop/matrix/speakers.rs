@@ -191,7 +191,7 @@ impl Speaker {
                 frr.ask(&format!("clear bgp {family} {peer} soft in"));
             }
             // It has what it received, and judges that again.
-            Self::GoBgp(_) => panic!("GoBGP never asks"),
+            Self::GoBgp(_) => unreachable!("GoBGP never asks"),
             Self::OpenBgpd(openbgpd) => {
                 openbgpd.ask(&format!("neighbor {peer} refresh"));
             }
@@ -217,7 +217,7 @@ impl Speaker {
             Self::OpenBgpd(openbgpd) => {
                 openbgpd.ask(&format!("neighbor {peer} down {text}"));
             }
-            Self::ExaBgp(_) => panic!("ExaBGP says nothing of why"),
+            Self::ExaBgp(_) => unreachable!("ExaBGP says nothing of why"),
         }
     }
 

@@ -83,8 +83,8 @@ impl ExaBgp {
     }
 
     /// Runs the events of one neighbour, or of all, through a state.
-    fn fold<T>(&self, start: T, mut step: impl FnMut(T, &Value) -> T) -> T {
-        self.heard().iter().fold(start, |state, event| step(state, event))
+    fn fold<T>(&self, start: T, step: impl FnMut(T, &Value) -> T) -> T {
+        self.heard().iter().fold(start, step)
     }
 }
 
