@@ -114,6 +114,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         applying: None,
         peer_access: PeerAccess::default(),
         peer_access_problems: Vec::new(),
+        fabric_problems: Vec::new(),
         problems: BTreeSet::new(),
         in_sync: false,
         snapshot_until: None,
@@ -376,6 +377,8 @@ struct Core {
     applying: Option<oneshot::Receiver<()>>,
     peer_access: PeerAccess,
     peer_access_problems: Vec<String>,
+    /// Those of the last translation.
+    fabric_problems: Vec<String>,
     problems: BTreeSet<String>,
     /// The whole present view was told.
     in_sync: bool,
@@ -414,6 +417,8 @@ impl Core {
                     self.read_secrets();
                     self.keep_peer_access();
                     self.act().await;
+                    // Not all of them come with something that is passed on.
+                    self.note_problems();
                 }
                 _ = answered(&mut self.applying) => {
                     self.applying = None;
@@ -488,7 +493,7 @@ impl Core {
             if self.send(Command::Apply(deltas, answer)) {
                 self.applying = Some(tried);
             }
-            self.note_problems(None);
+            self.note_problems();
         }
     }
 
@@ -510,7 +515,8 @@ impl Core {
             router_id: self.config.bgp.router_id.clone(),
         };
         let next = fabric::translate(self.world.fabric(), &self.config.node_name, &settings);
-        self.note_problems(Some(&next));
+        self.fabric_problems.clone_from(&next.problems);
+        self.note_problems();
         let wanted: BTreeSet<IpNet> = next.blackholes.iter().copied().collect();
         if !self.has_blocks(&wanted) {
             // The answer brings us back here.
@@ -547,10 +553,7 @@ impl Core {
                 addresses: translation.workload_side.clone(),
             });
         }
-        if self.peer_access.problems() != self.peer_access_problems {
-            self.peer_access_problems = self.peer_access.problems();
-            self.note_problems(None);
-        }
+        self.peer_access_problems = self.peer_access.problems();
     }
 
     /// Whether these blocks' blackhole routes are in place; where not, they are asked for, besides those that are.
@@ -581,18 +584,13 @@ impl Core {
         }
     }
 
-    fn note_problems(&mut self, translation: Option<&Translation>) {
-        let of_fabric = translation.or(self.translation.as_ref());
+    fn note_problems(&mut self) {
         let problems: BTreeSet<String> = self
             .world
             .problems()
             .into_iter()
             .chain(self.peer_access_problems.iter().cloned())
-            .chain(
-                of_fabric
-                    .iter()
-                    .flat_map(|translation| translation.problems.iter().cloned()),
-            )
+            .chain(self.fabric_problems.iter().cloned())
             .collect();
         for problem in problems.difference(&self.problems) {
             tracing::warn!(%problem, "resource");

@@ -64,6 +64,7 @@ struct Gauges {
     cluster_num_policies: Gauge,
     cluster_num_profiles: Gauge,
     resync_state: Gauge,
+    resource_problems: Gauge,
     session_established: Family<PeerLabels, Gauge>,
     prefixes_received: Family<PeerLabels, Gauge>,
     prefixes_advertised: Family<PeerLabels, Gauge>,
@@ -75,7 +76,12 @@ impl Metrics {
     pub fn new(node_name: &str, view: View) -> Self {
         let mut registry = Registry::default();
         let gauges = Gauges::default();
-        let table: [(&str, &str, &Gauge); 10] = [
+        let table: [(&str, &str, &Gauge); 11] = [
+            (
+                "margay_resource_problems",
+                "Resources and stored values that cannot be honoured as they are written",
+                &gauges.resource_problems,
+            ),
             (
                 "felix_active_local_endpoints",
                 "Endpoints on this host",
@@ -239,6 +245,8 @@ impl Metrics {
             gauges.cluster_num_tiers.set(counts.tiers);
             gauges.cluster_num_policies.set(counts.policies);
             gauges.cluster_num_profiles.set(counts.profiles);
+            let problems = i64::try_from(published.problems.len()).unwrap_or(i64::MAX);
+            gauges.resource_problems.set(problems);
             gauges.resync_state.set(match published.datastore_state {
                 "in-sync" => 3,
                 "resync" => 2,
@@ -309,6 +317,7 @@ mod tests {
             let mut published = view.lock();
             published.datastore_state = "in-sync";
             published.counts.local_endpoints = 2;
+            published.problems = vec!["IPPool(p) spec.cidr".into()];
             published.bgp_peers = vec![api_proto::v1::BgpPeer {
                 address: "192.0.2.1".into(),
                 ip_version: 4,
@@ -322,6 +331,7 @@ mod tests {
             "felix_active_local_endpoints 2",
             "felix_resync_state 3",
             "felix_resyncs_started_total 1",
+            "margay_resource_problems 1",
             "felix_host{host=\"node-1\"} 1",
             "margay_bgp_session_established{peer=\"192.0.2.1\",ip_version=\"4\"} 1",
             "margay_bgp_prefixes_received{peer=\"192.0.2.1\",ip_version=\"4\"} 7",

@@ -25,7 +25,7 @@ pub(crate) async fn run(options: &AcceptDatastoreOptions) -> Result<(), Failure>
         ));
     }
     Err(Failure::new(format!(
-        "Nothing is done without --yes. {reason}. With --yes this host follows the datastore as it is now: what is not \
+        "Nothing is done without --yes: {reason}. With --yes this host follows the datastore as it is now: what is not \
          in it is removed, also policies, endpoints' permissions, routes and sessions. Look at it first \
          (calicoctl get nodes, get workloadendpoints)"
     )))

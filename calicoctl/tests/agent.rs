@@ -9,13 +9,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api_proto::v1::agent_server::{Agent, AgentServer};
 use api_proto::v1::{
-    BgpPeer, BgpSpeaker, Flow, GetStatusRequest, GetStatusResponse, ListBgpPeersRequest,
-    ListBgpPeersResponse, ListEndpointsRequest, ListEndpointsResponse, ListFlowsRequest, ListFlowsResponse,
-    WatchFlowsRequest,
+    AcceptDatastoreRequest, AcceptDatastoreResponse, BgpPeer, BgpSpeaker, Flow, GetStatusRequest,
+    GetStatusResponse, ListBgpPeersRequest, ListBgpPeersResponse, ListEndpointsRequest,
+    ListEndpointsResponse, ListFlowsRequest, ListFlowsResponse, WatchFlowsRequest,
 };
 use harness::run_calicoctl;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -30,6 +32,9 @@ struct Answers {
     peers: Vec<BgpPeer>,
     flows: Vec<Flow>,
     watched: Vec<Flow>,
+    frozen: bool,
+    /// Somebody has confirmed it.
+    accepted: Arc<AtomicBool>,
 }
 
 fn selected(flows: &[Flow], action: &str) -> Vec<Flow> {
@@ -97,6 +102,20 @@ impl Agent for Answers {
             flows.into_iter().map(Ok),
         ))))
     }
+
+    async fn accept_datastore(
+        &self,
+        request: Request<AcceptDatastoreRequest>,
+    ) -> Result<Response<AcceptDatastoreResponse>, Status> {
+        if !self.frozen {
+            return Err(Status::failed_precondition("there is nothing to accept"));
+        }
+        let confirmed = request.into_inner().confirmed;
+        self.accepted.fetch_or(confirmed, Ordering::Relaxed);
+        Ok(Response::new(AcceptDatastoreResponse {
+            reason: "the revision went back".to_owned(),
+        }))
+    }
 }
 
 fn flow(sequence: u64, action: &str, rule: i32) -> Flow {
@@ -144,6 +163,8 @@ fn answers() -> Answers {
         ],
         flows: vec![flow(1, "allow", 0), flow(2, "deny", -1), flow(3, "deny", 2)],
         watched: vec![flow(3, "deny", 2), flow(4, "allow", 0), flow(5, "deny", -1)],
+        frozen: false,
+        accepted: Arc::default(),
     }
 }
 
@@ -199,6 +220,39 @@ async fn node_status() {
         "Calico process is running.\n\nINFO: BIRDv6 process: 'bird6' is not running.\n\nIPv4 BGP status\nNo IPv4 peers \
          found.\n\n",
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_datastore_is_accepted_only_with_a_flag() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("agent.sock");
+    let path = socket.to_str().unwrap();
+    let accept = |more: &[&str]| {
+        let arguments = [&["node", "accept-datastore"], more].concat();
+        run_calicoctl(directory.path(), &arguments, &["--agent-socket", path], "")
+    };
+    serve(answers(), &socket);
+    accept(&["--yes"]).failed("", "there is nothing to accept\n");
+    std::fs::remove_file(&socket).unwrap();
+    let frozen = Answers {
+        frozen: true,
+        ..answers()
+    };
+    let accepted = Arc::clone(&frozen.accepted);
+    serve(frozen, &socket);
+    let only_asked = accept(&[]);
+    assert!(
+        only_asked
+            .err
+            .starts_with("Nothing is done without --yes: the revision went back. "),
+        "{}",
+        only_asked.err
+    );
+    assert!(!accepted.load(Ordering::Relaxed));
+    accept(&["--yes"]).printed(
+        "Accepted. The agent now takes the datastore for the truth; until now: the revision went back\n",
+    );
+    assert!(accepted.load(Ordering::Relaxed));
 }
 
 #[tokio::test(flavor = "multi_thread")]
