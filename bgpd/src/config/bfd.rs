@@ -18,6 +18,8 @@ pub const BFD_INTERVAL_MIN_MS: u64 = 10;
 pub const BFD_INTERVAL_MAX_MS: u64 = 60_000;
 /// Packets in a row that may be lost where nothing is set.
 pub const BFD_MULTIPLIER_DEFAULT: u8 = 3;
+/// How long a session waits for BFD in strict mode where nothing is set, in seconds.
+const BFD_STRICT_HOLD_TIME_DEFAULT_S: u16 = 30;
 
 /// BFD with a neighbour (RFC 5882 section 10.2): when it says that the path has failed, the session ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct BfdSettings {
     pub echo_receive: Option<Duration>,
     /// How packets are authenticated, if they are.
     pub authentication: Option<Authentication>,
+    /// The session waits for BFD before it is established, at most so long, if the neighbour does the same
+    /// (draft-ietf-idr-bgp-bfd-strict-mode). At least a second.
+    pub strict: Option<Duration>,
 }
 
 impl Default for BfdSettings {
@@ -47,6 +52,7 @@ impl Default for BfdSettings {
             multihop: None,
             echo_receive: None,
             authentication: None,
+            strict: None,
         }
     }
 }
@@ -83,6 +89,13 @@ impl BfdSettings {
                 return Err(("bfd echo-receive-ms", reason));
             }
         }
+        if self.strict.is_some_and(|time| time.is_zero()) {
+            return Err(("bfd strict-hold-time", "must be at least 1 s".to_owned()));
+        }
+        if self.strict.is_some() && neighbor.is_unnumbered() {
+            let reason = "needs the neighbor's address, at which BFD looks for it before there is a session";
+            return Err(("bfd strict", reason.to_owned()));
+        }
         if neighbor.interface.is_some() && self.multihop == Some(true) {
             let reason = "is not for neighbors on a link: leave it out".to_owned();
             return Err(("bfd multihop", reason));
@@ -111,6 +124,9 @@ struct Table {
     multihop: Option<bool>,
     echo_receive_ms: Option<u64>,
     authentication: Option<AuthenticationTable>,
+    #[serde(default)]
+    strict: bool,
+    strict_hold_time: Option<u16>,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +157,10 @@ impl From<Table> for BfdSettings {
                 meticulous: table.r#type == AuthenticationType::MeticulousKeyedSha1,
                 key_id: table.key_id,
                 key: table.key,
+            }),
+            strict: (table.strict || table.strict_hold_time.is_some()).then(|| {
+                let seconds = table.strict_hold_time.unwrap_or(BFD_STRICT_HOLD_TIME_DEFAULT_S);
+                Duration::from_secs(seconds.into())
             }),
         }
     }
@@ -207,6 +227,7 @@ mod tests {
                 key_id: 7,
                 key: "k".to_owned(),
             }),
+            strict: Some(Duration::from_secs(5)),
         };
         assert_eq!(bfd(all), Some(expected));
     }

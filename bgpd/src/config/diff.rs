@@ -179,6 +179,8 @@ impl ChangedNeighbor {
             shutdown_message: "shutdown-message" => None,
             remote_as: "as" => Reset,
             local_as: "local-as" => Reset,
+            dual_as: "dual-as" => None,
+            as_sets: "as-sets" => Reset,
             source: "source" => Reset,
             ttl: "ttl" => None,
             ttl_security_hops: "ttl-security" => None,

@@ -93,6 +93,10 @@ struct FileNeighbor {
     port: Option<u16>,
     r#as: FileAs,
     local_as: Option<u32>,
+    #[serde(default)]
+    dual_as: bool,
+    #[serde(default)]
+    as_sets: bool,
     source: Option<IpAddr>,
     ttl: Option<u8>,
     ttl_security: Option<u8>,
@@ -514,6 +518,8 @@ impl FileNeighbor {
         }
         neighbor.extended_next_hop = self.extended_next_hop;
         neighbor.local_as = self.local_as;
+        neighbor.dual_as = self.dual_as;
+        neighbor.as_sets = self.as_sets;
         neighbor.description.clone_from(&self.description);
         neighbor.port = key.port;
         neighbor.source = self.source;

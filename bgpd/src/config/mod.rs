@@ -149,6 +149,8 @@ pub struct Neighbor {
     pub remote_as: PeerAs,
     /// Our AS on this session, if not the global one.
     pub local_as: Option<u32>,
+    /// With `local_as`: the neighbour may expect either AS of ours.
+    pub dual_as: bool,
     /// The address that we connect from, and that it must connect to.
     pub source: Option<IpAddr>,
     /// The TTL of what we send. Without it: 1 towards eBGP neighbours, 255 towards iBGP ones.
@@ -190,6 +192,8 @@ pub struct Neighbor {
     pub add_paths: AddPaths,
     /// Limits of what it may send, at most one a family.
     pub max_prefixes: Vec<MaxPrefix>,
+    /// Take and send routes with AS_SETs, which RFC 9774 section 3 has treated as withdrawn.
+    pub as_sets: bool,
     /// How the next hop is set.
     pub next_hop: NextHopMode,
     /// How often our own AS may occur in an AS_PATH that it sends.
@@ -223,6 +227,7 @@ impl Neighbor {
             port: BGP_PORT,
             remote_as,
             local_as: None,
+            dual_as: false,
             source: None,
             ttl: None,
             ttl_security_hops: None,
@@ -242,6 +247,7 @@ impl Neighbor {
             long_lived_stale_time: Duration::ZERO,
             add_paths: AddPaths::default(),
             max_prefixes: Vec::new(),
+            as_sets: false,
             next_hop: NextHopMode::Auto,
             allow_own_as: 0,
             bfd: None,

@@ -177,6 +177,7 @@ impl Neighbor {
         self.remote_as
             .check(self.session_as(config))
             .map_err(|reason| self.error("as", reason))?;
+        self.validate_dual_as(config)?;
         if self.families.is_empty() {
             return Err(self.error("families", "is empty: list \"ipv4\", \"ipv6\" or both"));
         }
@@ -306,6 +307,21 @@ impl Neighbor {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn validate_dual_as(&self, config: &Config) -> Result<(), ConfigError> {
+        if !self.dual_as {
+            return Ok(());
+        }
+        let reason = match self.local_as {
+            None => "needs local-as, the AS that the neighbor is offered first",
+            Some(asn) if asn == config.local_as => "needs a local-as other than the global AS",
+            Some(_) if !self.is_ebgp(config) || !self.remote_as.is_external(config.local_as) => {
+                "is for neighbors that are in neither AS of ours: leave the key out"
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(self.error("dual-as", reason))
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {

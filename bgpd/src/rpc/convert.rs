@@ -126,6 +126,7 @@ fn session(negotiated: &Negotiated) -> Session {
             restart.is_some_and(|restart| restart.notification),
         ),
         ("long-lived-graceful-restart", !negotiated.long_lived.is_empty()),
+        ("bfd-strict-mode", negotiated.bfd_strict.is_some()),
     ];
     let capabilities = capabilities.into_iter().filter(|(_, there)| *there);
     Session {

@@ -29,6 +29,10 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     pub(super) negotiated: Option<Negotiated>,
     pub(super) read_paused: bool,
+    /// Until then, OPEN is not confirmed, because BFD is not up.
+    pub(super) path_until: Option<Timestamp>,
+    /// The neighbour has confirmed ours meanwhile.
+    pub(super) confirmed: bool,
     /// DelayOpenTimer.
     pub(super) open_at: Option<Timestamp>,
     pub(super) hold_at: Option<Timestamp>,
@@ -45,6 +49,8 @@ impl Connection {
             phase: Phase::Delayed,
             negotiated: None,
             read_paused: false,
+            path_until: None,
+            confirmed: false,
             open_at: None,
             hold_at: None,
             keepalive_at: None,
@@ -65,6 +71,7 @@ impl Connection {
             (Phase::Delayed, Direction::Outgoing) => State::Connect,
             (Phase::Delayed, Direction::Incoming) => State::Active,
             (Phase::OpenSent, _) => State::OpenSent,
+            (Phase::OpenConfirm, _) if self.path_until.is_some() => State::OpenSent,
             (Phase::OpenConfirm, _) => State::OpenConfirm,
             (Phase::Established, _) => State::Established,
         }
@@ -88,9 +95,13 @@ impl Connection {
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        [self.open_at, self.hold_at, self.keepalive_at, self.send_hold_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let timers = [
+            self.open_at,
+            self.hold_at,
+            self.keepalive_at,
+            self.send_hold_at,
+            self.path_until,
+        ];
+        timers.into_iter().flatten().min()
     }
 }

@@ -125,6 +125,11 @@ pub enum Event {
     WriteStalled(ConnectionId),
     /// The neighbour takes something in again.
     WriteResumed(ConnectionId),
+    /// BFD is up, or no longer. At first it is not.
+    PathState {
+        /// Whether it is.
+        is_up: bool,
+    },
     /// BFD says that the path to the neighbour has failed (RFC 5882 section 4).
     PathFailed {
         /// Whether BFD over there goes on while the neighbour's control plane restarts: its C bit.

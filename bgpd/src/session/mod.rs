@@ -6,6 +6,7 @@
 //! (section 6.8). Routes do not pass through here: the caller takes them from the connection that
 //! [`Action::Up`] names.
 
+mod collision;
 mod connection;
 mod event;
 pub(crate) mod jitter;
@@ -14,6 +15,7 @@ mod record;
 mod restart;
 mod retention;
 mod settings;
+mod strict;
 mod timers;
 
 use std::fmt;
@@ -33,7 +35,7 @@ pub use settings::{
     CONNECT_TIME, OPEN_HOLD_TIME, RETRY_TIME_MAX, RETRY_TIME_MIN, SEND_HOLD_TIME_MIN, STABLE_TIME, Settings,
 };
 
-use crate::wire::notification::{CEASE, FSM, cease, fsm};
+use crate::wire::notification::{CEASE, FSM, OPEN, cease, fsm, open};
 use crate::wire::{Family, FamilySet, MessageType, Notification, Open};
 
 /// The states of RFC 4271 section 8.2.2.
@@ -76,13 +78,6 @@ enum Attempt {
     Dial { until: Timestamp },
 }
 
-/// What becomes of two connections to the same neighbour.
-enum Collision {
-    NewGoes,
-    OtherGoes,
-    OtherIsDead,
-}
-
 /// The session with one neighbour.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -94,6 +89,8 @@ pub struct Session {
     connections: Vec<Connection>,
     /// What is kept of the neighbour's routes while it is away.
     retention: Retention,
+    /// Whether BFD is up.
+    path_up: bool,
     /// Attempts and short sessions in a row that came to nothing.
     failures: u32,
     /// When the session was established last.
@@ -113,6 +110,7 @@ impl Session {
             attempt: Attempt::None,
             connections: Vec::new(),
             retention: Retention::default(),
+            path_up: false,
             failures: 0,
             established_at: None,
             flaps: 0,
@@ -222,6 +220,7 @@ impl Session {
             }),
             Event::WriteStalled(id) => self.with(id, |connection| connection.stall(now)),
             Event::WriteResumed(id) => self.with(id, |connection| connection.send_hold_at = None),
+            Event::PathState { is_up } => self.path_state(is_up, now, out),
             Event::PathFailed {
                 is_control_plane_independent,
             } => self.path_failed(is_control_plane_independent, now, out),
@@ -392,10 +391,19 @@ impl Session {
     fn configure(&mut self, settings: Settings, now: Timestamp, out: &mut Vec<Action>) {
         // Whether this process has completed its restart is no setting.
         let restarting = self.settings.restarting;
-        self.settings = Settings {
-            restarting,
-            ..settings
-        };
+        let before = std::mem::replace(
+            &mut self.settings,
+            Settings {
+                restarting,
+                ..settings
+            },
+        );
+        // Nor is which of our ASes the neighbour expects.
+        if self.settings.alternative_as == Some(before.local_as)
+            && before.alternative_as == Some(self.settings.local_as)
+        {
+            self.settings.swap_as();
+        }
         if !self.settings.graceful_restart.is_helper() {
             self.sweep_all(out);
         }
@@ -436,20 +444,6 @@ impl Session {
         };
     }
 
-    /// RFC 9384 section 3: ends what runs over the path. No routes are kept, on either side, because packets
-    /// would not arrive. What was kept before, for a neighbour whose control plane restarts, stays if its BFD
-    /// ends with its control plane (RFC 5882 section 4.3.2), and goes if not (section 4.3.1).
-    fn path_failed(&mut self, is_control_plane_independent: bool, now: Timestamp, out: &mut Vec<Action>) {
-        let ids: Vec<ConnectionId> = self.connections.iter().map(|connection| connection.id).collect();
-        for id in ids {
-            let down = self.hardened(id, Notification::new(CEASE, cease::BFD_DOWN), true);
-            self.fail(id, down, now, out);
-        }
-        if is_control_plane_independent {
-            self.sweep_all(out);
-        }
-    }
-
     /// Answers an error on a connection and ends it.
     fn fail(&mut self, id: ConnectionId, notification: Notification, now: Timestamp, out: &mut Vec<Action>) {
         if self.find(id).is_none() {
@@ -475,6 +469,9 @@ impl Session {
         };
         match (phase, message) {
             (_, Received::Notification(notification)) => {
+                if (notification.code, notification.subcode) == (OPEN, open::BAD_PEER_AS) {
+                    self.settings.swap_as();
+                }
                 self.down(id, DownReason::Received(notification), now, out);
                 self.drop_connection(id, None, out);
                 self.retry(now);
@@ -487,7 +484,16 @@ impl Session {
             // Nothing was sent yet, and nothing is now.
             (Phase::Delayed, _) => self.closed(id, "unexpected message before OPEN".to_owned(), now, out),
             (Phase::OpenSent, Received::Open(open)) => self.opened(id, &open, now, out),
-            (Phase::OpenConfirm, Received::Keepalive) => self.establish(id, now, out),
+            (Phase::OpenConfirm, Received::Keepalive) => {
+                if self
+                    .find(id)
+                    .is_some_and(|connection| connection.path_until.is_some())
+                {
+                    self.with(id, |connection| connection.confirmed = true);
+                } else {
+                    self.establish(id, now, out);
+                }
+            }
             (Phase::Established, Received::EndOfRib(family)) => {
                 self.retention.end_of_rib(family);
                 self.with(id, |connection| connection.refresh_hold(now));
@@ -507,84 +513,13 @@ impl Session {
         if !self.survives_collision(id, &negotiated, now, out) {
             return;
         }
-        let keepalive = negotiated.keepalive;
-        let keepalive_at = (!keepalive.is_zero()).then(|| now + self.jitter.apply(keepalive));
         let codec = negotiated.codec;
         self.with(id, |connection| {
             connection.phase = Phase::OpenConfirm;
             connection.negotiated = Some(negotiated);
-            connection.keepalive_at = keepalive_at;
-            connection.refresh_hold(now);
         });
-        out.extend([Action::Opened(id, codec), Action::Send(id, Outgoing::Keepalive)]);
-    }
-
-    /// RFC 4271 section 6.8: whether this connection stays, now that its OPEN is here. If another
-    /// one has to go for it, it goes.
-    fn survives_collision(
-        &mut self,
-        id: ConnectionId,
-        negotiated: &Negotiated,
-        now: Timestamp,
-        out: &mut Vec<Action>,
-    ) -> bool {
-        let collision = || Some(Notification::new(CEASE, cease::COLLISION));
-        let others = self
-            .connections
-            .iter()
-            .filter(|other| other.id != id && other.phase > Phase::OpenSent);
-        for other in others.map(|other| other.id).collect::<Vec<_>>() {
-            match self.collide(id, other, negotiated) {
-                Collision::NewGoes => {
-                    self.drop_connection(id, collision(), out);
-                    return false;
-                }
-                Collision::OtherGoes => self.drop_connection(other, collision(), out),
-                Collision::OtherIsDead => {
-                    self.down(other, DownReason::PeerRestarted, now, out);
-                    self.drop_connection(other, None, out);
-                }
-            }
-        }
-        true
-    }
-
-    /// Which of two connections goes: `new`, whose OPEN has just come, or `other`, whose OPEN came before.
-    fn collide(&self, new: ConnectionId, other: ConnectionId, negotiated: &Negotiated) -> Collision {
-        let (Some(new), Some(other)) = (self.find(new), self.find(other)) else {
-            return Collision::OtherGoes;
-        };
-        if other.phase == Phase::Established {
-            // RFC 4724 section 4.2: a neighbour that has restarted did not close its old connection.
-            let was = other
-                .negotiated
-                .as_ref()
-                .and_then(|was| was.graceful_restart.as_ref());
-            let restarts = was.is_some() && negotiated.graceful_restart.is_some();
-            return if restarts {
-                Collision::OtherIsDead
-            } else {
-                Collision::NewGoes
-            };
-        }
-        // Both come from the neighbour: it has no use for the older one, or it would not have made another.
-        if new.direction == other.direction {
-            return Collision::OtherGoes;
-        }
-        // The connection stays that the speaker with the higher identifier opened; between equal
-        // identifiers, the one in the higher AS (RFC 6286 section 2.3).
-        let ours = (self.settings.router_id, self.settings.local_as);
-        let we_are_higher = ours > (negotiated.remote_id, negotiated.remote_as);
-        let stays = if we_are_higher {
-            Direction::Outgoing
-        } else {
-            Direction::Incoming
-        };
-        if new.direction == stays {
-            Collision::OtherGoes
-        } else {
-            Collision::NewGoes
-        }
+        out.push(Action::Opened(id, codec));
+        self.confirm_when_reachable(id, now, out);
     }
 
     fn establish(&mut self, id: ConnectionId, now: Timestamp, out: &mut Vec<Action>) {

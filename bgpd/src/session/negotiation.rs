@@ -23,6 +23,12 @@ pub struct Negotiated {
     pub remote_id: Ipv4Addr,
     /// The neighbour's AS.
     pub remote_as: u32,
+    /// Our AS on this session.
+    #[serde(default)]
+    pub local_as: u32,
+    /// How long both wait for BFD before the session is established, if they do.
+    #[serde(default)]
+    pub bfd_strict: Option<Duration>,
     /// Whether the neighbour answers ROUTE-REFRESH.
     pub route_refresh: bool,
     /// The neighbour's graceful-restart capability, if we have offered ours.
@@ -87,6 +93,7 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
                 .intersection(theirs.capabilities.extended_next_hop)
                 .intersection(families),
             extended_message_offered: true,
+            as_sets: settings.as_sets,
             enhanced_route_refresh: theirs.capabilities.enhanced_route_refresh,
             // RFC 7911 section 4: one end takes what the other is willing to send.
             add_path_receive: with_path_ids(settings.add_path.receive, theirs.capabilities.add_path.send),
@@ -97,6 +104,8 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
         keepalive: keepalive(settings.keepalive, hold_time),
         remote_id: theirs.router_id,
         remote_as: theirs.asn,
+        local_as: settings.local_as,
+        bfd_strict: settings.bfd_strict.filter(|_| theirs.capabilities.bfd_strict),
         route_refresh: theirs.capabilities.route_refresh,
         graceful_restart: theirs
             .capabilities

@@ -27,6 +27,9 @@ pub const SEND_HOLD_TIME_MIN: Duration = Duration::from_secs(480);
 pub struct Settings {
     /// Our AS on this session.
     pub local_as: u32,
+    /// Another AS of ours, tried when the neighbour does not expect that one.
+    #[serde(default)]
+    pub alternative_as: Option<u32>,
     /// Our BGP identifier.
     pub router_id: Ipv4Addr,
     /// The AS that the neighbour must be in.
@@ -62,6 +65,12 @@ pub struct Settings {
     pub forwarding_preserved: bool,
     /// Whether this process takes over from an earlier one: the R bit.
     pub restarting: bool,
+    /// Wait for BFD before the session is established, at most so long, if the neighbour does the same.
+    #[serde(default)]
+    pub bfd_strict: Option<Duration>,
+    /// Take and send routes with AS_SETs.
+    #[serde(default)]
+    pub as_sets: bool,
     /// What the neighbour is told with an administrative shutdown or reset (RFC 9003).
     pub shutdown_message: Option<String>,
 }
@@ -80,6 +89,7 @@ impl Settings {
                 extended_next_hop: self.extended_next_hops(),
                 extended_message: true,
                 four_octet_as: Some(self.local_as),
+                bfd_strict: self.bfd_strict.is_some(),
                 role: self.role,
                 add_path: self.add_path,
                 graceful_restart: self.graceful_restart(again),
@@ -95,6 +105,13 @@ impl Settings {
         match self.extended_next_hop {
             true => self.families.intersection(v4),
             false => FamilySet::EMPTY,
+        }
+    }
+
+    /// The neighbour expects another AS of ours, if there is one.
+    pub(super) fn swap_as(&mut self) {
+        if let Some(other) = &mut self.alternative_as {
+            std::mem::swap(other, &mut self.local_as);
         }
     }
 

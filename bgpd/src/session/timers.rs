@@ -2,7 +2,7 @@
 
 use super::{Action, Attempt, ConnectionId, Outgoing, Session, Timestamp};
 use crate::wire::Notification;
-use crate::wire::notification::{HOLD_TIMER, SEND_HOLD_TIMER};
+use crate::wire::notification::{CEASE, HOLD_TIMER, SEND_HOLD_TIMER, cease};
 
 impl Session {
     pub(super) fn timer(&mut self, now: Timestamp, out: &mut Vec<Action>) {
@@ -42,6 +42,9 @@ impl Session {
             }
             // What the neighbour sent lies unread in our own queue: that is no silence.
             connection.refresh_hold(now);
+        }
+        if due(connection.path_until) {
+            return self.fail(id, Notification::new(CEASE, cease::BFD_DOWN), now, out);
         }
         if due(connection.send_hold_at) {
             // RFC 9687 section 4.2. The NOTIFICATION will hardly get through; it costs nothing.

@@ -1,7 +1,7 @@
 //! BFD of a neighbour: opened with its task, kept over resets of the session.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::mpsc::WeakUnboundedSender;
@@ -140,6 +140,13 @@ impl NeighborBfd {
                             fib.resume(gateway);
                         }
                     }
+                    let is_up = change.to == crate::bfd::State::Up;
+                    if let Some(commands) = commands
+                        .upgrade()
+                        .filter(|_| is_up != (change.from == crate::bfd::State::Up))
+                    {
+                        let _ = commands.send(Command::PathState { is_up });
+                    }
                     if let Some(commands) = commands.upgrade().filter(|_| change.is_failure()) {
                         // A task that has ended has no session to end.
                         let _ = commands.send(Command::PathFailed {
@@ -159,6 +166,15 @@ impl NeighborBfd {
         if let (Some(fib), Some(gateway)) = (self.fib.upgrade(), gateway) {
             fib.resume(gateway);
         }
+    }
+
+    /// Whether the path is there.
+    pub(super) fn is_up(&self) -> bool {
+        let status = self.status();
+        status.is_some_and(|status| {
+            let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.state == crate::bfd::State::Up
+        })
     }
 
     /// Where the session stands, if there is one.

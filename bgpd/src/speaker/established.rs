@@ -36,7 +36,7 @@ pub(super) fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Establish
     PeerSettings {
         key: neighbor.key(),
         remote_as: negotiated.remote_as,
-        local_as: neighbor.session_as(config),
+        local_as: negotiated.local_as,
         router_id: negotiated.remote_id,
         remote_address: *remote,
         local_address: *local,

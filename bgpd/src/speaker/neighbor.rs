@@ -41,6 +41,8 @@ pub(super) enum Command {
     Accepted(TcpStream),
     /// Have this BFD with it, or none.
     Bfd(Option<BfdPlan>),
+    /// BFD is up, or no longer.
+    PathState { is_up: bool },
     /// BFD says that the path to it has failed; with its C bit.
     PathFailed { is_control_plane_independent: bool },
     /// Ask it to send its routes again (RFC 2918).
@@ -119,8 +121,6 @@ pub(super) struct NeighborTask {
     key: NeighborKey,
     session: Session,
     recording: Option<SessionRecording>,
-    /// Our AS on the session.
-    local_as: u32,
     socket: SocketSettings,
     /// The link that it is on, if it is known by its interface.
     link: Option<Link>,
@@ -130,6 +130,8 @@ pub(super) struct NeighborTask {
     dynamic: Option<Presence>,
     shared: Shared,
     bfd: NeighborBfd,
+    /// Whether the session knows it to be up.
+    path_up: bool,
     /// BFD as it is wanted, wherever the neighbour is now.
     bfd_plan: Option<BfdPlan>,
     status: Arc<Mutex<SessionStatus>>,
@@ -167,7 +169,6 @@ impl NeighborTask {
             key,
             recording,
             bfd: NeighborBfd::new(shared.bfd.clone(), shared.fib.clone(), commands.downgrade()),
-            local_as: settings.session.local_as,
             session: Session::new(settings.session, seed),
             link: follow_link(key),
             link_state: LinkState::default(),
@@ -176,6 +177,7 @@ impl NeighborTask {
             dynamic: settings.is_dynamic.then_some(Presence::Expected),
             shared,
             bfd_plan: None,
+            path_up: false,
             status: Arc::clone(&status),
             commands: command_queue,
             events,
@@ -221,6 +223,7 @@ impl NeighborTask {
                         }
                     }
                     Some(Command::Bfd(plan)) => self.follow_bfd(plan),
+                    Some(Command::PathState { is_up }) => self.path_state(is_up),
                     Some(Command::PathFailed { is_control_plane_independent }) => {
                         self.handle(Event::PathFailed { is_control_plane_independent });
                     }
@@ -303,8 +306,18 @@ impl NeighborTask {
             (None, Some(_)) => None,
         };
         self.bfd.follow(plan);
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.bfd = self.bfd.status();
+        let is_up = self.bfd.is_up();
+        {
+            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.bfd = self.bfd.status();
+        }
+        self.path_state(is_up);
+    }
+
+    fn path_state(&mut self, is_up: bool) {
+        if std::mem::replace(&mut self.path_up, is_up) != is_up {
+            self.handle(Event::PathState { is_up });
+        }
     }
 
     /// Says once that a neighbour that came by itself is gone: when nothing is kept of it any more.
@@ -337,7 +350,6 @@ impl NeighborTask {
         if change == NeighborChange::Reset && enabled {
             self.handle(Event::Stop(StopReason::ConfigurationChange));
         }
-        self.local_as = session.local_as;
         self.socket = socket;
         self.enabled = enabled;
         self.handle(Event::Configure(Box::new(session)));
@@ -485,7 +497,7 @@ impl NeighborTask {
                     key: self.key,
                     local: connection.local,
                     remote: connection.remote,
-                    local_as: self.local_as,
+                    local_as: negotiated.local_as,
                     remote_as: negotiated.remote_as,
                     remote_id: negotiated.remote_id,
                     codec,
@@ -578,6 +590,9 @@ impl NeighborTask {
         status.since = SystemTime::now();
         status.remote_id = self.session.negotiated().map(|negotiated| negotiated.remote_id);
         status.negotiated = self.session.negotiated().cloned();
+        if let Some(negotiated) = &status.negotiated {
+            status.local_as = negotiated.local_as;
+        }
         let connection = self.established_on.and_then(|id| self.connections.get(&id));
         let connection = connection.filter(|_| after == State::Established);
         status.local_address = connection.map(|connection| connection.local.ip().to_canonical());

@@ -157,6 +157,9 @@ impl Running {
         let restart_time = neighbor.restart_time.unwrap_or(self.config.restart_time);
         let session = Settings {
             local_as: neighbor.session_as(&self.config),
+            alternative_as: neighbor.dual_as.then_some(self.config.local_as),
+            bfd_strict: neighbor.bfd.as_ref().and_then(|bfd| bfd.strict),
+            as_sets: neighbor.as_sets,
             router_id: self.config.router_id,
             remote_as: neighbor.remote_as.clone(),
             passive: neighbor.passive,

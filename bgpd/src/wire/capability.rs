@@ -19,6 +19,8 @@ const GRACEFUL_RESTART: u8 = 64;
 const FOUR_OCTET_AS: u8 = 65;
 const ADD_PATH: u8 = 69;
 const ENHANCED_ROUTE_REFRESH: u8 = 70;
+/// draft-ietf-idr-bgp-bfd-strict-mode.
+const BFD_STRICT: u8 = 74;
 const LONG_LIVED: u8 = 71;
 
 /// The graceful-restart capability (RFC 4724 section 3).
@@ -151,6 +153,8 @@ pub struct Capabilities {
     pub long_lived: Vec<LongLivedFamily>,
     /// RFC 7911.
     pub add_path: AddPath,
+    /// The session waits for BFD (draft-ietf-idr-bgp-bfd-strict-mode).
+    pub bfd_strict: bool,
     /// Others, in the order received.
     pub unknown: Vec<UnknownCapability>,
 }
@@ -210,6 +214,7 @@ impl Capabilities {
             }
             (ADD_PATH, value) => decode_add_path(value, &mut self.add_path)?,
             (ENHANCED_ROUTE_REFRESH, []) => self.enhanced_route_refresh = true,
+            (BFD_STRICT, []) => self.bfd_strict = true,
             (LONG_LIVED, value) => self.long_lived = decode_long_lived(value)?,
             _ => return None,
         }
@@ -226,6 +231,7 @@ impl Capabilities {
             (ROUTE_REFRESH, self.route_refresh),
             (ENHANCED_ROUTE_REFRESH, self.enhanced_route_refresh),
             (EXTENDED_MESSAGE, self.extended_message),
+            (BFD_STRICT, self.bfd_strict),
         ];
         for (code, _) in flags.into_iter().filter(|(_, offered)| *offered) {
             out.extend([code, 0]);

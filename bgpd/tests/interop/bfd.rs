@@ -395,3 +395,30 @@ fn frr_checked_keeps_our_routes_over_a_crash() {
 fn frr_as_it_is_keeps_our_routes_over_a_restart() {
     frr("", "TERM");
 }
+
+/// draft-ietf-idr-bgp-bfd-strict-mode, between two of ours: FRR and BIRD of Debian 12 do not have it.
+#[test]
+fn in_strict_mode_the_session_waits_for_bfd() {
+    let (a, b) = Netns::pair();
+    let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let config = |last: u8, asn: u32, other: u8, other_as: u32, more: &str| {
+        format!(
+            "[global]\nas = {asn}\nrouter-id = \"10.0.0.{last}\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
+             [[neighbor]]\naddress = \"10.0.0.{other}\"\nas = {other_as}\n\
+             [neighbor.bfd]\nstrict-hold-time = 2\npassive = {more}\n"
+        )
+    };
+    // With both passive, BFD does not come up.
+    let ours = Bgpd::start(&a, directories[0].path(), &config(1, 65001, 2, 65002, "true"), "");
+    let other = Bgpd::start(&b, directories[1].path(), &config(2, 65002, 1, 65001, "true"), "");
+    wait_for("the end of a wait for BFD", SESSION_TIME, || {
+        ours.peer("10.0.0.2").is_some_and(|peer| peer.last_error.contains("BFD down"))
+    });
+    assert_eq!(ours.peer("10.0.0.2").unwrap().flaps, 0, "it was never established");
+    ours.reload(&config(1, 65001, 2, 65002, "false"));
+    wait_for("BFD and the session", SESSION_TIME, || {
+        is_up(&ours, "10.0.0.2") && ours.is_established("10.0.0.2") && other.is_established("10.0.0.1")
+    });
+    let session = ours.peer("10.0.0.2").unwrap().session.unwrap();
+    assert!(session.capabilities.iter().any(|name| name == "bfd-strict-mode"));
+}

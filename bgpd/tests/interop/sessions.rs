@@ -39,3 +39,26 @@ fn both_families_share_a_session() {
         });
     }
 }
+
+/// BIRD knows us by our former AS, or by the new one.
+#[test]
+fn bird_may_know_us_by_either_as() {
+    for known_as in [64999, 65001] {
+        let (a, b) = Netns::pair();
+        let directory = tempfile::tempdir().unwrap();
+        let bird = format!(
+            "router id 10.0.0.2;\nprotocol device {{}}\n\
+             protocol bgp four {{ local 10.0.0.2 as 65002; neighbor 10.0.0.1 as {known_as};\n\
+               ipv4 {{ import all; export none; }}; }}\n"
+        );
+        let router = Bird::start(&b, directory.path(), &bird);
+        let config = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
+             [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nlocal-as = 64999\ndual-as = true\n\
+             import = \"accept\"\nexport = \"accept\"\n[[network]]\nprefix = \"192.0.2.0/24\"\n";
+        let ours = Bgpd::start(&a, directory.path(), config, "");
+        wait_for("the session", Duration::from_secs(40), || ours.is_established("10.0.0.2"));
+        wait_for("our route", ROUTE_TIME, || router.route("192.0.2.0/24").is_some());
+        assert!(router.route("192.0.2.0/24").unwrap().contains(&known_as.to_string()));
+        assert_eq!(ours.peer("10.0.0.2").unwrap().local_as, known_as);
+    }
+}

@@ -42,6 +42,9 @@ pub(crate) fn settings() -> Settings {
         forwarding_preserved: true,
         restarting: false,
         shutdown_message: None,
+        alternative_as: None,
+        bfd_strict: None,
+        as_sets: false,
     }
 }
 

@@ -1,10 +1,11 @@
 //! What becomes of a session when BFD says that the path has failed (RFC 5882 section 4, RFC 9384).
 
-use bgpd::session::{Action, Event, State};
-use bgpd::wire::FamilySet;
+use bgpd::session::{Action, DownReason, Event, Outgoing, Received, Settings, State};
+use bgpd::wire::{FamilySet, Notification, Open};
 
 use crate::bench::{
-    Bench, FIRST, both, down, notification_with_data, open, open_with_restart, seconds, settings,
+    Bench, FIRST, both, down, notification, notification_with_data, open, open_with_restart, seconds,
+    sent_open, settings,
 };
 
 fn failed(bench: &mut Bench, is_control_plane_independent: bool) -> Vec<Action> {
@@ -69,4 +70,108 @@ fn the_c_bit_decides_about_a_restart() {
         );
         assert_eq!(bench.session.retained(), kept);
     }
+}
+
+fn strict() -> Settings {
+    Settings {
+        bfd_strict: Some(seconds(30)),
+        ..settings()
+    }
+}
+
+fn strict_open() -> Open {
+    let mut open = open();
+    open.capabilities.bfd_strict = true;
+    open
+}
+
+fn path(bench: &mut Bench, is_up: bool) -> Vec<Action> {
+    bench.handle(Event::PathState { is_up })
+}
+
+fn sends_keepalive(actions: &[Action]) -> bool {
+    actions.contains(&Action::Send(FIRST, Outgoing::Keepalive))
+}
+
+/// draft-ietf-idr-bgp-bfd-strict-mode: OPEN is confirmed when BFD is up, not before.
+#[test]
+fn in_strict_mode_the_session_waits_for_bfd() {
+    let mut bench = Bench::started(strict());
+    let actions = bench.handle(Event::Connected(FIRST));
+    assert!(sent_open(&actions).capabilities.bfd_strict);
+    let actions = bench.receive(FIRST, Received::Open(strict_open()));
+    assert!(!sends_keepalive(&actions));
+    assert_eq!(bench.state(), State::OpenSent);
+    assert!(sends_keepalive(&path(&mut bench, true)));
+    assert_eq!(bench.state(), State::OpenConfirm);
+    bench.receive(FIRST, Received::Keepalive);
+    assert_eq!(bench.state(), State::Established);
+    assert!(bench.session.negotiated().unwrap().bfd_strict.is_some());
+    // What is established ends with a failure of the path alone: AdminDown is none.
+    assert!(path(&mut bench, false).is_empty());
+    assert_eq!(bench.state(), State::Established);
+}
+
+/// The other end may have seen it come up first.
+#[test]
+fn in_strict_mode_a_confirmation_may_come_before_bfd_is_up() {
+    let mut bench = Bench::open_sent(strict());
+    bench.receive(FIRST, Received::Open(strict_open()));
+    assert!(bench.receive(FIRST, Received::Keepalive).is_empty());
+    assert_eq!(bench.state(), State::OpenSent);
+    assert!(sends_keepalive(&path(&mut bench, true)));
+    assert_eq!(bench.state(), State::Established);
+}
+
+#[test]
+fn in_strict_mode_the_wait_for_bfd_has_an_end() {
+    let mut bench = Bench::open_sent(strict());
+    bench.receive(FIRST, Received::Open(strict_open()));
+    assert!(bench.pass(seconds(29)).is_empty());
+    let actions = bench.pass(seconds(2));
+    assert_eq!(notification(&actions), (6, 10));
+    assert!(bench.session.last_error().unwrap().contains("BFD down"));
+}
+
+#[test]
+fn a_session_waits_for_bfd_only_if_both_ends_do_and_it_is_not_up() {
+    for (ours, theirs, is_up) in [
+        (strict(), open(), false),
+        (settings(), strict_open(), false),
+        (strict(), strict_open(), true),
+    ] {
+        let mut bench = Bench::open_sent(ours);
+        path(&mut bench, is_up);
+        assert!(sends_keepalive(&bench.receive(FIRST, Received::Open(theirs))));
+        assert_eq!(bench.state(), State::OpenConfirm);
+    }
+}
+
+/// With two ASes of ours, the neighbour's answer says which one it expects.
+#[test]
+fn the_other_as_is_tried_when_the_neighbor_does_not_expect_the_first() {
+    let dual = || Settings {
+        alternative_as: Some(64999),
+        ..settings()
+    };
+    let mut bench = Bench::started(dual());
+    let mut offered = Vec::new();
+    for _ in 0..3 {
+        let actions = bench.handle(Event::Connected(FIRST));
+        offered.push(sent_open(&actions).asn);
+        let refused = Notification::new(2, 2);
+        bench.receive(FIRST, Received::Notification(refused));
+        assert!(bench.pass(seconds(5)).contains(&Action::Connect));
+    }
+    assert_eq!(offered, [65001, 64999, 65001]);
+    bench.handle(Event::Connected(FIRST));
+    bench.receive(FIRST, Received::Open(open()));
+    bench.receive(FIRST, Received::Keepalive);
+    assert_eq!(bench.session.negotiated().unwrap().local_as, 64999);
+    // The same settings once more change nothing, and what works is tried first next time.
+    bench.handle(Event::Configure(Box::new(dual())));
+    let actions = bench.handle(Event::Closed(FIRST, "gone".to_owned()));
+    assert!(matches!(down(&actions), Some((DownReason::Closed(_), _))));
+    assert!(bench.pass(seconds(5)).contains(&Action::Connect));
+    assert_eq!(sent_open(&bench.handle(Event::Connected(FIRST))).asn, 64999);
 }

@@ -8,6 +8,7 @@
 )]
 
 mod fabric;
+mod identity;
 mod keep;
 mod listing;
 mod load;

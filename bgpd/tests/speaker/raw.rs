@@ -66,9 +66,18 @@ impl RawPeer {
         let mut attributes = Attributes::originated(NextHop::from(next_hop));
         attributes.local_pref = Some(100);
         attributes.communities = communities.to_vec();
+        self.announce_attributes(&attributes, prefixes).await;
+    }
+
+    /// Announces routes with any attributes, AS_SETs among them.
+    pub(crate) async fn announce_attributes(&mut self, attributes: &Attributes, prefixes: &[&str]) {
         let prefixes: Vec<Prefix> = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
+        let codec = Codec {
+            as_sets: true,
+            ..self.codec
+        };
         let mut octets = Vec::new();
-        encode_announcement(&attributes, prefixes.as_slice(), self.codec, &mut octets).unwrap();
+        encode_announcement(attributes, prefixes.as_slice(), codec, &mut octets).unwrap();
         self.send(&octets).await;
     }
 

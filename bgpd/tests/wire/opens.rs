@@ -427,7 +427,7 @@ proptest! {
         families in prop::sample::subsequence(Family::ALL.to_vec(), 0..=2),
         (route_refresh, extended_message, restarted, notification) in any::<(bool, bool, bool, bool)>(),
         (enhanced_route_refresh, extended_next_hop, preserved) in any::<(bool, bool, bool)>(),
-        (receive, send) in any::<(bool, bool)>(),
+        (receive, send, bfd_strict) in any::<(bool, bool, bool)>(),
         restart_time_s in 0u16..4096,
         stale_time_s in 0..=STALE_TIME_MAX_S,
         has_restart in any::<bool>(),
@@ -455,6 +455,7 @@ proptest! {
                     .map(|family| LongLivedFamily { family, preserved, stale_time_s })
                     .collect(),
                 add_path: AddPath { receive: when(receive), send: when(send) },
+                bfd_strict,
                 unknown: unknown
                     .into_iter()
                     .map(|(code, value)| UnknownCapability { code, value: value.into() })

@@ -145,6 +145,7 @@ fn full_open() -> Open {
                 receive: families,
                 send: families,
             },
+            bfd_strict: true,
             unknown: Vec::new(),
         },
     }
