@@ -412,9 +412,14 @@ fn in_strict_mode_the_session_waits_for_bfd() {
     let ours = Bgpd::start(&a, directories[0].path(), &config(1, 65001, 2, 65002, "true"), "");
     let other = Bgpd::start(&b, directories[1].path(), &config(2, 65002, 1, 65001, "true"), "");
     wait_for("the end of a wait for BFD", SESSION_TIME, || {
-        ours.peer("10.0.0.2").is_some_and(|peer| peer.last_error.contains("BFD down"))
+        ours.peer("10.0.0.2")
+            .is_some_and(|peer| peer.last_error.contains("BFD down"))
     });
-    assert_eq!(ours.peer("10.0.0.2").unwrap().flaps, 0, "it was never established");
+    assert_eq!(
+        ours.peer("10.0.0.2").unwrap().flaps,
+        0,
+        "it was never established"
+    );
     ours.reload(&config(1, 65001, 2, 65002, "false"));
     wait_for("BFD and the session", SESSION_TIME, || {
         is_up(&ours, "10.0.0.2") && ours.is_established("10.0.0.2") && other.is_established("10.0.0.1")

@@ -48,7 +48,7 @@ fn bird_may_know_us_by_either_as() {
         let directory = tempfile::tempdir().unwrap();
         let bird = format!(
             "router id 10.0.0.2;\nprotocol device {{}}\n\
-             protocol bgp four {{ local 10.0.0.2 as 65002; neighbor 10.0.0.1 as {known_as};\n\
+             protocol bgp four {{ local 10.0.0.2 as 65002; neighbor 10.0.0.1 as {known_as}; error wait time 1, 2;\n\
                ipv4 {{ import all; export none; }}; }}\n"
         );
         let router = Bird::start(&b, directory.path(), &bird);
@@ -56,9 +56,16 @@ fn bird_may_know_us_by_either_as() {
              [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nlocal-as = 64999\ndual-as = true\n\
              import = \"accept\"\nexport = \"accept\"\n[[network]]\nprefix = \"192.0.2.0/24\"\n";
         let ours = Bgpd::start(&a, directory.path(), config, "");
-        wait_for("the session", Duration::from_secs(40), || ours.is_established("10.0.0.2"));
+        wait_for("the session", Duration::from_secs(40), || {
+            ours.is_established("10.0.0.2")
+        });
         wait_for("our route", ROUTE_TIME, || router.route("192.0.2.0/24").is_some());
-        assert!(router.route("192.0.2.0/24").unwrap().contains(&known_as.to_string()));
+        assert!(
+            router
+                .route("192.0.2.0/24")
+                .unwrap()
+                .contains(&known_as.to_string())
+        );
         assert_eq!(ours.peer("10.0.0.2").unwrap().local_as, known_as);
     }
 }
