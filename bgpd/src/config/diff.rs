@@ -193,6 +193,7 @@ impl ChangedNeighbor {
             keepalive: "keepalive" => None,
             delay_open: "delay-open" => None,
             password: "password" => None,
+            tcp_ao: "tcp-ao" => None,
             role: "role" => Reset,
             role_strict: "role-strict" => Reset,
             graceful_restart: "graceful-restart" => None,
@@ -215,6 +216,9 @@ impl ChangedNeighbor {
         // What OPEN says of it; how many paths are sent is our affair.
         if old.add_paths.capability() != new.add_paths.capability() {
             changes.push(("add-paths", NeighborChange::Reset));
+        }
+        if !super::tcp_ao::can_change(&old.tcp_ao, &new.tcp_ao) {
+            changes.push(("tcp-ao", NeighborChange::Reset));
         }
         let identity = [
             (

@@ -1,13 +1,13 @@
 //! Neighbours that are not configured one by one: whoever connects from a range of addresses.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{BGP_PORT, Config, ConfigError, InterfaceName, Neighbor, NeighborKey};
+use super::{BGP_PORT, Config, ConfigError, InterfaceName, Neighbor, NeighborKey, TcpAuthentication};
 use crate::wire::Prefix;
 
 /// Sessions of a range where nothing is set.
@@ -154,21 +154,21 @@ impl Config {
     /// several neighbours, they need the same one, or each its own.
     pub(super) fn validate_passwords(&self) -> Result<(), ConfigError> {
         let neighbors = self.neighbors.iter().map(|neighbor| {
-            let error = move |reason| neighbor.error("password", reason);
+            let error = move |reason| neighbor.error(field_of(neighbor), reason);
             let error: Box<dyn Fn(String) -> ConfigError + '_> = Box::new(error);
-            (neighbor.connects_from(), neighbor.password.as_deref(), error)
+            (neighbor.connects_from(), neighbor.authentication(), error)
         });
         let ranges = self.dynamic_neighbors.iter().map(|range| {
             let error = move |reason| ConfigError::Dynamic {
                 range: range.name(),
-                field: "password",
+                field: field_of(&range.template),
                 reason,
             };
             let error: Box<dyn Fn(String) -> ConfigError + '_> = Box::new(error);
-            (range.prefix, range.template.password.as_deref(), error)
+            (range.prefix, range.template.authentication(), error)
         });
         let all: Vec<_> = neighbors.chain(ranges).collect();
-        let mut of: std::collections::HashMap<IpNet, Option<&str>> = std::collections::HashMap::new();
+        let mut of: HashMap<IpNet, Option<TcpAuthentication<'_>>> = HashMap::new();
         for (addresses, password, error) in &all {
             if *of.entry(*addresses).or_insert(*password) != *password {
                 return Err(error(format!(
@@ -193,5 +193,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+}
+
+/// The setting that a neighbour's segments are authenticated by.
+const fn field_of(neighbor: &Neighbor) -> &'static str {
+    if neighbor.tcp_ao.is_empty() {
+        "password"
+    } else {
+        "tcp-ao"
     }
 }

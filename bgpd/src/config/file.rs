@@ -14,7 +14,7 @@ use super::policy_file::{CommunityKind, Fault, FilePolicy, One, Policies};
 use super::{
     AddPaths, Aggregate, BGP_PORT, BmpStation, Config, ConfigError, DYNAMIC_LIMIT_DEFAULT, DynamicNeighbors,
     ExportOptions, GracefulRestartMode, HOLD_TIME_DEFAULT_S, ImportOptions, InterfaceName, MaxPrefix, Mrt,
-    MrtSource, Neighbor, NeighborKey, Network, NextHopMode, PeerAs, PrivateAs, Routing, Selection,
+    MrtSource, Neighbor, NeighborKey, Network, NextHopMode, PeerAs, PrivateAs, Routing, Selection, TcpAoKey,
 };
 use crate::wire::{Community, Family, FamilySet, LargeCommunity, Prefix, Role};
 
@@ -110,6 +110,8 @@ struct FileNeighbor {
     keepalive: Option<u16>,
     delay_open: Option<u16>,
     password: Option<String>,
+    #[serde(default)]
+    tcp_ao: Vec<TcpAoKey>,
     bfd: Option<FileBfd>,
     role: Option<FileRole>,
     #[serde(default)]
@@ -536,6 +538,7 @@ impl FileNeighbor {
         neighbor.keepalive = self.keepalive.map(seconds);
         neighbor.delay_open = self.delay_open.map(seconds);
         neighbor.password.clone_from(&self.password);
+        neighbor.tcp_ao.clone_from(&self.tcp_ao);
         neighbor.bfd = self.bfd.as_ref().and_then(|bfd| bfd.0.clone());
         neighbor.role = self.role.map(Role::from);
         neighbor.role_strict = self.role_strict;

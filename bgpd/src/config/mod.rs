@@ -9,10 +9,13 @@ mod dynamic;
 mod file;
 mod key;
 mod monitoring;
+#[cfg(test)]
+mod neighbor_tests;
 mod peer_as;
 mod policy_file;
 mod routing;
 mod session;
+mod tcp_ao;
 mod validate;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,6 +42,7 @@ pub use session::{
     AddPaths, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, PREFIX_WARNING_DEFAULT_PERCENT,
     SHUTDOWN_MESSAGE_MAX_BYTES,
 };
+pub use tcp_ao::{TcpAoAlgorithm, TcpAoKey};
 pub use validate::ConfigError;
 
 use crate::policy::Policy;
@@ -177,6 +181,8 @@ pub struct Neighbor {
     pub delay_open: Option<Duration>,
     /// TCP MD5 key (RFC 2385).
     pub password: Option<String>,
+    /// TCP-AO keys (RFC 5925), instead of a password; the first one is sent with.
+    pub tcp_ao: Vec<TcpAoKey>,
     /// What we are on this session (RFC 9234), for a neighbour in another AS.
     pub role: Option<Role>,
     /// Refuse a neighbour that does not say what it is (RFC 9234 section 4.2).
@@ -240,6 +246,7 @@ impl Neighbor {
             keepalive: None,
             delay_open: None,
             password: None,
+            tcp_ao: Vec::new(),
             role: None,
             role_strict: false,
             graceful_restart: GracefulRestartMode::default(),
@@ -281,6 +288,15 @@ impl Neighbor {
         self.interface.is_some() && self.address.is_unspecified()
     }
 
+    /// What its segments are authenticated with.
+    pub(crate) fn authentication(&self) -> Option<TcpAuthentication<'_>> {
+        match (&self.password, self.tcp_ao.as_slice()) {
+            (Some(password), _) => Some(TcpAuthentication::Md5(password)),
+            (None, []) => None,
+            (None, keys) => Some(TcpAuthentication::Ao(keys)),
+        }
+    }
+
     /// The addresses that it may connect from. One that is known by its interface has any link-local one.
     pub fn connects_from(&self) -> IpNet {
         if self.is_unnumbered() {
@@ -299,6 +315,15 @@ impl Neighbor {
     pub fn max_prefix(&self, family: Family) -> Option<&MaxPrefix> {
         self.max_prefixes.iter().find(|limit| limit.family == family)
     }
+}
+
+/// What segments of a connection are authenticated with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TcpAuthentication<'a> {
+    /// RFC 2385.
+    Md5(&'a str),
+    /// RFC 5925.
+    Ao(&'a [TcpAoKey]),
 }
 
 /// A prefix that we originate.

@@ -223,7 +223,11 @@ impl Neighbor {
         if self.role_strict && self.role.is_none() {
             return Err(self.error("role-strict", "needs a role"));
         }
+        super::tcp_ao::check(&self.tcp_ao).map_err(|reason| self.error("tcp-ao", reason))?;
         match &self.password {
+            Some(_) if !self.tcp_ao.is_empty() => {
+                Err(self.error("password", "cannot be set together with tcp-ao: remove one"))
+            }
             Some(password) if password.is_empty() => Err(self.error(
                 "password",
                 "is empty: leave the key out for a session without one",

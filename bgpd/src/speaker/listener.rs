@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::dynamic::{Refuser, Stranger};
 use super::neighbor::Command;
-use super::socket::{listen, set_listener_key};
+use super::socket::{listen, set_listener_ao_keys, set_listener_key};
 use super::status::SessionStatus;
-use crate::config::{DynamicNeighbors, InterfaceName, RangeName};
+use crate::config::{InterfaceName, RangeName, TcpAoKey};
 use crate::session::State;
 
 /// Wait after an accept that failed, as when there are no file descriptors left.
@@ -59,8 +59,7 @@ impl Directory {
     }
 
     /// Other ones from now on.
-    pub(super) fn publish(&self, neighbors: HashMap<Origin, Vec<Expected>>, ranges: &[DynamicNeighbors]) {
-        let ranges = ranges.iter().map(DynamicNeighbors::name).collect();
+    pub(super) fn publish(&self, neighbors: HashMap<Origin, Vec<Expected>>, ranges: Vec<RangeName>) {
         let known = Known { neighbors, ranges };
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
@@ -97,6 +96,16 @@ impl Listener {
 }
 
 impl Listener {
+    /// Goes over to other TCP-AO keys of neighbours.
+    pub(super) fn set_ao_keys(
+        &self,
+        neighbors: IpNet,
+        old: &[TcpAoKey],
+        new: &[TcpAoKey],
+    ) -> std::io::Result<()> {
+        set_listener_ao_keys(&self.socket, neighbors, old, new)
+    }
+
     /// Ends it. When this is done, its address is free.
     pub(super) async fn stop(mut self) {
         self.task.abort();

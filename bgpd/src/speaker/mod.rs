@@ -28,6 +28,7 @@ mod source;
 mod staging;
 mod status;
 mod sys;
+mod tcp_ao;
 mod write_queue;
 
 use std::net::SocketAddr;

@@ -350,11 +350,14 @@ impl NeighborTask {
         if change == NeighborChange::Reset && enabled {
             self.handle(Event::Stop(StopReason::ConfigurationChange));
         }
-        self.socket = socket;
+        let before = std::mem::replace(&mut self.socket, socket);
         self.enabled = enabled;
         self.handle(Event::Configure(Box::new(session)));
         for connection in self.connections.values() {
-            if let Err(error) = self.socket.adjust(&connection.socket, connection.remote.ip()) {
+            if let Err(error) = self
+                .socket
+                .adjust(&before, &connection.socket, connection.remote.ip())
+            {
                 tracing::warn!(neighbor = %self.key, %error, "a connection keeps its old socket options");
             }
         }

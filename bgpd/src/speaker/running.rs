@@ -15,7 +15,7 @@ use super::neighbor::{Command, NeighborHandle, NeighborSettings, NeighborTask, S
 use super::rib_queue::RibControl;
 use super::socket::SocketSettings;
 use super::{PeerStatus, SpeakerError, StartOptions};
-use crate::config::{Config, ConfigDiff, Neighbor, NeighborChange, NeighborKey};
+use crate::config::{Config, ConfigDiff, DynamicNeighbors, Neighbor, NeighborChange, NeighborKey, TcpAoKey};
 use crate::session::{Settings, StopReason};
 
 /// What there is while the speaker runs.
@@ -31,6 +31,8 @@ pub(super) struct Running {
     pub(super) listeners: HashMap<SocketAddr, Listener>,
     directory: Directory,
     dynamic: Dynamic,
+    /// Neighbours whose TCP-AO keys the kernel did not take: nobody may connect from there.
+    unprotected: HashSet<IpNet>,
     shared: Shared,
     pub(super) monitoring: Monitoring,
 }
@@ -57,6 +59,7 @@ impl Running {
             listeners: HashMap::new(),
             directory: Directory::new(strangers),
             dynamic: Dynamic::default(),
+            unprotected: HashSet::new(),
             monitoring: Monitoring::new(shared.rib.clone()),
             shared,
         }
@@ -82,6 +85,7 @@ impl Running {
         self.listeners
             .retain(|address, _| !diff.listen_removed.contains(address));
         self.set_keys(&config)?;
+        self.set_ao_keys(&config);
         for key in &diff.removed {
             self.stop_neighbor(*key, StopReason::Deconfigured);
         }
@@ -150,6 +154,31 @@ impl Running {
             }
         }
         Ok(())
+    }
+
+    /// Where the kernel does not take a key, the session is not started without it: see `unprotected`, and dialling fails
+    /// likewise.
+    fn set_ao_keys(&mut self, config: &Config) {
+        let (before, wanted): (HashMap<_, _>, HashMap<_, _>) =
+            (ao_keys(&self.config).collect(), ao_keys(config).collect());
+        self.unprotected.clear();
+        for listener in self.listeners.values() {
+            for (neighbors, keys) in before
+                .iter()
+                .filter(|(neighbors, _)| !wanted.contains_key(*neighbors))
+            {
+                // The listener may be newer than the key.
+                let _ = listener.set_ao_keys(*neighbors, keys, &[]);
+            }
+            for (neighbors, keys) in &wanted {
+                let old = before.get(neighbors).copied().unwrap_or_default();
+                if let Err(error) = listener.set_ao_keys(*neighbors, old, keys)
+                    && self.unprotected.insert(*neighbors)
+                {
+                    tracing::error!(%neighbors, %error, "no session with this neighbor");
+                }
+            }
+        }
     }
 
     fn neighbor_settings(&self, neighbor: &Neighbor, change: NeighborChange) -> NeighborSettings {
@@ -246,7 +275,8 @@ impl Running {
 
     fn publish_directory(&self) {
         let mut expected: HashMap<Origin, Vec<Expected>> = HashMap::new();
-        for neighbor in &self.config.neighbors {
+        let protected = |neighbor: &&Neighbor| !self.unprotected.contains(&neighbor.connects_from());
+        for neighbor in self.config.neighbors.iter().filter(protected) {
             if let Some(handle) = self.neighbors.get(&neighbor.key()) {
                 let origin = (neighbor.address, neighbor.interface);
                 expected.entry(origin).or_default().push(Expected {
@@ -256,7 +286,10 @@ impl Running {
                 });
             }
         }
-        self.directory.publish(expected, &self.config.dynamic_neighbors);
+        let ranges = self.config.dynamic_neighbors.iter();
+        let ranges = ranges.filter(|range| !self.unprotected.contains(&range.prefix));
+        self.directory
+            .publish(expected, ranges.map(DynamicNeighbors::name).collect());
     }
 
     pub(super) fn peers(&self) -> Vec<PeerStatus> {
@@ -322,4 +355,13 @@ fn passwords(config: &Config) -> impl Iterator<Item = (IpNet, &str)> + Clone {
         .iter()
         .filter_map(|neighbor| Some((neighbor.connects_from(), neighbor.password.as_deref()?)))
         .chain(ranges)
+}
+
+/// The TCP-AO keys that listeners need.
+fn ao_keys(config: &Config) -> impl Iterator<Item = (IpNet, &[TcpAoKey])> {
+    let ranges = config.dynamic_neighbors.iter();
+    let ranges = ranges.map(|range| (range.prefix, range.template.tcp_ao.as_slice()));
+    let neighbors = config.neighbors.iter();
+    let neighbors = neighbors.map(|neighbor| (neighbor.connects_from(), neighbor.tcp_ao.as_slice()));
+    neighbors.chain(ranges).filter(|(_, keys)| !keys.is_empty())
 }

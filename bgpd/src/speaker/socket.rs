@@ -8,8 +8,8 @@ use ipnet::IpNet;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::sys;
-use crate::config::{Config, InterfaceName, Neighbor};
+use super::{sys, tcp_ao};
+use crate::config::{Config, InterfaceName, Neighbor, TcpAoKey};
 
 /// TTL towards neighbours in our AS, and of what must prove that it came from near.
 const TTL_MAX: u8 = 255;
@@ -33,6 +33,7 @@ pub(super) struct SocketSettings {
     pub(super) ttl: u8,
     pub(super) minimum_ttl: Option<u8>,
     pub(super) password: Option<String>,
+    pub(super) tcp_ao: Vec<TcpAoKey>,
 }
 
 impl SocketSettings {
@@ -55,6 +56,7 @@ impl SocketSettings {
             // A packet over one hop arrives with 255, and each router on the way takes one off.
             minimum_ttl: hops.map(|hops| TTL_MAX - (hops - 1).min(TTL_MAX - 1)),
             password: neighbor.password.clone(),
+            tcp_ao: neighbor.tcp_ao.clone(),
         }
     }
 
@@ -83,18 +85,19 @@ impl SocketSettings {
         if let Some(password) = &self.password {
             sys::set_md5_key(socket.as_fd(), remote.ip().into(), password.as_bytes())?;
         }
+        tcp_ao::set_keys(socket.as_fd(), remote.ip().into(), &[], &self.tcp_ao, false)?;
         if let Some(source) = self.source {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         TcpSocket::from_std_stream(socket.into()).connect(remote).await
     }
 
-    /// Gives a connection in use other settings: TTL, and a TCP MD5 key where there was one before.
-    pub(super) fn adjust(&self, socket: &OwnedFd, remote: IpAddr) -> io::Result<()> {
+    /// Gives a connection in use other settings: TTL, and TCP MD5 or TCP-AO keys where there were such before.
+    pub(super) fn adjust(&self, before: &Self, socket: &OwnedFd, remote: IpAddr) -> io::Result<()> {
         self.prepare(&SockRef::from(socket))?;
         match &self.password {
             Some(password) => sys::set_md5_key(socket.as_fd(), remote.into(), password.as_bytes()),
-            None => Ok(()),
+            None => tcp_ao::set_keys(socket.as_fd(), remote.into(), &before.tcp_ao, &self.tcp_ao, false),
         }
     }
 
@@ -143,4 +146,20 @@ pub(super) fn set_listener_key(
         Err(error) if password.is_none() && error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         result => result,
     }
+}
+
+/// Goes over to other TCP-AO keys of neighbours on a listener.
+pub(super) fn set_listener_ao_keys(
+    listener: &TcpListener,
+    neighbors: IpNet,
+    old: &[TcpAoKey],
+    new: &[TcpAoKey],
+) -> io::Result<()> {
+    let same_family = listener
+        .local_addr()
+        .is_ok_and(|local| local.is_ipv4() == neighbors.addr().is_ipv4());
+    if !same_family {
+        return Ok(());
+    }
+    tcp_ao::set_keys(listener.as_fd(), neighbors, old, new, true)
 }

@@ -1,7 +1,7 @@
 //! Socket options that no safe crate offers.
 #![expect(
     unsafe_code,
-    reason = "setsockopt for TCP MD5 keys, minimum TTL and ICMPv6 filters; a raw socket in the runtime"
+    reason = "setsockopt for TCP MD5 and TCP-AO keys, minimum TTL and ICMPv6 filters; a raw socket in the runtime"
 )]
 
 use std::io;
@@ -14,7 +14,7 @@ use libc::{c_int, c_void, socklen_t};
 use socket2::Socket;
 use tokio::io::unix::AsyncFd;
 
-use crate::config::PASSWORD_MAX_BYTES;
+use crate::config::{PASSWORD_MAX_BYTES, TcpAoKey};
 
 /// `struct tcp_md5sig` of linux/tcp.h.
 #[repr(C)]
@@ -57,22 +57,7 @@ pub(super) fn set_md5_key(socket: BorrowedFd<'_>, peers: IpNet, key: &[u8]) -> i
         .ok_or_else(too_long)?
         .copy_from_slice(key);
     option.key_length = u16::try_from(key.len()).map_err(|_| too_long())?;
-    // SAFETY: `option` is a `repr(C)` value laid out as the kernel's `struct tcp_md5sig`, it lives
-    // through the call, and its size is passed along.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            name,
-            (&raw const option).cast::<c_void>(),
-            size_of::<TcpMd5Sig>() as socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set_option(socket, libc::IPPROTO_TCP, name, &option)
 }
 
 /// `struct sockaddr_in` or `struct sockaddr_in6` with port 0, in a `sockaddr_storage`.
@@ -98,22 +83,7 @@ pub(super) fn set_minimum_ttl(socket: BorrowedFd<'_>, peer: IpAddr, ttl: u8) -> 
         IpAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_MINTTL),
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
     };
-    let value = c_int::from(ttl);
-    // SAFETY: the option takes an int; `value` is one and lives through the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast::<c_void>(),
-            size_of::<c_int>() as socklen_t,
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    set_option(socket, level, name, &c_int::from(ttl))
 }
 
 /// RFC 3542 section 3.2: takes in ICMPv6 messages of these types alone.
@@ -127,15 +97,127 @@ pub(super) fn pass_only_icmpv6(socket: BorrowedFd<'_>, types: &[u8]) -> io::Resu
             *word &= !(1 << (message % 32));
         }
     }
-    // SAFETY: the option takes a `struct icmp6_filter`, which is eight words; `filter` is that and lives through
-    // the call.
+    // `struct icmp6_filter`.
+    set_option(socket, libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &filter)
+}
+
+/// Has the runtime watch a socket.
+pub(super) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
+    // SAFETY: a `Socket` owns its descriptor and gives the same one each time it is asked, as long as it lives; the
+    // result owns the socket.
+    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
+}
+
+/// `TCP_AO_ADD_KEY` of linux/tcp.h.
+const TCP_AO_ADD_KEY: c_int = 38;
+/// `TCP_AO_DEL_KEY` of linux/tcp.h.
+const TCP_AO_DEL_KEY: c_int = 39;
+/// The bit fields `set_current` and `set_rnext`, which come first.
+const TCP_AO_SET_BOTH: u32 = if cfg!(target_endian = "little") {
+    0b11
+} else {
+    0b11 << 30
+};
+/// RFC 5926 section 3.2: 96 bits of either algorithm.
+const TCP_AO_MAC_BYTES: u8 = 12;
+const TCP_AO_NAME_BYTES: usize = 64;
+
+/// `struct tcp_ao_add` of linux/tcp.h.
+#[repr(C, align(8))]
+struct TcpAoAdd {
+    address: [u8; size_of::<libc::sockaddr_storage>()],
+    algorithm: [u8; TCP_AO_NAME_BYTES],
+    interface: i32,
+    set: u32,
+    reserved: u16,
+    prefix_length: u8,
+    send_id: u8,
+    receive_id: u8,
+    mac_length: u8,
+    flags: u8,
+    key_length: u8,
+    key: [u8; PASSWORD_MAX_BYTES],
+}
+
+/// `struct tcp_ao_del` of linux/tcp.h.
+#[repr(C, align(8))]
+struct TcpAoDel {
+    address: [u8; size_of::<libc::sockaddr_storage>()],
+    interface: i32,
+    set: u32,
+    reserved: u16,
+    prefix_length: u8,
+    send_id: u8,
+    receive_id: u8,
+    current_key: u8,
+    next: u8,
+    flags: u8,
+}
+
+/// RFC 5925: adds a key for segments to and from `peers`. With `use_now`, it is what we send with, and what the other
+/// end is asked to.
+pub(super) fn add_ao_key(
+    socket: BorrowedFd<'_>,
+    peers: IpNet,
+    key: &TcpAoKey,
+    use_now: bool,
+) -> io::Result<()> {
+    let mut option = TcpAoAdd {
+        address: socket_address(peers.addr()),
+        algorithm: [0; TCP_AO_NAME_BYTES],
+        interface: 0,
+        set: if use_now { TCP_AO_SET_BOTH } else { 0 },
+        reserved: 0,
+        prefix_length: peers.prefix_len(),
+        send_id: key.send_id,
+        receive_id: key.receive_id,
+        mac_length: TCP_AO_MAC_BYTES,
+        flags: 0,
+        key_length: u8::try_from(key.key.len()).unwrap_or(u8::MAX),
+        key: [0; PASSWORD_MAX_BYTES],
+    };
+    let name = key.algorithm.kernel_name().bytes();
+    option
+        .algorithm
+        .iter_mut()
+        .zip(name)
+        .for_each(|(place, octet)| *place = octet);
+    option
+        .key
+        .iter_mut()
+        .zip(key.key.bytes())
+        .for_each(|(place, octet)| *place = octet);
+    set_option(socket, libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &option)
+}
+
+/// RFC 5925: removes a key that is not what is sent with.
+pub(super) fn delete_ao_key(socket: BorrowedFd<'_>, peers: IpNet, key: &TcpAoKey) -> io::Result<()> {
+    let option = TcpAoDel {
+        address: socket_address(peers.addr()),
+        interface: 0,
+        set: 0,
+        reserved: 0,
+        prefix_length: peers.prefix_len(),
+        send_id: key.send_id,
+        receive_id: key.receive_id,
+        current_key: 0,
+        next: 0,
+        flags: 0,
+    };
+    set_option(socket, libc::IPPROTO_TCP, TCP_AO_DEL_KEY, &option)
+}
+
+/// Sets an option to a value that is laid out as the kernel reads it: integers, or a `repr(C)` structure of such.
+fn set_option<T>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: `value` lives through the call and its size is passed along; the callers, all in this module, give what
+    // the option takes, and the kernel only reads it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_ICMPV6,
-            ICMPV6_FILTER,
-            (&raw const filter).cast::<c_void>(),
-            size_of_val(&filter) as socklen_t,
+            level,
+            name,
+            std::ptr::from_ref(value).cast::<c_void>(),
+            size_of::<T>() as socklen_t,
         )
     };
     if result == 0 {
@@ -145,9 +227,15 @@ pub(super) fn pass_only_icmpv6(socket: BorrowedFd<'_>, types: &[u8]) -> io::Resu
     }
 }
 
-/// Has the runtime watch a socket.
-pub(super) fn watch(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: a `Socket` owns its descriptor and gives the same one each time it is asked, as long as it lives; the
-    // result owns the socket.
-    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a C compiler lays out the structures of linux/tcp.h.
+    #[test]
+    fn structures_have_the_size_that_the_kernel_asks_for() {
+        assert_eq!(size_of::<TcpAoAdd>(), 288);
+        assert_eq!(size_of::<TcpAoDel>(), 144);
+        assert_eq!(size_of::<TcpMd5Sig>(), 216);
+    }
 }

@@ -77,7 +77,14 @@ fn answer(netns: &Netns, from: Ipv4Addr) -> Option<(u8, u8)> {
     stream.write_all(&wire::encode_keepalive()).ok()?;
     let mut octets = Vec::new();
     stream.read_to_end(&mut octets).ok()?;
-    match wire::decode(&octets, Codec::default()).ok()? {
+    // The last message says why; an OPEN may stand before it.
+    let mut rest = octets.as_slice();
+    let mut last = None;
+    while let Ok(Some(length)) = wire::frame(rest, Codec::default()) {
+        last = wire::decode(rest.get(..length)?, Codec::default()).ok();
+        rest = rest.get(length..)?;
+    }
+    match last? {
         Message::Notification(notification) => Some((notification.code, notification.subcode)),
         _ => None,
     }
@@ -100,4 +107,46 @@ fn strangers_are_told_that_they_are_not_wanted() {
     }
     assert_eq!(ours.peers().len(), 1);
     assert_eq!(ours.peer("10.0.0.2").unwrap().flaps, 0);
+}
+
+/// Where the kernel has no TCP-AO, there is no session, in neither direction, and it is said why. (Where it has, there
+/// is none either, because BIRD here has no key.)
+#[test]
+fn without_tcp_ao_in_the_kernel_there_is_no_session() {
+    let (a, b) = Netns::pair();
+    b.run("ip addr add 10.0.0.3/24 dev eth0");
+    let directory = tempfile::tempdir().unwrap();
+    let _router = Bird::start(&b, directory.path(), &bird_config(""));
+    let config = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
+         [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\n\
+         tcp-ao = [{ send-id = 1, receive-id = 1, algorithm = \"hmac-sha-1-96\", key = \"sesame\" }]\n\
+         [[neighbor]]\naddress = \"10.0.0.3\"\nas = 65003\npassive = true\n";
+    let ours = Bgpd::start(&a, directory.path(), config, "");
+    let lacks = || {
+        ours.peer("10.0.0.2")
+            .is_some_and(|peer| peer.last_error.contains("CONFIG_TCP_AO"))
+    };
+    let has = || !ours.process.log().contains("CONFIG_TCP_AO");
+    wait_for("an attempt", SESSION_TIME, || {
+        lacks()
+            || (has()
+                && ours
+                    .peer("10.0.0.2")
+                    .is_some_and(|peer| !peer.last_error.is_empty()))
+    });
+    if lacks() {
+        let log = ours.process.log();
+        assert!(
+            log.lines()
+                .any(|line| line.contains("no session") && line.contains("10.0.0.2")),
+            "{log}"
+        );
+        // Without a key that could be asked for, nobody is let in.
+        assert_eq!(answer(&b, [10, 0, 0, 2].into()), Some((6, 5)));
+    }
+    assert!(!ours.is_established("10.0.0.2"));
+    // Others are not concerned: this one is heard out, and answered.
+    wait_for("an answer to another neighbor", SESSION_TIME, || {
+        answer(&b, [10, 0, 0, 3].into()) == Some((5, 1))
+    });
 }

@@ -643,3 +643,71 @@ fn a_summary_stands_for_what_lies_inside_it() {
     listener.hear_all(&mut rib);
     assert_eq!(known(&listener), ["10.8.0.0/16", "10.9.0.0/16", "192.0.2.0/24"]);
 }
+
+fn v6_route(next_hop: NextHop, interface: Option<u32>) -> Attributes {
+    Attributes {
+        as_path: AsPath::sequence([65002]),
+        interface,
+        ..Attributes::originated(next_hop)
+    }
+}
+
+/// RFC 8950 section 4: who has not offered to take such a route is not told it.
+#[test]
+fn an_ipv4_route_with_an_ipv6_next_hop_goes_to_who_takes_it() {
+    let next_hop = NextHop::from("fd00::2".parse::<IpAddr>().unwrap());
+    let route = || v6_route(next_hop, None);
+    let client = |extended_next_hop| PeerSettings {
+        extended_next_hop,
+        ..settings(3, LOCAL_AS)
+    };
+    let out = passed_on(settings(2, 65002), route(), client(true)).unwrap();
+    assert_eq!(out.next_hop, next_hop);
+    assert_eq!(passed_on(settings(2, 65002), route(), client(false)), None);
+    // With ourselves as next hop, it is an IPv4 address again.
+    let out = passed_on(settings(2, 65002), route(), settings(3, 65003)).unwrap();
+    assert_eq!(out.next_hop, NextHop::V4(Ipv4Addr::new(10, 0, 0, 1)));
+}
+
+/// RFC 2545 section 3.
+#[test]
+fn link_local_next_hops_stay_on_their_link() {
+    let (global, link_local) = ("fd00::2".parse().unwrap(), "fe80::2".parse().unwrap());
+    let both = NextHop::V6 {
+        global,
+        link_local: Some(link_local),
+    };
+    let client = || PeerSettings {
+        extended_next_hop: true,
+        ..settings(3, LOCAL_AS)
+    };
+    // On a link of ours, it is ourselves that others have to ask.
+    for next_hop in [NextHop::link_local(link_local), both] {
+        let out = passed_on(settings(2, 65002), v6_route(next_hop, Some(7)), client()).unwrap();
+        assert_eq!(out.next_hop, NextHop::V4(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(out.interface, None);
+    }
+    // The global address goes on alone.
+    let out = passed_on(settings(2, 65002), v6_route(both, None), client()).unwrap();
+    assert_eq!(out.next_hop, NextHop::from(IpAddr::V6(global)));
+    // Equal addresses on two links are two next hops.
+    let mut rib = rib();
+    let (one, two) = (rib.peer_up(settings(2, 65002)), rib.peer_up(settings(3, 65003)));
+    for (peer, interface) in [(one, 7), (two, 8)] {
+        rib.update(
+            peer,
+            v6_route(NextHop::link_local(link_local), Some(interface)),
+            [net(NET)],
+        );
+    }
+    let mut gateways: Vec<String> = rib
+        .poll_next_hops()
+        .into_iter()
+        .filter_map(|interest| match interest {
+            bgpd::rib::NextHopInterest::Resolve(gateway) => Some(gateway.to_string()),
+            bgpd::rib::NextHopInterest::Forget(_) => None,
+        })
+        .collect();
+    gateways.sort_unstable();
+    assert_eq!(gateways, ["fe80::2%7", "fe80::2%8"]);
+}

@@ -89,6 +89,40 @@ fn wrong_opens_are_answered_with_their_fault() {
     );
 }
 
+/// RFC 8950 section 4.
+#[test]
+fn extended_next_hops_are_for_both_or_none() {
+    for (ours, theirs, families, agreed) in [
+        (true, true, both(), true),
+        (true, false, both(), false),
+        (false, true, both(), false),
+        (true, true, [Family::Ipv6Unicast].into_iter().collect(), false),
+    ] {
+        let settings = Settings {
+            families: both(),
+            extended_next_hop: ours,
+            ..settings()
+        };
+        let extended = if theirs { v4() } else { Default::default() };
+        let capabilities = Capabilities {
+            families,
+            extended_next_hop: extended,
+            four_octet_as: Some(65002),
+            ..Capabilities::default()
+        };
+        let bench = Bench::established(
+            settings,
+            Open {
+                capabilities,
+                ..open()
+            },
+        );
+        let codec = bench.session.negotiated().unwrap().codec;
+        let expected = if agreed { v4() } else { Default::default() };
+        assert_eq!(codec.extended_next_hop, expected, "{ours} {theirs}");
+    }
+}
+
 #[test]
 fn what_both_offer_is_agreed_on() {
     let capabilities = Capabilities {
