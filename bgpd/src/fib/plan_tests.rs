@@ -48,11 +48,8 @@ fn resolver() -> Resolver {
     let address = |index: u32| Address::new(index, format!("10.0.{}.1/24", index - 1).parse().unwrap());
     resolver.set_links(&[1, 2, 3].map(link), &[1, 2, 3].map(address));
     for at in 0..3 {
-        resolver.track(next_hop(at).into());
-        resolver.set(
-            next_hop(at).into(),
-            resolver.connected(next_hop(at).into()).unwrap(),
-        );
+        resolver.track(next_hop(at));
+        resolver.set(next_hop(at), resolver.connected(next_hop(at)).unwrap());
     }
     resolver
 }
@@ -241,7 +238,7 @@ proptest! {
             match op {
                 Op::Want(at, hops, metric) => {
                     let prefix = prefix(at);
-                    let next_hops = hops.iter().map(|at| next_hop(*at).into()).collect();
+                    let next_hops = hops.iter().map(|at| next_hop(*at)).collect();
                     let route = (!hops.is_empty()).then_some(Wanted { next_hops, metric });
                     world.plan.want(prefix, route);
                     wanted.insert(prefix, (hops, metric));
@@ -281,7 +278,7 @@ proptest! {
                     world.settle();
                     prop_assert_eq!(world.kernel.ours().len(), before, "adopted routes stay");
                     for (prefix, (hops, metric)) in &wanted {
-                        let next_hops = hops.iter().map(|at| next_hop(*at).into()).collect();
+                        let next_hops = hops.iter().map(|at| next_hop(*at)).collect();
                         let route = (!hops.is_empty()).then_some(Wanted { next_hops, metric: *metric });
                         world.plan.want(*prefix, route);
                     }

@@ -98,7 +98,6 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
             // RFC 7911 section 4: one end takes what the other is willing to send.
             add_path_receive: with_path_ids(settings.add_path.receive, theirs.capabilities.add_path.send),
             add_path_send: with_path_ids(settings.add_path.send, theirs.capabilities.add_path.receive),
-            ..Codec::default()
         },
         hold_time,
         keepalive: keepalive(settings.keepalive, hold_time),

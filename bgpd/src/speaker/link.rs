@@ -87,7 +87,7 @@ impl Follower {
         let mut monitor = Monitor::open(&[Group::Links])?.into_async()?;
         loop {
             let link = Connection::open()?.link(self.name.as_str())?;
-            let link = link.filter(|link| link.up && link.carrier);
+            let link = link.filter(is_usable);
             let index = link.as_ref().map(|link| link.index);
             let changed = self.state.send_if_modified(|state| {
                 let changed = state.index != index;
@@ -119,15 +119,19 @@ impl Follower {
     ) -> Result<(), netlink::Error> {
         loop {
             match monitor.next().await? {
-                Event::Link(link) | Event::LinkGone(link) if Some(link.index) == index => {
-                    if !(link.up && link.carrier && link.name == self.name.as_str()) {
-                        return Ok(());
-                    }
+                Event::Link(link) | Event::LinkGone(link)
+                    if Some(link.index) == index
+                        && !(is_usable(&link) && link.name == self.name.as_str()) =>
+                {
+                    return Ok(());
                 }
-                Event::Link(link) if link.name == self.name.as_str() => {
-                    if index.is_some() || link.up && link.carrier {
-                        return Ok(());
-                    }
+                // Another one has the name now.
+                Event::Link(link)
+                    if Some(link.index) != index
+                        && link.name == self.name.as_str()
+                        && (index.is_some() || is_usable(&link)) =>
+                {
+                    return Ok(());
                 }
                 Event::Resync => return Ok(()),
                 _ => {}
@@ -185,4 +189,9 @@ impl Follower {
             }
         }
     }
+}
+
+/// Whether it can carry packets.
+const fn is_usable(link: &KernelLink) -> bool {
+    link.up && link.carrier
 }
