@@ -8,7 +8,7 @@ use api::v3::BgpPeerSpec;
 use api::v3::bgp_configuration::BgpPassword;
 use api::v3::bgp_peer::{NextHopMode, ReversePeering, SourceAddress};
 use api::{BgpPeer, GoDuration, Node};
-use bgpd::config::{BGP_PORT, BfdSettings, Neighbor};
+use bgpd::config::{AddPaths, BGP_PORT, BfdSettings, Neighbor};
 use bgpd::policy::Policy;
 
 use super::bfd;
@@ -364,6 +364,12 @@ impl Builder<'_> {
         neighbor.port = remote.port;
         neighbor.ttl = Some(TTL_ANY_HOPS);
         neighbor.hold_time = self.settings.hold_time;
+        // Calico has `add paths on` on every session.
+        neighbor.add_paths = AddPaths {
+            receive: neighbor.families,
+            send: neighbor.families,
+            limit: None,
+        };
         (neighbor.import, neighbor.export) = self.policies(filters, remote.address.is_ipv4());
         neighbor
     }

@@ -11,6 +11,7 @@ mod net;
 mod ours;
 mod routers;
 
+mod addpath;
 mod bfd;
 mod daemon;
 mod dynamic;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use bgpd::session::{Action, Event, Received, Settings, State};
-use bgpd::wire::{Capabilities, Family, Open};
+use bgpd::wire::{AddPath, Capabilities, Family, FamilySet, Open};
 
 use crate::bench::{
     Bench, FIRST, SECOND, both, notification_with_data, open, open_with_restart, sent_open, settings, v4,
@@ -218,4 +218,45 @@ fn our_open_offers_what_is_configured() {
     assert_eq!(open.capabilities.four_octet_as, Some(4_200_000_001));
     assert_eq!(open.capabilities.families, v4());
     assert!(open.capabilities.route_refresh && open.capabilities.extended_message);
+}
+
+/// RFC 7911 section 4: for each family and direction, both ends must want it.
+#[test]
+fn path_identifiers_go_where_one_end_sends_and_the_other_takes_them() {
+    let set = |families: &[Family]| families.iter().copied().collect::<FamilySet>();
+    let (v4, v6) = (&[Family::Ipv4Unicast][..], &[Family::Ipv6Unicast][..]);
+    let none: &[Family] = &[];
+    let all = &Family::ALL[..];
+    // What we offer to take and to send, what it offers, and what is taken and sent.
+    let cases = [
+        ((all, all), (all, all), (all, all)),
+        ((all, none), (none, all), (all, none)),
+        ((all, none), (all, none), (none, none)),
+        ((v4, v6), (v6, v4), (v4, v6)),
+        ((v4, v6), (v4, v6), (none, none)),
+        ((all, all), (v6, none), (none, v6)),
+        ((none, none), (all, all), (none, none)),
+    ];
+    for ((receive, send), (their_receive, their_send), (taken, sent)) in cases {
+        let settings = Settings {
+            families: both(),
+            add_path: AddPath {
+                receive: set(receive),
+                send: set(send),
+            },
+            ..settings()
+        };
+        let mut theirs = open();
+        theirs.capabilities.families = both();
+        theirs.capabilities.add_path = AddPath {
+            receive: set(their_receive),
+            send: set(their_send),
+        };
+        let bench = Bench::established(settings, theirs);
+        let codec = bench.session.negotiated().unwrap().codec;
+        assert_eq!(
+            (codec.add_path_receive, codec.add_path_send),
+            (set(taken), set(sent))
+        );
+    }
 }
