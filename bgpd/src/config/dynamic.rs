@@ -120,6 +120,13 @@ impl Config {
         fitting.max_by_key(|range| (range.prefix.prefix_len(), range.interface.is_some()))
     }
 
+    /// Whether a listener has a neighbour's key already, because it is that of its range: the kernel goes through keys
+    /// one by one.
+    pub(crate) fn has_key_of_range(&self, neighbor: &Neighbor) -> bool {
+        let range = self.dynamic(neighbor.address, neighbor.interface);
+        range.is_some_and(|range| range.template.authentication() == neighbor.authentication())
+    }
+
     /// The same with neighbours that have connected; those that no range has any more are left out.
     pub(crate) fn with_dynamic(mut self, connected: impl IntoIterator<Item = NeighborKey>) -> Self {
         let configured: HashSet<NeighborKey> = self.neighbors.iter().map(Neighbor::key).collect();

@@ -284,7 +284,9 @@ impl NeighborTask {
     /// The neighbour's address, as far as it is known: of the session, as configured, or of the router heard of.
     fn remote(&self) -> Option<SocketAddr> {
         let established = self.established_on.and_then(|id| self.connections.get(&id));
-        match (established, &self.link) {
+        // BFD may have to be up before the session is.
+        let connection = established.or_else(|| self.connections.values().next());
+        match (connection, &self.link) {
             (Some(connection), _) => Some(connection.remote),
             (None, Some(_)) => self.link_state.locate(self.key.address, self.key.port),
             (None, None) => Some(self.socket.remote),
@@ -407,6 +409,9 @@ impl NeighborTask {
         match Connection::spawn(id, stream, self.key, events, self.shared.rib.clone()) {
             Ok(connection) => {
                 self.connections.insert(id, connection);
+                if self.link.is_some() {
+                    self.locate_bfd();
+                }
                 Some(id)
             }
             Err(error) => {

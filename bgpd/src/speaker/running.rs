@@ -353,6 +353,7 @@ fn passwords(config: &Config) -> impl Iterator<Item = (IpNet, &str)> + Clone {
     config
         .neighbors
         .iter()
+        .filter(|neighbor| !config.has_key_of_range(neighbor))
         .filter_map(|neighbor| Some((neighbor.connects_from(), neighbor.password.as_deref()?)))
         .chain(ranges)
 }
@@ -362,6 +363,7 @@ fn ao_keys(config: &Config) -> impl Iterator<Item = (IpNet, &[TcpAoKey])> {
     let ranges = config.dynamic_neighbors.iter();
     let ranges = ranges.map(|range| (range.prefix, range.template.tcp_ao.as_slice()));
     let neighbors = config.neighbors.iter();
+    let neighbors = neighbors.filter(|neighbor| !config.has_key_of_range(neighbor));
     let neighbors = neighbors.map(|neighbor| (neighbor.connects_from(), neighbor.tcp_ao.as_slice()));
     neighbors.chain(ranges).filter(|(_, keys)| !keys.is_empty())
 }
