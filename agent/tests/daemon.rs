@@ -1,5 +1,7 @@
 //! The daemon as a process, in a network namespace of its own, against real stores.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 
 use std::process::Command;
