@@ -173,6 +173,8 @@ impl Bgp {
             .iter()
             .map(|peer| to_proto(peer, origins.and_then(|origins| origins.get(&peer.key()))))
             .collect();
+        published.sessions = peers;
+        published.bfd = speaker.bfd_counters();
     }
 
     /// Sessions with workloads do not count: whether those are there is not the host's affair.

@@ -15,6 +15,7 @@ mod flow_event;
 pub mod flows;
 pub mod health;
 pub mod metrics;
+mod metrics_bgp;
 mod node;
 mod peer_access;
 pub mod rpc;

@@ -15,6 +15,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::metrics_bgp::BgpMetrics;
 use crate::view::View;
 
 /// The labels of a BGP session's metrics.
@@ -35,6 +36,7 @@ struct HostLabel {
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     gauges: Arc<Gauges>,
+    bgp: Arc<BgpMetrics>,
     view: View,
     /// Resyncs with the datastore that were started.
     pub resyncs_started: Counter,
@@ -172,9 +174,12 @@ impl Metrics {
             registry.register(name, help, family.clone());
         }
 
+        let bgp = BgpMetrics::default();
+        bgp.register(&mut registry);
         let metrics = Self {
             registry: Arc::default(),
             gauges: Arc::new(gauges),
+            bgp: Arc::new(bgp),
             view,
             resyncs_started: Counter::default(),
             updates_processed: Counter::default(),
@@ -260,6 +265,7 @@ impl Metrics {
             ] {
                 family.clear();
             }
+            self.bgp.set(&published.sessions, &published.bfd);
             for peer in &published.bgp_peers {
                 let labels = PeerLabels {
                     peer: peer.address.clone(),
@@ -317,6 +323,9 @@ mod tests {
             let mut published = view.lock();
             published.datastore_state = "in-sync";
             published.counts.local_endpoints = 2;
+            published.bfd.discarded_unauthentic = 5;
+            published.bfd.packets_sent = 9;
+            published.bfd.state_changes = 3;
             published.problems = vec!["IPPool(p) spec.cidr".into()];
             published.bgp_peers = vec![api_proto::v1::BgpPeer {
                 address: "192.0.2.1".into(),
@@ -332,6 +341,10 @@ mod tests {
             "felix_resync_state 3",
             "felix_resyncs_started_total 1",
             "margay_resource_problems 1",
+            "margay_bfd_packets_total{direction=\"sent\"} 9",
+            "margay_bfd_packets_discarded_total{reason=\"unauthentic\"} 5",
+            "margay_bfd_state_changes_total 3",
+            "margay_bfd_sessions{state=\"Up\"} 0",
             "felix_host{host=\"node-1\"} 1",
             "margay_bgp_session_established{peer=\"192.0.2.1\",ip_version=\"4\"} 1",
             "margay_bgp_prefixes_received{peer=\"192.0.2.1\",ip_version=\"4\"} 7",

@@ -23,6 +23,10 @@ pub struct Published {
     pub bgp_v6: BgpSpeaker,
     /// Sessions, by address.
     pub bgp_peers: Vec<BgpPeer>,
+    /// The same as the speaker has them, for the metrics.
+    pub sessions: Vec<bgpd::speaker::PeerStatus>,
+    /// What BFD has done, over all sessions.
+    pub bfd: bgpd::bfd::Counters,
     /// Local workload endpoints, by id.
     pub endpoints: Vec<Endpoint>,
     /// Whether these are all: the dataplane has been told the whole view.

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::EventFd;
 use nix::sys::time::TimeSpec;
 
-use super::event::{Action, Event, Settings};
+use super::event::{Action, Discard, Event, Settings};
 use super::session::Session;
 use super::socket::{Arrival, Kind, Receiver, Sender, TTL};
 use super::status::{SharedCounters, Status, count};
@@ -213,17 +213,14 @@ impl Driver {
 
     fn received(&mut self, octets: &[u8], arrival: &Arrival) {
         // RFC 5881 section 5: whoever is not on the link cannot send this.
-        let packet = if !arrival.is_multihop && arrival.ttl != TTL {
-            None
-        } else {
-            ControlPacket::decode(octets).ok()
+        if !arrival.is_multihop && arrival.ttl != TTL {
+            return count(&self.counters.discarded_distant);
+        }
+        let Ok(packet) = ControlPacket::decode(octets) else {
+            return count(&self.counters.discarded_malformed);
         };
-        let found = packet.and_then(|packet| {
-            let discriminator = self.find(&packet, arrival)?;
-            Some((packet, discriminator))
-        });
-        let Some((packet, discriminator)) = found else {
-            return count(&self.counters.packets_discarded);
+        let Some(discriminator) = self.find(&packet, arrival) else {
+            return count(&self.counters.discarded_unknown);
         };
         count(&self.counters.packets_received);
         if let Some(entry) = self.sessions.get(&discriminator) {
@@ -452,11 +449,15 @@ fn act(entry: &mut Entry, counters: &SharedCounters, action: Action) {
                 entry.send_error = error;
             }
         },
-        Action::Discarded(_) => {
-            count(&counters.packets_discarded);
+        Action::Discarded(why) => {
+            count(match why {
+                Discard::Authentication => &counters.discarded_unauthentic,
+                Discard::AdminDown => &counters.discarded_admin_down,
+            });
             entry.status().packets_discarded += 1;
         }
         Action::Changed(change) => {
+            count(&counters.state_changes);
             match (change.from, change.to) {
                 (State::Up, _) => counters.sessions_up.fetch_sub(1, Ordering::Relaxed),
                 (_, State::Up) => counters.sessions_up.fetch_add(1, Ordering::Relaxed),

@@ -72,8 +72,20 @@ pub struct Counters {
     pub packets_sent: u64,
     /// Packets received for a session.
     pub packets_received: u64,
-    /// Packets that were no packet, or for no session, or came from too far, or were not authentic.
+    /// Packets that were not for use, for whatever reason.
     pub packets_discarded: u64,
+    /// Of these: no BFD, or wrong by RFC 5880 section 6.8.6.
+    pub discarded_malformed: u64,
+    /// Single-hop packets from behind a router.
+    pub discarded_distant: u64,
+    /// For no session.
+    pub discarded_unknown: u64,
+    /// Not authentic.
+    pub discarded_unauthentic: u64,
+    /// For a session that is AdminDown.
+    pub discarded_admin_down: u64,
+    /// Changes of sessions' states.
+    pub state_changes: u64,
     /// Sessions that went down because nothing was heard for the detection time.
     pub detection_timeouts: u64,
 }
@@ -84,18 +96,36 @@ pub(super) struct SharedCounters {
     pub(super) sessions_up: AtomicU64,
     pub(super) packets_sent: AtomicU64,
     pub(super) packets_received: AtomicU64,
-    pub(super) packets_discarded: AtomicU64,
+    pub(super) discarded_malformed: AtomicU64,
+    pub(super) discarded_distant: AtomicU64,
+    pub(super) discarded_unknown: AtomicU64,
+    pub(super) discarded_unauthentic: AtomicU64,
+    pub(super) discarded_admin_down: AtomicU64,
+    pub(super) state_changes: AtomicU64,
     pub(super) detection_timeouts: AtomicU64,
 }
 
 impl SharedCounters {
     pub(super) fn read(&self) -> Counters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let discarded = [
+            &self.discarded_malformed,
+            &self.discarded_distant,
+            &self.discarded_unknown,
+            &self.discarded_unauthentic,
+            &self.discarded_admin_down,
+        ];
         Counters {
+            discarded_malformed: read(&self.discarded_malformed),
+            discarded_distant: read(&self.discarded_distant),
+            discarded_unknown: read(&self.discarded_unknown),
+            discarded_unauthentic: read(&self.discarded_unauthentic),
+            discarded_admin_down: read(&self.discarded_admin_down),
+            state_changes: read(&self.state_changes),
             sessions_up: read(&self.sessions_up),
             packets_sent: read(&self.packets_sent),
             packets_received: read(&self.packets_received),
-            packets_discarded: read(&self.packets_discarded),
+            packets_discarded: discarded.into_iter().map(read).sum(),
             detection_timeouts: read(&self.detection_timeouts),
         }
     }

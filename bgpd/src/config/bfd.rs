@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(bfd("bfd = false\n"), None);
         assert_eq!(bfd("bfd = true\n"), Some(BfdSettings::default()));
         let all = "[neighbor.bfd]\ninterval-ms = 50\nmultiplier = 5\npassive = true\nmultihop = false\n\
-             echo-receive-ms = 20\nauthentication = { type = \"meticulous-keyed-sha1\", key-id = 7, key = \"k\" }\n";
+             echo-receive-ms = 20\nstrict-hold-time = 5\nauthentication = { type = \"meticulous-keyed-sha1\", key-id = 7, key = \"k\" }\n";
         let expected = BfdSettings {
             interval: Duration::from_millis(50),
             multiplier: 5,
@@ -230,6 +230,12 @@ mod tests {
             strict: Some(Duration::from_secs(5)),
         };
         assert_eq!(bfd(all), Some(expected));
+        let strict = |more: &str| bfd(more).unwrap().strict;
+        assert_eq!(
+            strict("[neighbor.bfd]\nstrict = true\n"),
+            Some(Duration::from_secs(30))
+        );
+        assert_eq!(strict("[neighbor.bfd]\nstrict = false\n"), None);
     }
 
     #[test]
@@ -240,6 +246,10 @@ mod tests {
             (
                 "[neighbor.bfd]\ninterval-ms = 9\n",
                 "bfd interval-ms: must be 10..60000",
+            ),
+            (
+                "[neighbor.bfd]\nstrict-hold-time = 0\n",
+                "bfd strict-hold-time: must be at least 1 s",
             ),
             (
                 "[neighbor.bfd]\nmultiplier = 0\n",

@@ -704,4 +704,30 @@ prefix = "10.1.0.0/24"
             );
         }
     }
+
+    #[test]
+    fn two_ases_of_ours_must_be_two_and_neither_the_neighbors() {
+        let parse = |more: &str| {
+            let file = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\n\
+                 [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\n";
+            parse_file(Path::new("bgpd.toml"), &format!("{file}{more}")).map_err(|error| error.to_string())
+        };
+        let two = parse("local-as = 64999\ndual-as = true\nas-sets = true\n").unwrap();
+        let neighbor = &two.neighbors[0];
+        assert!(neighbor.dual_as && neighbor.as_sets);
+        for (more, expected) in [
+            ("dual-as = true\n", "dual-as: needs local-as"),
+            (
+                "dual-as = true\nlocal-as = 65001\n",
+                "dual-as: needs a local-as other than the global AS",
+            ),
+            (
+                "dual-as = true\nlocal-as = 65002\n",
+                "dual-as: is for neighbors that are in neither AS of ours",
+            ),
+        ] {
+            let error = parse(more).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
 }

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bgpd_proto::v1::{
-    Bfd, BfdCounters, BmpStation, Explanation, Kernel, KernelProblem, MrtUpdates, Peer, Route, Session, Told,
+    Bfd, BfdCounters, BmpStation, Explanation, Kernel, KernelProblem, Messages, MrtUpdates, Peer, Route,
+    Session, Told,
 };
 
 use crate::bfd;
@@ -14,7 +15,7 @@ use crate::mrt::UpdatesStatus;
 use crate::policy::DecidedBy;
 use crate::rib::{NotTold, PathStatus};
 use crate::session::Negotiated;
-use crate::speaker::{PeerStatus, RouteExplanation, RouteStatus};
+use crate::speaker::{MessageCounts, PeerStatus, RouteExplanation, RouteStatus};
 use crate::wire::{Attributes, Prefix};
 
 pub(super) fn peer(peer: &PeerStatus) -> Peer {
@@ -44,6 +45,8 @@ pub(super) fn peer(peer: &PeerStatus) -> Peer {
         session,
         name: peer.key().to_string(),
         bfd: peer.bfd.as_ref().map(bfd),
+        messages_sent: Some(messages(peer.messages_sent)),
+        messages_received: Some(messages(peer.messages_received)),
     }
 }
 
@@ -54,6 +57,16 @@ fn address(peer: &PeerStatus) -> String {
         (Some(_), None) if peer.address.is_unspecified() => String::new(),
         (Some(interface), None) => format!("{}%{interface}", peer.address),
         (None, _) => peer.address.to_string(),
+    }
+}
+
+fn messages(counts: MessageCounts) -> Messages {
+    Messages {
+        open: counts.open,
+        update: counts.update,
+        notification: counts.notification,
+        keepalive: counts.keepalive,
+        route_refresh: counts.route_refresh,
     }
 }
 
@@ -86,6 +99,12 @@ pub(super) fn bfd_counters(counters: bfd::Counters) -> BfdCounters {
         packets_received: counters.packets_received,
         packets_discarded: counters.packets_discarded,
         detection_timeouts: counters.detection_timeouts,
+        discarded_malformed: counters.discarded_malformed,
+        discarded_distant: counters.discarded_distant,
+        discarded_unknown: counters.discarded_unknown,
+        discarded_unauthentic: counters.discarded_unauthentic,
+        discarded_admin_down: counters.discarded_admin_down,
+        state_changes: counters.state_changes,
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::counts::MessageCounters;
 use super::refresh::RefreshAsked;
 use super::rib_queue::{Gone, RibControl, RibSender, SessionId, Updates};
 use super::write_queue::{PeerOut, PieceQueue, write_queue};
@@ -106,6 +108,7 @@ impl Connection {
         key: NeighborKey,
         events: mpsc::UnboundedSender<FromConnection>,
         rib: RibSender,
+        counters: Arc<MessageCounters>,
     ) -> std::io::Result<Self> {
         let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
         let socket = stream.as_fd().try_clone_to_owned()?;
@@ -128,6 +131,7 @@ impl Connection {
             reported: Instant::now(),
             mirror: None,
             asked: RefreshAsked::default(),
+            counters: Arc::clone(&counters),
             faulty: false,
         };
         tokio::spawn(reader.run(cancel.clone()));
@@ -139,6 +143,7 @@ impl Connection {
             queue,
             events,
             rib,
+            counters,
         };
         let writer = tokio::spawn(writer.run());
         Ok(Self {
@@ -187,6 +192,7 @@ struct Reader {
     mirror: Option<BytesMut>,
     /// What it has asked to be sent again.
     asked: RefreshAsked,
+    counters: Arc<MessageCounters>,
     /// An UPDATE of this session had a wrong attribute, which was logged.
     faulty: bool,
 }
@@ -304,6 +310,7 @@ impl Reader {
                 Ok(message) => message,
                 Err(notification) => return self.malformed(batch, notification).await,
             };
+            self.counters.received(octets);
             match &message {
                 Message::Update(_) if self.session.is_some() => {
                     if let Some(mirror) = &mut self.mirror {
@@ -470,6 +477,7 @@ struct Writer {
     queue: PieceQueue,
     events: mpsc::UnboundedSender<FromConnection>,
     rib: RibSender,
+    counters: Arc<MessageCounters>,
 }
 
 impl Writer {
@@ -515,7 +523,11 @@ impl Writer {
         written
     }
 
+    /// Writes whole messages.
     async fn write(&mut self, mut pieces: VecDeque<Bytes>) -> std::io::Result<()> {
+        for piece in &pieces {
+            self.counters.sent(piece);
+        }
         let mut stalled = false;
         while !pieces.is_empty() {
             let result = {

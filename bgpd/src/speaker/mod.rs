@@ -5,6 +5,7 @@
 
 mod bfd;
 mod connection;
+mod counts;
 mod dynamic;
 mod established;
 mod interface;
@@ -48,6 +49,7 @@ use crate::monitor;
 use crate::mrt::{self, DumpError, Dumped};
 use crate::rib::Rib;
 use crate::session::StopReason;
+pub use counts::MessageCounts;
 pub use listing::RoutePages;
 use listing::route_status;
 pub use monitoring::MonitoringStatus;

@@ -406,7 +406,11 @@ impl NeighborTask {
     fn adopt(&mut self, stream: TcpStream) -> Option<ConnectionId> {
         let id = ConnectionId(self.shared.number());
         let events = self.event_sender.clone();
-        match Connection::spawn(id, stream, self.key, events, self.shared.rib.clone()) {
+        let counters = {
+            let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&status.counters)
+        };
+        match Connection::spawn(id, stream, self.key, events, self.shared.rib.clone(), counters) {
             Ok(connection) => {
                 self.connections.insert(id, connection);
                 if self.link.is_some() {

@@ -296,7 +296,10 @@ impl Running {
         let peer = |neighbor: &Neighbor| {
             let handle = self.neighbors.get(&neighbor.key())?;
             let status = handle.status.lock().unwrap_or_else(PoisonError::into_inner);
+            let (messages_sent, messages_received) = status.counters.read();
             Some(PeerStatus {
+                messages_sent,
+                messages_received,
                 address: neighbor.address,
                 port: neighbor.port,
                 interface: neighbor.interface,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
+use super::counts::{MessageCounters, MessageCounts};
 use crate::bfd;
 use crate::config::{InterfaceName, NeighborKey};
 use crate::policy::Explanation;
@@ -24,6 +25,7 @@ pub(super) struct SessionStatus {
     pub(super) bfd: Option<Arc<Mutex<bfd::Status>>>,
     pub(super) negotiated: Option<Negotiated>,
     pub(super) local_address: Option<IpAddr>,
+    pub(super) counters: Arc<MessageCounters>,
     pub(super) remote_address: Option<IpAddr>,
 }
 
@@ -40,6 +42,7 @@ impl SessionStatus {
             bfd: None,
             negotiated: None,
             local_address: None,
+            counters: Arc::default(),
             remote_address: None,
         }
     }
@@ -74,6 +77,10 @@ pub struct PeerStatus {
     pub prefixes_advertised: u64,
     /// How often the session has left Established.
     pub flaps: u64,
+    /// Messages sent since the neighbour was configured, on all its sessions.
+    pub messages_sent: MessageCounts,
+    /// Messages received.
+    pub messages_received: MessageCounts,
     /// Its BGP identifier, while the session is established.
     pub remote_id: Option<Ipv4Addr>,
     /// BFD with it, if there is any.

@@ -41,7 +41,8 @@ impl MessageType {
         }
     }
 
-    const fn from_code(code: u8) -> Option<Self> {
+    /// The type of a code, if there is one.
+    pub const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Open),
             2 => Some(Self::Update),

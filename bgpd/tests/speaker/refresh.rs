@@ -106,6 +106,19 @@ async fn a_refresh_sweeps_what_it_does_not_bring() {
     })
     .await;
     assert!(is_established(&speaker, address(104)).await);
+    let counted = crate::peer(&speaker, address(104)).await;
+    let received = counted.messages_received;
+    assert_eq!(
+        (received.open, received.update, received.route_refresh),
+        (1, 2, 4)
+    );
+    let sent = counted.messages_sent;
+    assert_eq!(
+        (sent.open, sent.update, sent.notification),
+        (1, 1, 0),
+        "End-of-RIB is an UPDATE"
+    );
+    assert!(sent.keepalive >= 1 && received.keepalive >= 1);
 }
 
 /// RFC 7313 section 4: with graceful restart, a beginning before End-of-RIB does not count.

@@ -5,7 +5,7 @@ use tonic::transport::Channel;
 use super::output::{Format, NONE, document, duration, or_none, print, table};
 use super::{CommandError, PeersOptions, request};
 use crate::v1::bgp_client::BgpClient;
-use crate::v1::{Bfd, GetSpeakerRequest, ListPeersRequest, Peer, Session, Speaker};
+use crate::v1::{Bfd, GetSpeakerRequest, ListPeersRequest, Messages, Peer, Session, Speaker};
 
 /// Kernel problems that a summary lists.
 const PROBLEMS_SHOWN_MAX: usize = 20;
@@ -110,12 +110,30 @@ fn render_one(peer: &Peer, format: Format) -> Result<String, CommandError> {
         ("Routes accepted", peer.prefixes_accepted.to_string()),
         ("Routes advertised", peer.prefixes_advertised.to_string()),
         ("Flaps", peer.flaps.to_string()),
-        ("Last error", or_none(&peer.last_error)),
     ]);
+    let directions = [
+        ("Messages sent", &peer.messages_sent),
+        ("Messages received", &peer.messages_received),
+    ];
+    for (name, messages) in directions {
+        lines.extend(
+            messages
+                .as_ref()
+                .map(|messages| (name, messages_in_words(messages))),
+        );
+    }
+    lines.push(("Last error", or_none(&peer.last_error)));
     Ok(lines
         .into_iter()
         .map(|(name, value)| format!("{:<19}{value}\n", format!("{name}:")))
         .collect())
+}
+
+fn messages_in_words(messages: &Messages) -> String {
+    format!(
+        "{} OPEN, {} UPDATE, {} NOTIFICATION, {} KEEPALIVE, {} ROUTE-REFRESH",
+        messages.open, messages.update, messages.notification, messages.keepalive, messages.route_refresh
+    )
 }
 
 fn bfd_in_words(bfd: &Bfd) -> String {
@@ -289,6 +307,23 @@ Flaps:             0
 Last error:        -
 "
         );
+    }
+
+    #[test]
+    fn messages_have_a_line_for_each_direction() {
+        let peer = Peer {
+            messages_received: Some(Messages {
+                open: 1,
+                update: 1200,
+                keepalive: 7,
+                ..Messages::default()
+            }),
+            ..peer()
+        };
+        let shown = render_one(&peer, Format::Ps).unwrap();
+        let line = "Messages received: 1 OPEN, 1200 UPDATE, 0 NOTIFICATION, 7 KEEPALIVE, 0 ROUTE-REFRESH";
+        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+        assert!(!shown.contains("Messages sent"), "{shown}");
     }
 
     #[test]
