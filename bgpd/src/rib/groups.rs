@@ -26,6 +26,9 @@ use crate::wire::{Attributes, Family, Prefix, RefreshKind};
 /// it queues. The more, the fuller the messages when many sets of attributes change at once.
 pub(super) const PREFIXES_PER_STEP: usize = 65_536;
 
+/// Prefixes that are looked up ahead together.
+const EXPECTED: usize = 128;
+
 /// Something to tell peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
@@ -326,10 +329,14 @@ impl Rib {
                 self.groups.by_id.insert(id, group);
             }
         }
-        for change in changes {
-            let paths = change.paths.map(|paths| paths.told).unwrap_or_default();
-            self.release_told(change.told, &paths);
-            self.tables.of_mut(family).drop_if_unused(change.place);
+        for changes in changes.chunks(EXPECTED) {
+            let places = changes.iter().map(|change| change.place);
+            self.tables.of(family).expect_forgotten(places);
+            for change in changes {
+                let paths = change.paths.as_ref().map(|paths| &*paths.told);
+                self.release_told(change.told, paths.unwrap_or_default());
+                self.tables.of_mut(family).drop_if_unused(change.place);
+            }
         }
         if !Family::ALL.iter().any(|f| self.tables.of(*f).has_pending()) {
             self.formerly.clear();

@@ -83,6 +83,20 @@ pub struct ReceivedUpdate {
     pub end_of_rib: Option<Family>,
 }
 
+impl ReceivedUpdate {
+    /// All that it is about, withdrawn and announced.
+    pub fn prefixes(&self) -> impl Iterator<Item = &Prefix> + Clone {
+        let announced = self.announced.iter().flat_map(|(_, routes)| &routes.prefixes);
+        self.withdrawn.prefixes.iter().chain(announced)
+    }
+
+    /// How many prefixes it is about; one that occurs twice counts twice.
+    pub fn prefix_count(&self) -> usize {
+        let announced = self.announced.iter().map(|(_, routes)| routes.prefixes.len());
+        self.withdrawn.prefixes.len() + announced.sum::<usize>()
+    }
+}
+
 impl From<Update> for ReceivedUpdate {
     fn from(update: Update) -> Self {
         let announced = update.announced.into_iter();

@@ -25,7 +25,7 @@ use super::write_queue::{PeerOut, write_queue};
 use crate::config::{Aggregate, Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{Monitors, Touched};
-use crate::rib::{Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit};
+use crate::rib::{Outgoing, PeerId, PeerSettings, ReceivedUpdate, Rib, RibSettings, Transmit};
 use crate::session::{DownReason, StopReason, Timestamp};
 use crate::wire::{self, Codec, Family, FamilySet, Nlri, Prefix, RefreshKind, RouteRefresh};
 
@@ -33,6 +33,10 @@ use crate::wire::{self, Codec, Family, FamilySet, Nlri, Prefix, RefreshKind, Rou
 const UPDATE_QUEUE_BATCHES: usize = 32;
 /// Batches taken in before what follows from them is sent: what changes twice is sent once.
 const BATCHES_PER_TURN: usize = 32;
+/// With so many prefixes taken in, no more batches are.
+const PREFIXES_PER_TURN: usize = 16_384;
+/// Prefixes that the RIB is told to expect together, or what one UPDATE has if that is more.
+const EXPECTED_PREFIXES: usize = 512;
 /// How long selection after a restart waits for next hops to be resolved.
 const RESOLVE_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -200,6 +204,7 @@ impl RibTask {
     /// Takes in what waits, up to a limit. What was said before an UPDATE was sent is heard first.
     fn batches(&mut self, first: Updates) -> std::ops::ControlFlow<()> {
         let mut next = Some(first);
+        let mut prefixes = 0;
         for _ in 0..BATCHES_PER_TURN {
             let Some(updates) = next.or_else(|| self.updates.try_recv().ok()) else {
                 break;
@@ -207,7 +212,15 @@ impl RibTask {
             while let Ok(control) = self.control.try_recv() {
                 self.control(control)?;
             }
+            prefixes += updates
+                .batch
+                .iter()
+                .map(ReceivedUpdate::prefix_count)
+                .sum::<usize>();
             self.update(updates);
+            if prefixes >= PREFIXES_PER_TURN {
+                break;
+            }
             next = None;
         }
         std::ops::ControlFlow::Continue(())
@@ -422,19 +435,28 @@ impl RibTask {
         };
         let id = peer.id;
         let touched = self.monitors.wants_updates().then(|| Touched::by(&batch));
-        for update in batch {
-            if peer.limits.are_passed() {
-                return;
+        let mut batch = batch.into_iter();
+        while let Some(part) = batch
+            .as_slice()
+            .get(..ahead(batch.as_slice()))
+            .filter(|part| !part.is_empty())
+        {
+            self.rib.expect(part.iter().flat_map(ReceivedUpdate::prefixes));
+            let part = part.len();
+            for update in batch.by_ref().take(part) {
+                if peer.limits.are_passed() {
+                    return;
+                }
+                self.rib.withdraw_paths(peer.id, update.withdrawn.routes());
+                for (attributes, routes) in update.announced {
+                    self.rib.update_paths(peer.id, attributes, routes.routes());
+                }
+                if let Some(family) = update.end_of_rib {
+                    self.rib.end_of_rib(peer.id, family);
+                    self.deferral.end_of_rib(key, family);
+                }
+                peer.check_limits(&self.rib, key);
             }
-            self.rib.withdraw_paths(peer.id, update.withdrawn.routes());
-            for (attributes, routes) in update.announced {
-                self.rib.update_paths(peer.id, attributes, routes.routes());
-            }
-            if let Some(family) = update.end_of_rib {
-                self.rib.end_of_rib(peer.id, family);
-                self.deferral.end_of_rib(key, family);
-            }
-            peer.check_limits(&self.rib, key);
         }
         if let Some(touched) = touched {
             self.monitors.updates((key, id), raw, &touched, &self.rib);
@@ -603,6 +625,17 @@ fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
         Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, out),
         Outgoing::Refresh(kind) => out.extend(wire::encode_route_refresh(transmit.family, *kind)),
     }
+}
+
+/// How many of the UPDATEs in front make up [`EXPECTED_PREFIXES`].
+fn ahead(updates: &[ReceivedUpdate]) -> usize {
+    let mut prefixes = 0;
+    let fits = |update: &&ReceivedUpdate| {
+        let fits = prefixes < EXPECTED_PREFIXES;
+        prefixes += update.prefix_count();
+        fits
+    };
+    updates.iter().take_while(fits).count()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
