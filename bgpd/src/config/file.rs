@@ -203,7 +203,10 @@ impl From<FileRole> for Role {
 
 /// Several paths of a prefix: in which directions, for all families or for each by itself.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "add-paths must be \"receive\", \"send\", \"both\", or a table with one of these by family"
+)]
 enum FileAddPaths {
     All(Direction),
     ByFamily(BTreeMap<Family, Direction>),
@@ -644,6 +647,55 @@ prefix = "10.1.0.0/24"
         assert_eq!((&ibgp.import, &ibgp.export), (&Policy::Accept, &Policy::Accept));
         assert_eq!(ibgp.families.iter().collect::<Vec<_>>(), [Family::Ipv6Unicast]);
         assert_eq!(config.networks[0].prefix.to_string(), "10.1.0.0/24");
+    }
+
+    #[test]
+    fn add_paths_are_for_all_families_or_each_by_itself() {
+        let all: FamilySet = Family::ALL.into_iter().collect();
+        let only = |family: Family| [family].into_iter().collect::<FamilySet>();
+        let (v4, v6) = (only(Family::Ipv4Unicast), only(Family::Ipv6Unicast));
+        let none = FamilySet::EMPTY;
+        let with = |keys: &str| {
+            let text = match keys.contains("families") {
+                true => GOOD.replacen("families = [\"ipv4\", \"ipv6\"]\n", "", 1),
+                false => GOOD.to_owned(),
+            };
+            let text = text.replacen("ttl = 3\n", &format!("ttl = 3\n{keys}\n"), 1);
+            parse(&text).map(|config| config.neighbors[0].add_paths)
+        };
+        for (keys, receive, send, limit) in [
+            ("", none, none, None),
+            ("add-paths = \"both\"", all, all, None),
+            ("add-paths = \"receive\"", all, none, None),
+            ("add-paths = \"send\"\nadd-paths-limit = 2", none, all, Some(2)),
+            (
+                "add-paths = { ipv4 = \"both\", ipv6 = \"receive\" }",
+                all,
+                v4,
+                None,
+            ),
+            ("add-paths = { ipv6 = \"send\" }", none, v6, None),
+        ] {
+            assert_eq!(with(keys).unwrap(), AddPaths { receive, send, limit }, "{keys}");
+        }
+        for (keys, part) in [
+            (
+                "add-paths-limit = 2",
+                "add-paths-limit: is of paths that are sent",
+            ),
+            (
+                "add-paths = \"send\"\nadd-paths-limit = 0",
+                "add-paths-limit: must be at least 1",
+            ),
+            (
+                "families = [\"ipv4\"]\nadd-paths = { ipv6 = \"both\" }",
+                "add-paths: names ipv6",
+            ),
+            ("add-paths = \"all\"", "add-paths must be"),
+        ] {
+            let text = with(keys).map(|_| ()).unwrap_err().to_string();
+            assert!(text.contains(part), "{keys}: {text}");
+        }
     }
 
     #[test]

@@ -98,3 +98,45 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
         Some(message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::wire::{Message, NextHop};
+
+    /// RFC 7854 section 5, RFC 7911: as on the session, whose OPENs the reader knows.
+    #[test]
+    fn path_identifiers_are_written_where_the_session_has_them() {
+        let attributes = Arc::new(Attributes::originated(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1))));
+        let route = |path_id, attributes| ShownRoute {
+            prefix: "10.9.0.0/16".parse().unwrap(),
+            path_id,
+            attributes,
+        };
+        let routes = [
+            route(Some(1), Some(Arc::clone(&attributes))),
+            route(Some(2), Some(attributes)),
+            route(Some(3), None),
+        ];
+        let all: FamilySet = Family::ALL.into_iter().collect();
+        for (add_path, ids, gone) in [(all, vec![1, 2], vec![3]), (FamilySet::EMPTY, vec![], vec![])] {
+            let mut octets = Vec::new();
+            updates(&routes, add_path, &mut octets);
+            let codec = Codec {
+                add_path_receive: add_path,
+                ..codec()
+            };
+            let decoded: Vec<Message> = messages(&octets)
+                .map(|message| wire::decode(message, codec).unwrap())
+                .collect();
+            let [Message::Update(withdrawal), Message::Update(announcement)] = decoded.as_slice() else {
+                panic!("{decoded:?}")
+            };
+            assert_eq!(withdrawal.withdrawn_path_ids, gone);
+            assert_eq!(announcement.announced[0].path_ids, ids);
+            assert_eq!(announcement.announced[0].prefixes.len(), 2);
+        }
+    }
+}

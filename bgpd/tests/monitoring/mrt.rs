@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use bgpd::config::{Config, Mrt, MrtRib, MrtSource, MrtUpdates, NeighborKey, Timing};
+use bgpd::config::{Config, Mrt, MrtRib, MrtSource, MrtUpdates, Neighbor, NeighborKey, Timing};
 use bgpd::mrt::{
     Ends, MessageRecord, PeerEntry, PeerIndexTable, Record, Records, RibEntry, RibRecord, StateChange,
 };
+use bgpd::policy::Policy;
 use bgpd::speaker::{RouteStatus, RouteView, SpeakerHandle, StopMode};
 use bgpd::wire::{self, AsPath, Attributes, Codec, Community, Family, NextHop};
 
@@ -356,4 +357,72 @@ async fn what_can_be_read_of_a_file_counts() {
         (six[6].as_str(), six[8].as_str()),
         ("65010 4200000001", "2001:db8::1")
     );
+}
+
+/// RFC 8050: the identifiers of paths are in the records, and taken in again with them.
+#[tokio::test]
+async fn paths_of_one_peer_are_in_a_dump_with_their_identifiers() {
+    let directory = tempfile::tempdir().unwrap();
+    let neighbor = |last: u8, remote_as: u32| {
+        let mut neighbor = Neighbor::new(address(last), remote_as, 65000);
+        neighbor.passive = true;
+        (neighbor.import, neighbor.export) = (Policy::Accept, Policy::Accept);
+        neighbor
+    };
+    let mut config = hub(71, 72);
+    config.neighbors = vec![neighbor(72, 65001), neighbor(73, 65003), neighbor(74, 65004)];
+    let both = config.neighbors[2].families;
+    config.neighbors[2].add_paths.send = both;
+    config.networks.clear();
+    let middle = start(config);
+    let to = middle.listen_addresses().await.unwrap()[0];
+    let in_as = |last: u8, local_as: u32| {
+        let mut config = spoke(last, to);
+        config.local_as = local_as;
+        config.neighbors[0].families = both;
+        config
+    };
+    let origins = [start(in_as(72, 65001)), start(in_as(73, 65003))];
+    let mut config = in_as(74, 65004);
+    config.networks.clear();
+    config.neighbors[0].add_paths.receive = both;
+    config.mrt.rib = Some(MrtRib {
+        path: directory.path().join("rib.mrt"),
+        interval_s: None,
+    });
+    let key = config.neighbors[0].key();
+    let collector = start(config);
+    let received = async || collector.routes(RouteView::Received(key)).await.unwrap();
+    wait_for("two paths of three prefixes", async || {
+        received().await.len() == 6
+    })
+    .await;
+    let dumped = collector.dump_mrt(None).await.unwrap();
+    assert_eq!((dumped.prefixes, dumped.paths, dumped.left_out), (3, 6, 0));
+    for (_, record) in records(&dumped.path).into_iter().skip(1) {
+        let Record::Rib(rib) = record else {
+            panic!("{record:?}")
+        };
+        let ids: Vec<u32> = rib.entries.iter().filter_map(|entry| entry.path_id).collect();
+        assert!(matches!(ids.as_slice(), [one, other] if one != other), "{ids:?}");
+    }
+    let other = reader(75, &dumped.path);
+    let with_ids = |routes: &[RouteStatus]| -> BTreeSet<String> {
+        let line = |route: &RouteStatus| {
+            format!(
+                "{} {:?} {}",
+                route.prefix, route.path_id, route.attributes.as_path
+            )
+        };
+        routes.iter().map(line).collect()
+    };
+    let expected = with_ids(&received().await);
+    assert_eq!(expected.len(), 6);
+    wait_for("the file's routes", async || {
+        with_ids(&other.routes(of_file(to.ip())).await.unwrap()) == expected
+    })
+    .await;
+    for origin in origins {
+        origin.stop(StopMode::Shutdown).await;
+    }
 }
