@@ -169,6 +169,7 @@ impl Bgp {
         let mut published = self.view.lock();
         published.bgp_v4 = half(true);
         published.bgp_v6 = half(false);
+        published.kernel_routes = speaker.fib_status().unwrap_or_default();
         published.bgp_peers = peers
             .iter()
             .map(|peer| to_proto(peer, origins.and_then(|origins| origins.get(&peer.key()))))

@@ -71,6 +71,76 @@ struct Gauges {
     prefixes_received: Family<PeerLabels, Gauge>,
     prefixes_advertised: Family<PeerLabels, Gauge>,
     session_flaps: Family<PeerLabels, Gauge>,
+    kernel_routes: KernelRoutes,
+}
+
+/// Routes that BGP has put into the kernel.
+#[derive(Debug, Default)]
+struct KernelRoutes {
+    installed: Gauge,
+    adopted: Gauge,
+    waiting: Gauge,
+    pending: Gauge,
+    refused: Gauge,
+    repairs: Gauge,
+    resyncs: Gauge,
+}
+
+impl KernelRoutes {
+    fn register(&self, registry: &mut Registry) {
+        let table: [(&str, &str, &Gauge); 7] = [
+            (
+                "margay_bgp_kernel_routes",
+                "Routes learned by BGP in the kernel",
+                &self.installed,
+            ),
+            (
+                "margay_bgp_kernel_routes_adopted",
+                "Of these, left by an earlier run and not confirmed yet",
+                &self.adopted,
+            ),
+            (
+                "margay_bgp_kernel_changes_waiting",
+                "Changes that wait for the driver of kernel routes",
+                &self.waiting,
+            ),
+            (
+                "margay_bgp_kernel_changes_pending",
+                "Changes that the driver of kernel routes is at",
+                &self.pending,
+            ),
+            (
+                "margay_bgp_kernel_routes_refused",
+                "Wanted routes that are not in the kernel",
+                &self.refused,
+            ),
+            (
+                "margay_bgp_kernel_repairs",
+                "How often a change of our routes by somebody else was put right",
+                &self.repairs,
+            ),
+            (
+                "margay_bgp_kernel_resyncs",
+                "How often the kernel told of changes faster than they were read",
+                &self.resyncs,
+            ),
+        ];
+        for (name, help, gauge) in table {
+            registry.register(name, help, gauge.clone());
+        }
+    }
+
+    fn set(&self, status: &bgpd::fib::FibStatus) {
+        let size = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let times = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.installed.set(size(status.installed));
+        self.adopted.set(size(status.stale));
+        self.waiting.set(size(status.waiting));
+        self.pending.set(size(status.pending));
+        self.refused.set(size(status.refused));
+        self.repairs.set(times(status.repairs));
+        self.resyncs.set(times(status.resyncs));
+    }
 }
 
 impl Metrics {
@@ -173,6 +243,7 @@ impl Metrics {
         for (name, help, family) in families {
             registry.register(name, help, family.clone());
         }
+        gauges.kernel_routes.register(&mut registry);
 
         let bgp = BgpMetrics::default();
         bgp.register(&mut registry);
@@ -257,6 +328,7 @@ impl Metrics {
                 "resync" => 2,
                 _ => 1,
             });
+            gauges.kernel_routes.set(&published.kernel_routes);
             for family in [
                 &gauges.session_established,
                 &gauges.prefixes_received,
@@ -327,6 +399,8 @@ mod tests {
             published.bfd.packets_sent = 9;
             published.bfd.state_changes = 3;
             published.problems = vec!["IPPool(p) spec.cidr".into()];
+            published.kernel_routes.installed = 5;
+            published.kernel_routes.repairs = 3;
             published.bgp_peers = vec![api_proto::v1::BgpPeer {
                 address: "192.0.2.1".into(),
                 ip_version: 4,
@@ -339,6 +413,9 @@ mod tests {
         for line in [
             "felix_active_local_endpoints 2",
             "felix_resync_state 3",
+            "margay_bgp_kernel_routes 5",
+            "margay_bgp_kernel_repairs 3",
+            "margay_bgp_kernel_changes_waiting 0",
             "felix_resyncs_started_total 1",
             "margay_resource_problems 1",
             "margay_bfd_packets_total{direction=\"sent\"} 9",

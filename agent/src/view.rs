@@ -27,6 +27,8 @@ pub struct Published {
     pub sessions: Vec<bgpd::speaker::PeerStatus>,
     /// What BFD has done, over all sessions.
     pub bfd: bgpd::bfd::Counters,
+    /// Where the driver of learned routes stands.
+    pub kernel_routes: bgpd::fib::FibStatus,
     /// Local workload endpoints, by id.
     pub endpoints: Vec<Endpoint>,
     /// Whether these are all: the dataplane has been told the whole view.

@@ -1,19 +1,45 @@
 //! One entry a prefix: what is wanted for it and what the kernel has of ours. An entry has a number, so that its
 //! prefix is looked up once on the way into the kernel.
 
+use hashbrown::{HashTable, hash_table};
 use netlink::{Hop, Route, RouteKind};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
 
 use super::next_hop_sets::SetId;
 use super::resolve::Hops;
 use crate::wire::Prefix;
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// The number of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot(u32);
+
+/// Where the entry of a prefix is. The prefix itself is in the entry: a small index stays in the cache.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    slot: Slot,
+}
+
+impl Place {
+    /// Of a prefix, to be kept: growing the index must not read the entries.
+    fn hash(prefix: &Prefix) -> u32 {
+        let hash = FxBuildHasher.hash_one(prefix);
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    /// The index looks at the highest and the lowest bits.
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn spread_again(&self) -> u64 {
+        Self::spread(self.hash)
+    }
+}
 
 /// What is wanted for a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +144,7 @@ impl Entry {
 pub(super) struct Routes {
     entries: Vec<Option<Entry>>,
     free: Vec<Slot>,
-    slots: FxHashMap<Prefix, Slot>,
+    places: HashTable<Place>,
     held: usize,
     stale: usize,
     group_users: FxHashMap<u32, usize>,
@@ -127,27 +153,34 @@ pub(super) struct Routes {
 impl Routes {
     /// The entry of a prefix, made if need be.
     pub(super) fn entry(&mut self, prefix: Prefix) -> Slot {
-        let (entries, free) = (&mut self.entries, &mut self.free);
-        *self.slots.entry(prefix).or_insert_with(|| {
-            let slot = free.pop().unwrap_or_else(|| {
-                entries.push(None);
-                Slot((entries.len() - 1) as u32)
+        let hash = Place::hash(&prefix);
+        let is_it = |place: &Place| place.hash == hash && has_prefix(&self.entries, place.slot, &prefix);
+        let vacant = match self.places.entry(Place::spread(hash), is_it, Place::spread_again) {
+            hash_table::Entry::Occupied(known) => return known.get().slot,
+            hash_table::Entry::Vacant(vacant) => vacant,
+        };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            Slot((self.entries.len() - 1) as u32)
+        });
+        if let Some(place) = self.entries.get_mut(slot.0 as usize) {
+            *place = Some(Entry {
+                prefix,
+                wanted: None,
+                dirty: false,
+                held: HeldRoutes::new(),
             });
-            if let Some(place) = entries.get_mut(slot.0 as usize) {
-                *place = Some(Entry {
-                    prefix,
-                    wanted: None,
-                    dirty: false,
-                    held: HeldRoutes::new(),
-                });
-            }
-            slot
-        })
+        }
+        vacant.insert(Place { hash, slot });
+        slot
     }
 
     /// The number of a prefix, if it has an entry.
     pub(super) fn slot(&self, prefix: &Prefix) -> Option<Slot> {
-        self.slots.get(prefix).copied()
+        let hash = Place::hash(prefix);
+        let is_it = |place: &Place| place.hash == hash && has_prefix(&self.entries, place.slot, prefix);
+        let found = self.places.find(Place::spread(hash), is_it)?;
+        Some(found.slot)
     }
 
     /// The entry of a prefix, if there is one.
@@ -265,7 +298,10 @@ impl Routes {
             && entry.held.is_empty()
             && !entry.dirty
         {
-            self.slots.remove(&entry.prefix);
+            let hash = Place::spread(Place::hash(&entry.prefix));
+            if let Ok(known) = self.places.find_entry(hash, |place| place.slot == slot) {
+                known.remove();
+            }
             *place = None;
             self.free.push(slot);
         }
@@ -285,4 +321,9 @@ impl Routes {
     pub(super) fn uses_group(&self, id: u32) -> bool {
         self.group_users.contains_key(&id)
     }
+}
+
+fn has_prefix(entries: &[Option<Entry>], slot: Slot, prefix: &Prefix) -> bool {
+    let entry = entries.get(slot.0 as usize).and_then(Option::as_ref);
+    entry.is_some_and(|entry| entry.prefix == *prefix)
 }

@@ -172,6 +172,13 @@ pub(super) fn kernel(status: &FibStatus) -> Kernel {
         installed: status.installed as u64,
         pending: status.pending as u64,
         problems: status.refused_routes.iter().map(problem).collect(),
+        waiting: status.waiting as u64,
+        adopted: status.stale as u64,
+        refused: status.refused as u64,
+        repairs: status.repairs,
+        resyncs: status.resyncs,
+        next_hop_objects: status.next_hop_objects as u64,
+        error: status.error.clone().unwrap_or_default(),
     }
 }
 
