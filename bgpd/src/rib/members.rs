@@ -273,7 +273,7 @@ impl Rib {
         family: Family,
         place: u32,
         cache: &mut ExportCache,
-    ) -> Option<(Prefix, SmallVec<[(Option<u32>, OutId); 1]>)> {
+    ) -> Option<(Prefix, ToldRoutes)> {
         let (peer, group) = self.place_of(id, family)?;
         let member = (id, peer.settings.key.address);
         let prefix = self.tables.of(family).prefix(place)?;
@@ -331,6 +331,9 @@ impl Rib {
         !told.is_empty()
     }
 }
+
+/// What a member is told of a prefix, by the identifiers of paths; without one, of the best path.
+type ToldRoutes = SmallVec<[(Option<u32>, OutId); 1]>;
 
 /// What a member hears in a step of catching up.
 struct CatchUp {
