@@ -9,6 +9,7 @@ mod dynamic;
 mod file;
 mod key;
 mod monitoring;
+mod neighbor_file;
 #[cfg(test)]
 mod neighbor_tests;
 mod peer_as;
