@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bgpd_proto::v1::{Bfd, Peer};
 
+use crate::capture::{Capture, NOTIFICATION, Seen};
 use crate::net::{Netns, wait_for};
 use crate::ours::Bgpd;
 use crate::routers::{Bird, FrrWithBfd, Router};
@@ -17,6 +18,17 @@ const GLOBAL: &str =
     "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\n";
 const NETWORKS: &str = "[[network]]\nprefix = \"192.0.2.0/24\"\n[[network]]\nprefix = \"2001:db8:1::/48\"\n";
 const FAST: &str = "[neighbor.bfd]\ninterval-ms = 50\n";
+/// For sessions that must not fail because the machine is busy: 900 ms, not 150.
+const STEADY: &str = "[neighbor.bfd]\ninterval-ms = 300\n";
+/// Longer than the detection time of those.
+const STEADY_SILENCE: Duration = Duration::from_millis(1500);
+
+/// What a router has for those.
+fn steady(config: &str) -> String {
+    config
+        .replace("interval 50 ms", "interval 300 ms")
+        .replace("-interval 50", "-interval 300")
+}
 
 /// A neighbour with the table `[neighbor.bfd]` in `more`.
 fn neighbor(address: &str, more: &str) -> String {
@@ -123,7 +135,8 @@ pub(crate) fn bird_single_hop() {
     let directory = tempfile::tempdir().unwrap();
     let [theirs, our] = ON_LINK;
     let config = format!("{BIRD_ROUTES}{BIRD_BFD}{}", bird_peers(theirs, our, "bfd on;"));
-    let router = Bird::start(&b, directory.path(), &config);
+    let capture = Capture::start(&a, directory.path());
+    let _router = Bird::start(&b, directory.path(), &config);
     let ours = Bgpd::start(&a, directory.path(), &our_config(FAST), "");
     wait_for_sessions(&ours, &theirs);
     let session = bfd(&ours, theirs[0]).unwrap();
@@ -133,13 +146,17 @@ pub(crate) fn bird_single_hop() {
     });
     loses_and_comes_back(&ours, theirs, &b, &["output", "input"]);
     // BFD alone is lost, one way: the neighbour is told why, over the session that still works.
+    let seen = capture.messages().len();
     cut(&a, "input", "udp dport 3784");
-    wait_for("BIRD's view", DETECTION_TIME_MAX, || {
-        router.ask("show protocols all four").contains("BFD session down")
-            || router.ask("show protocols all four").contains("BFD Down")
+    wait_for("a NOTIFICATION to BIRD", DETECTION_TIME_MAX, || {
+        let ours = |seen: &Seen| seen.kind == NOTIFICATION && our[0].parse() == Ok(seen.from);
+        capture.messages().iter().skip(seen).any(ours)
     });
+    let why = ours.peer(theirs[0]).unwrap().last_error;
+    assert!(why.contains("sent BFD down (6/10)"), "{why}");
     mend(&a);
     wait_for_sessions(&ours, &theirs);
+    capture.has_no_remarks("bfd", &our);
 }
 
 #[test]
@@ -175,6 +192,7 @@ fn bird_with_keys() {
                password \"a shared secret\" {{ id 7; }}; }}; }}\n"
         );
         let config = format!("{BIRD_ROUTES}{keys}{}", bird_peers(theirs, our, "bfd on;"));
+        let capture = Capture::start(&a, directory.path());
         let _router = Bird::start(&b, directory.path(), &config);
         let table = |key: &str| {
             format!(
@@ -191,6 +209,7 @@ fn bird_with_keys() {
             bfd(&ours, theirs[0])
                 .is_some_and(|session| session.failures > failures && session.packets_discarded > 0)
         });
+        capture.has_no_remarks("bfd", &our);
     }
 }
 
@@ -320,7 +339,7 @@ impl Drop for StopsAtEnd<'_> {
 
 /// Ends the daemon with a signal and starts it again; how often the router lacked our route meanwhile.
 fn restart(netns: &Netns, directory: &std::path::Path, router: &(impl Router + Sync), signal: &str) -> u32 {
-    let mut ours = Bgpd::start(netns, directory, &our_config(FAST), "--stop restart");
+    let mut ours = Bgpd::start(netns, directory, &our_config(STEADY), "--stop restart");
     wait_for_sessions(&ours, &ON_LINK[0]);
     wait_for("our route", SESSION_TIME, || {
         router.route("192.0.2.0/24").is_some()
@@ -331,9 +350,8 @@ fn restart(netns: &Netns, directory: &std::path::Path, router: &(impl Router + S
         let _ends = StopsAtEnd(&stop);
         ours.process.signal(signal);
         assert!(ours.process.ended(Duration::from_secs(10)));
-        // Longer than the detection time.
-        std::thread::sleep(Duration::from_millis(500));
-        let again = Bgpd::start(netns, directory, &our_config(FAST), "--recover --stop restart");
+        std::thread::sleep(STEADY_SILENCE);
+        let again = Bgpd::start(netns, directory, &our_config(STEADY), "--recover --stop restart");
         wait_for_sessions(&again, &ON_LINK[0]);
         wait_for("a fresh route", SESSION_TIME, || {
             router
@@ -353,7 +371,8 @@ fn bird_graceful(signal: &str) {
     let directory = tempfile::tempdir().unwrap();
     let [theirs, our] = ON_LINK;
     let config = format!(
-        "{BIRD_ROUTES}{BIRD_BFD}{}",
+        "{BIRD_ROUTES}{}{}",
+        steady(BIRD_BFD),
         bird_peers(theirs, our, "bfd graceful;")
     );
     let router = Bird::start(&b, directory.path(), &config);
@@ -375,7 +394,12 @@ fn frr(more: &str, signal: &str) {
     let directory = tempfile::tempdir().unwrap();
     let [theirs, our] = ON_LINK;
     let more = format!(" neighbor PEER graceful-restart-helper\n{more}");
-    let router = FrrWithBfd::start(&b, directory.path(), &frr_bgp(theirs, our, &more), FRR_BFD);
+    let router = FrrWithBfd::start(
+        &b,
+        directory.path(),
+        &frr_bgp(theirs, our, &more),
+        &steady(FRR_BFD),
+    );
     assert_eq!(restart(&a, directory.path(), &router.bgp, signal), 0);
 }
 
@@ -426,4 +450,67 @@ fn in_strict_mode_the_session_waits_for_bfd() {
     });
     let session = ours.peer("10.0.0.2").unwrap().session.unwrap();
     assert!(session.capabilities.iter().any(|name| name == "bfd-strict-mode"));
+}
+
+/// Sends control packets in Down to us, from an address of the namespace, each with this TTL.
+fn say_down(netns: &Netns, from: &str, to: &str, ttl: u32) {
+    use std::net::{IpAddr, SocketAddr, UdpSocket};
+    // Version 1, Down, multiplier 3, discriminator 7, one packet a second.
+    let mut packet = vec![0x20, 0x40, 3, 24, 0, 0, 0, 7, 0, 0, 0, 0];
+    packet.extend(1_000_000_u32.to_be_bytes());
+    packet.extend(1_000_000_u32.to_be_bytes());
+    packet.extend([0; 4]);
+    let (from, to): (IpAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
+    netns.inside(|| {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        if to.is_ipv4() {
+            socket.set_ttl(ttl).unwrap();
+        } else {
+            let socket = socket2::SockRef::from(&socket);
+            socket.set_unicast_hops_v6(ttl).unwrap();
+        }
+        socket.send_to(&packet, to).unwrap();
+    });
+}
+
+/// Packets from too far away change nothing; then one that may come does.
+fn only_near(more: &str, port: u16, too_far: u32, near: u32) {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let ours = Bgpd::start(&a, directory.path(), &our_config(more), "");
+    for (their, our) in theirs.into_iter().zip(our) {
+        let to = if our.contains(':') {
+            format!("[{our}]:{port}")
+        } else {
+            format!("{our}:{port}")
+        };
+        wait_for("the BFD session", SESSION_TIME, || {
+            bfd(&ours, their).is_some_and(|session| session.state == "Down")
+        });
+        let discarded = || ours.bfd_discarded();
+        let before = discarded();
+        // The first ones may come before the socket is open.
+        wait_for("packets that are discarded", SESSION_TIME, || {
+            say_down(&b, their, &to, too_far);
+            discarded() >= before + 3
+        });
+        assert_eq!(bfd(&ours, their).unwrap().state, "Down", "{their}: TTL {too_far}");
+        wait_for("a packet that counts", SESSION_TIME, || {
+            say_down(&b, their, &to, near);
+            bfd(&ours, their)
+                .is_some_and(|session| session.state == "Init" && session.remote_discriminator == 7)
+        });
+    }
+}
+
+#[test]
+fn single_hop_packets_come_from_the_link() {
+    only_near(FAST, 3784, 254, 255);
+}
+
+#[test]
+fn multihop_packets_come_from_as_near_as_is_said() {
+    let more = format!("ttl-security = 3\n{FAST}multihop = true\n");
+    only_near(&more, 4784, 252, 253);
 }

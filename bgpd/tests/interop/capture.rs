@@ -34,6 +34,7 @@ pub(crate) struct Seen {
 }
 
 pub(crate) const UPDATE: u8 = 2;
+pub(crate) const NOTIFICATION: u8 = 3;
 pub(crate) const ROUTE_REFRESH: u8 = 5;
 /// Subtypes of ROUTE-REFRESH.
 pub(crate) const REQUEST: u8 = 0;
@@ -88,7 +89,7 @@ impl Capture {
 
     /// Ends it: of what these addresses sent, nothing may be malformed or remarked on.
     #[track_caller]
-    pub(crate) fn has_no_remarks(&mut self, protocol: &str, addresses: &[&str]) {
+    pub(crate) fn has_no_remarks(mut self, protocol: &str, addresses: &[&str]) {
         self.process.signal("INT");
         assert!(self.process.ended(Duration::from_secs(5)), "tcpdump ends");
         let from = addresses.iter().map(|address| {

@@ -11,7 +11,7 @@ const SESSION_TIME: Duration = Duration::from_secs(30);
 const ROUTE_TIME: Duration = Duration::from_secs(15);
 
 /// Two namespaces with a link `eth0` that has no addresses but fe80::1 and fe80::2.
-fn link() -> (Netns, Netns) {
+pub(crate) fn link() -> (Netns, Netns) {
     let (a, b) = (Netns::new(), Netns::new());
     join(&a, &b);
     (a, b)
@@ -29,7 +29,7 @@ fn join(a: &Netns, b: &Netns) {
     }
 }
 
-fn our_config(local_as: u32, id: u8, fib: bool, neighbor: &str, network: u8) -> String {
+pub(crate) fn our_config(local_as: u32, id: u8, fib: bool, neighbor: &str, network: u8) -> String {
     format!(
         "[global]\nas = {local_as}\nrouter-id = \"10.255.0.{id}\"\nlisten = [\"[::]:179\"]\nfib = {fib}\n\
          [[neighbor]]\n{neighbor}\nhold-time = 9\nimport = \"accept\"\nexport = \"accept\"\n\
@@ -113,7 +113,7 @@ fn two_of_ours_find_each_other_on_an_unnumbered_link() {
 }
 
 /// Seen from both ends: routes of both families, with the link-local address as next hop.
-fn exchange(ours: &Bgpd, name: &str, is_up: impl Fn() -> bool, router: &dyn Router) {
+pub(crate) fn exchange(ours: &Bgpd, name: &str, is_up: impl Fn() -> bool, router: &dyn Router) {
     wait_for("a session, seen by us", SESSION_TIME, || {
         ours.named(name).is_some_and(|peer| peer.state == "Established")
     });
@@ -143,7 +143,7 @@ fn bird_config(neighbor: &str) -> String {
 
 /// BIRD connects to our address; we know it by the interface alone, and take its connection.
 #[test]
-fn bird_connects_to_a_neighbor_known_by_interface() {
+pub(crate) fn bird_connects_to_a_neighbor_known_by_interface() {
     let (a, b) = link();
     let directory = tempfile::tempdir().unwrap();
     let router = Bird::start(
@@ -197,7 +197,7 @@ fn bird_takes_neighbors_by_range() {
 
 /// FRR learns us by our router advertisements, and we it by its own.
 #[test]
-fn frr_unnumbered() {
+pub(crate) fn frr_unnumbered() {
     let (a, b) = link();
     let directory = tempfile::tempdir().unwrap();
     let config = "router bgp 65002\n bgp router-id 10.255.0.2\n no bgp ebgp-requires-policy\n no bgp network import-check\n\
@@ -217,7 +217,7 @@ fn frr_unnumbered() {
 
 /// IPv4 routes over a session with global IPv6 addresses.
 #[test]
-fn gobgp_takes_and_sends_ipv4_routes_over_ipv6() {
+pub(crate) fn gobgp_takes_and_sends_ipv4_routes_over_ipv6() {
     let (a, b) = link();
     for (netns, last) in [(&a, 1), (&b, 2)] {
         netns.run(&format!("ip addr add fd00::{last}/64 dev eth0 nodad"));

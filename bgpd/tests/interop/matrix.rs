@@ -2,6 +2,7 @@
 //! matrix is the table of `docs/bgp-interop.md`.
 
 mod limits;
+mod next_hops;
 mod restarts;
 mod security;
 mod sessions;
@@ -41,10 +42,12 @@ enum Feature {
     LinkOnly,
     Roles,
     Bfd,
+    Ipv4OverIpv6,
+    Unnumbered,
 }
 
 impl Feature {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 28] = [
         Self::Ipv4,
         Self::Ipv6,
         Self::External,
@@ -71,6 +74,8 @@ impl Feature {
         Self::LinkOnly,
         Self::Roles,
         Self::Bfd,
+        Self::Ipv4OverIpv6,
+        Self::Unnumbered,
     ];
 
     fn name(self) -> &'static str {
@@ -101,6 +106,8 @@ impl Feature {
             Self::LinkOnly => "TTL security (RFC 5082), kept and not kept",
             Self::Roles => "roles and OTC (RFC 9234), right and wrong",
             Self::Bfd => "BFD (RFC 5880)",
+            Self::Ipv4OverIpv6 => "IPv4 routes with IPv6 next hops (RFC 8950), both ways",
+            Self::Unnumbered => "a neighbour known by its interface alone",
         }
     }
 
@@ -175,6 +182,21 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
         (Feature::Bfd, Kind::Bird) => shown(crate::bfd::bird_single_hop),
         (Feature::Bfd, Kind::Frr) => shown(crate::bfd::frr_single_hop),
         (Feature::Bfd, _) => Lacks("does not have it"),
+        (Feature::Ipv4OverIpv6, Kind::Bird) | (Feature::Unnumbered, Kind::Bird) => {
+            shown(crate::link::bird_connects_to_a_neighbor_known_by_interface)
+        }
+        (Feature::Ipv4OverIpv6, Kind::Frr) | (Feature::Unnumbered, Kind::Frr) => {
+            shown(crate::link::frr_unnumbered)
+        }
+        (Feature::Ipv4OverIpv6, Kind::GoBgp) => {
+            shown(crate::link::gobgp_takes_and_sends_ipv4_routes_over_ipv6)
+        }
+        (Feature::Ipv4OverIpv6, Kind::OpenBgpd) => Lacks("does not have it"),
+        (Feature::Ipv4OverIpv6, Kind::ExaBgp) => shown(next_hops::exabgp_over_ipv6),
+        (Feature::Unnumbered, Kind::GoBgp) => shown(next_hops::gobgp_unnumbered),
+        (Feature::Unnumbered, Kind::OpenBgpd | Kind::ExaBgp) => {
+            Lacks("takes no addresses with an interface, and no interfaces, for neighbours")
+        }
     }
 }
 

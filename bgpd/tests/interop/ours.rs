@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bgpd_proto::v1::bgp_client::BgpClient;
 use bgpd_proto::v1::{
-    DrainRequest, ListPeersRequest, ListRoutesRequest, Peer, ResetPeerRequest, Route, UndrainRequest,
+    DrainRequest, GetSpeakerRequest, ListPeersRequest, ListRoutesRequest, Peer, ResetPeerRequest, Route,
+    UndrainRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -109,6 +110,14 @@ impl Bgpd {
         } else {
             self.runtime.block_on(client.undrain(UndrainRequest {})).unwrap();
         }
+    }
+
+    /// BFD packets that were for no session, or from too far away.
+    pub(crate) fn bfd_discarded(&self) -> u64 {
+        let mut client = self.client().unwrap();
+        let answer = self.runtime.block_on(client.get_speaker(GetSpeakerRequest {}));
+        let speaker = answer.unwrap().into_inner();
+        speaker.bfd.map(|bfd| bfd.packets_discarded).unwrap_or_default()
     }
 
     /// The best route of a prefix.

@@ -426,3 +426,55 @@ async fn paths_of_one_peer_are_in_a_dump_with_their_identifiers() {
         origin.stop(StopMode::Shutdown).await;
     }
 }
+
+/// With its own timing, a file says as late as its records do, from the first one on; what is older than that
+/// comes at once.
+#[tokio::test]
+async fn a_file_may_take_its_time() {
+    const PAUSE: Duration = Duration::from_millis(4500);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("slow.mrt");
+    let ends = Ends {
+        peer_as: 65010,
+        local_as: 64999,
+        interface: 0,
+        peer: "10.9.9.9".parse().unwrap(),
+        local: "10.9.9.1".parse().unwrap(),
+    };
+    let attributes = attributes(NextHop::V4([10, 9, 9, 9].into()));
+    let begin = Duration::from_secs(1000);
+    let mut octets = Vec::new();
+    for (at, prefix) in [
+        (begin, "10.77.0.0/16"),
+        (begin + PAUSE, "10.78.0.0/16"),
+        (begin - PAUSE, "10.79.0.0/16"),
+    ] {
+        let record = Record::Message(MessageRecord {
+            ends,
+            four_octet_as: true,
+            sent: false,
+            add_path: false,
+            message: update(&attributes, prefix),
+        });
+        record.encode(at, &mut octets);
+    }
+    std::fs::write(&path, octets).unwrap();
+    let mut config = Config::new(64999, [10, 0, 0, 42].into());
+    config.fib = false;
+    config.sources = vec![MrtSource {
+        timing: Timing::Original,
+        ..source(&path)
+    }];
+    let started = std::time::Instant::now();
+    let speaker = start(config);
+    wait_for("the first record alone", async || {
+        best(&speaker).await == ["10.77.0.0/16"]
+    })
+    .await;
+    wait_for("all of them", async || {
+        best(&speaker).await == ["10.77.0.0/16", "10.78.0.0/16", "10.79.0.0/16"]
+    })
+    .await;
+    assert!(started.elapsed() >= PAUSE, "{:?}", started.elapsed());
+    speaker.stop(StopMode::Shutdown).await;
+}

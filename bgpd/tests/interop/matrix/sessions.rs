@@ -281,7 +281,7 @@ fn sessions(kind: Kind, peer_as: u32, first: Feature) {
     // The NOTIFICATION of the end as well.
     let Session {
         ours,
-        mut capture,
+        capture,
         router,
         ..
     } = session;
