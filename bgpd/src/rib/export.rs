@@ -381,7 +381,7 @@ enum Prepared {
     ByPrefix {
         source: PeerId,
         /// For the policy.
-        route: Attributes,
+        route: Box<Attributes>,
         unchanged_next_hop: NextHop,
     },
 }
@@ -445,7 +445,7 @@ impl Rib {
                 let settings = self.source(peer).map(|(_, settings)| settings);
                 let seen = key.route(settings, route, *unchanged_next_hop);
                 let decision = key.export.decide(prefix, &seen);
-                (*source, key.decided(decision, || route.clone())?)
+                (*source, key.decided(decision, || Attributes::clone(route))?)
             }
         };
         Some(Out {
@@ -471,7 +471,7 @@ impl Rib {
             })),
             None => Prepared::ByPrefix {
                 source,
-                route,
+                route: Box::new(route),
                 unchanged_next_hop,
             },
         }

@@ -25,7 +25,7 @@ pub(super) struct Index {
 }
 
 const fn slot(hash: u32, place: u32) -> u64 {
-    (hash as u64) << 32 | place as u64
+    ((hash as u64) << 32) | place as u64
 }
 
 const fn hash_of(slot: u64) -> u32 {
@@ -35,7 +35,7 @@ const fn hash_of(slot: u64) -> u32 {
 impl Index {
     /// Where the slot of a hash belongs.
     const fn home(&self, hash: u32) -> usize {
-        (hash as u64 * self.slots.len() as u64 >> 32) as usize
+        ((hash as u64 * self.slots.len() as u64) >> 32) as usize
     }
 
     const fn after(&self, at: usize) -> usize {

@@ -146,6 +146,9 @@ struct Slot {
     next_hop: NextHopId,
 }
 
+/// A set that was unpacked.
+type Recent = Option<(AttrId, Arc<Attributes>)>;
+
 /// Sets that were unpacked last and are kept for who asks for the same again: neighbouring prefixes often share one.
 const RECENT: usize = 16;
 
@@ -157,7 +160,7 @@ pub(super) struct Interner {
     free: Vec<AttrId>,
     next_hops: NextHops,
     /// By their ids' last bits.
-    recent: RefCell<[Option<(AttrId, Arc<Attributes>)>; RECENT]>,
+    recent: RefCell<[Recent; RECENT]>,
 }
 
 impl Interner {
