@@ -392,6 +392,7 @@ Last error:        -
                     prefix: "10.1.0.0/26".into(),
                     reason: "protocol 80 has a blackhole or unreachable route to this prefix".into(),
                 }],
+                ..Kernel::default()
             }),
             bmp_stations: vec![BmpStation {
                 address: "192.0.2.9:5000".into(),
