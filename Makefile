@@ -61,5 +61,5 @@ bench: setup-build ## Run the benchmarks
 bench-bgp: setup-build ## Compare BGP speakers on the same feeds (needs root; ARGS="--case two-feeds --runs 1", ARGS=--help)
 	$(SUDO) $$(command -v cargo) bench -p bgpd --bench speakers -- $(ARGS)
 
-fuzz: ## Fuzz the parsers, FUZZ_SECONDS each (default 60)
-	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60)
+fuzz: ## Fuzz the parsers, FUZZ_SECONDS each (default 60); KEEP=keep adds to the corpus in fuzz/seeds
+	@scripts/fuzz.sh $(or $(FUZZ_SECONDS),60) $(KEEP)
