@@ -7,7 +7,7 @@ use bgpd_proto::v1::Route;
 
 use crate::net::{Netns, wait_for};
 use crate::ours::Bgpd;
-use crate::routers::{Bird, Frr, GoBgp, Router};
+use crate::routers::{Bird, ExaBgp, Frr, GoBgp, OpenBgpd, Router};
 
 const SESSION_TIME: Duration = Duration::from_secs(30);
 const ROUTE_TIME: Duration = Duration::from_secs(20);
@@ -159,7 +159,7 @@ fn both_ways(start: impl FnOnce(&Netns, &std::path::Path) -> Box<dyn Router>) {
 }
 
 #[test]
-fn bird_with_add_paths() {
+pub(crate) fn bird_with_add_paths() {
     both_ways(|netns, directory| {
         let session = |name: &str, family: &str, local: &str, remote: &str, peer_as: u32, more: &str| {
             format!(
@@ -189,7 +189,7 @@ fn bird_with_add_paths() {
 }
 
 #[test]
-fn frr_with_addpath_tx_all_paths() {
+pub(crate) fn frr_with_addpath_tx_all_paths() {
     both_ways(|netns, directory| {
         let mut config = "router bgp 65002\n bgp router-id 10.0.0.2\n no bgp ebgp-requires-policy\n \
                           timers bgp 10 30\n"
@@ -218,7 +218,7 @@ fn frr_with_addpath_tx_all_paths() {
 }
 
 #[test]
-fn gobgp_with_add_paths() {
+pub(crate) fn gobgp_with_add_paths() {
     both_ways(|netns, directory| {
         let mut config = "[global.config]\nas = 65002\nrouter-id = \"10.0.0.2\"\n".to_owned();
         for (net, family) in [("10.0.0.", "ipv4-unicast"), ("fd00::", "ipv6-unicast")] {
@@ -235,6 +235,84 @@ fn gobgp_with_add_paths() {
         }
         Box::new(GoBgp::start(netns, directory, &config))
     });
+}
+
+#[test]
+pub(crate) fn openbgpd_with_add_paths() {
+    both_ways(|netns, directory| {
+        let mut config =
+            "AS 65002\nrouter-id 10.0.0.2\nfib-update no\nconnect-retry 1\nlisten on 0.0.0.0\nlisten on ::\n\
+                          nexthop qualify via default\n"
+                .to_owned();
+        for (net, family) in [("10.0.0.", "IPv4"), ("fd00::", "IPv6")] {
+            for (last, peer_as) in [(1, 65001), (3, 3), (4, 4)] {
+                let add_path = match last {
+                    1 => " announce add-path recv yes\n announce add-path send all\n",
+                    _ => "",
+                };
+                config.push_str(&format!(
+                    "neighbor {net}{last} {{\n remote-as {peer_as}\n local-address {net}2\n holdtime 30\n \
+                     announce {family} unicast\n{add_path}}}\n"
+                ));
+            }
+        }
+        config.push_str("allow from any\nallow to any\n");
+        Box::new(OpenBgpd::start(netns, directory, &config))
+    });
+}
+
+/// ExaBGP has no table: it tells two paths of its own, and hears of ours.
+#[test]
+pub(crate) fn exabgp_with_add_paths() {
+    let [a, b, origins] = network();
+    let directories = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [directory, others @ ..] = &directories;
+    let mut config = String::new();
+    for ((prefix, ours, local), family) in PREFIXES.into_iter().zip(["ipv4", "ipv6"]) {
+        let paths: String = [(1, 7), (2, 8)]
+            .map(|(id, asn)| {
+                format!(
+                    "unicast {prefix} next-hop {local} path-information 0.0.0.{id} as-path [ 65002 {asn} ]; "
+                )
+            })
+            .concat();
+        config.push_str(&format!(
+            "neighbor {ours} {{\n router-id 10.0.0.2;\n local-address {local};\n local-as 65002;\n peer-as 65001;\n \
+             hold-time 30;\n passive false;\n capability {{ add-path send/receive; route-refresh disable; }}\n \
+             family {{ {family} unicast; }}\n add-path {{ {family} unicast; }}\n {}\n announce {{ {family} {{ {paths} }} }}\n}}\n",
+            ExaBgp::API
+        ));
+    }
+    let router = ExaBgp::start(&b, directory.path(), &config);
+    let ours = Bgpd::start(&a, directory.path(), &our_config(), "");
+    let _origins = [0, 1].map(|at| {
+        let config = origin_config(ORIGINS[at], true);
+        Bgpd::start(&origins, others[at].path(), &config, "")
+    });
+    for (prefix, local, remote) in PREFIXES {
+        wait_for(remote, SESSION_TIME, || {
+            ours.is_established(remote) && router.is_established(local)
+        });
+        wait_for(&format!("both paths of {prefix}"), ROUTE_TIME, || {
+            let routes = ours.routes("received", remote);
+            let of_prefix = routes.iter().filter(|route| route.prefix == prefix);
+            let mut ids: Vec<_> = of_prefix
+                .map(|route| (route.path_id, route.as_path.clone()))
+                .collect();
+            ids.sort_unstable();
+            ids == [(1, "65002 7".to_owned()), (2, "65002 8".to_owned())]
+        });
+        wait_for(&format!("our paths of {prefix}"), ROUTE_TIME, || {
+            let heard: Vec<String> = router.heard().iter().map(ToString::to_string).collect();
+            ORIGINS.iter().all(|asn| {
+                heard.iter().any(|event| {
+                    event.contains(prefix)
+                        && event.contains("path-information")
+                        && event.contains(&format!("65001,{asn}]"))
+                })
+            })
+        });
+    }
 }
 
 /// The daemon on the other side.

@@ -31,6 +31,7 @@ enum Feature {
     EnhancedRefreshByThem,
     GracefulShutdown,
     ExtendedMessages,
+    AddPath,
     TheyHelp,
     WeHelp,
     LongLived,
@@ -47,7 +48,7 @@ enum Feature {
 }
 
 impl Feature {
-    const ALL: [Self; 28] = [
+    const ALL: [Self; 29] = [
         Self::Ipv4,
         Self::Ipv6,
         Self::External,
@@ -63,6 +64,7 @@ impl Feature {
         Self::EnhancedRefreshByThem,
         Self::GracefulShutdown,
         Self::ExtendedMessages,
+        Self::AddPath,
         Self::TheyHelp,
         Self::WeHelp,
         Self::LongLived,
@@ -95,6 +97,7 @@ impl Feature {
             Self::EnhancedRefreshByThem => "enhanced refresh, our answer",
             Self::GracefulShutdown => "graceful shutdown (RFC 8326), both ways",
             Self::ExtendedMessages => "a route that needs an extended message (RFC 8654)",
+            Self::AddPath => "add-path (RFC 7911), both ways",
             Self::TheyHelp => "graceful restart (RFC 4724): our crash, the router helps",
             Self::WeHelp => "graceful restart: the router's crash, we help",
             Self::LongLived => "long-lived graceful restart (RFC 9494), both ways",
@@ -162,6 +165,11 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
         ) => shown(sessions::external),
         (Feature::ExtendedMessages, Kind::GoBgp | Kind::OpenBgpd) => Lacks("does not offer them"),
         (Feature::ExtendedMessages, _) => shown(limits::long_messages),
+        (Feature::AddPath, Kind::Bird) => shown(crate::addpath::bird_with_add_paths),
+        (Feature::AddPath, Kind::Frr) => shown(crate::addpath::frr_with_addpath_tx_all_paths),
+        (Feature::AddPath, Kind::GoBgp) => shown(crate::addpath::gobgp_with_add_paths),
+        (Feature::AddPath, Kind::OpenBgpd) => shown(crate::addpath::openbgpd_with_add_paths),
+        (Feature::AddPath, Kind::ExaBgp) => shown(crate::addpath::exabgp_with_add_paths),
         (Feature::TheyHelp, Kind::ExaBgp) => Lacks("has no table to keep routes in"),
         (Feature::TheyHelp, _) => shown(restarts::they_keep_our_routes),
         (Feature::WeHelp, Kind::OpenBgpd) => Lacks("offers to help alone"),

@@ -204,7 +204,9 @@ fn judge(sent: &[Vec<Instant>], arrived: &[Vec<(usize, usize)>], cut_at: Instant
     let (mut first_lost, mut last_whole, mut lost, mut flows_hit) = (None, None, 0, 0);
     for (times, delivered) in sent.iter().zip(&delivered) {
         let missing = || (0..times.len()).filter(|n| counted(&times[*n]) && !delivered[*n]);
-        let Some(last) = missing().next_back() else { continue };
+        let Some(last) = missing().next_back() else {
+            continue;
+        };
         flows_hit += 1;
         lost += missing().count();
         first_lost = first_lost.into_iter().chain(missing().map(|n| times[n])).min();
