@@ -19,7 +19,7 @@
 //! use bgpd::config::NeighborKey;
 //! use bgpd::rib::{PeerSettings, Rib, RibSettings};
 //! use bgpd::wire::{AsPath, Attributes, Family, NextHop};
-//! use std::net::Ipv4Addr;
+//! use std::net::{IpAddr, Ipv4Addr};
 //!
 //! let mut rib = Rib::new(RibSettings::new(64512, Ipv4Addr::new(192, 0, 2, 1)));
 //! let address: IpAddr = "10.0.0.2".parse().unwrap();
