@@ -213,7 +213,8 @@ fn an_idle_flow_ends_without_the_agent() {
             ])
             .unwrap();
         let (client, server) = (a.udp_at(a.v4(), 0), b.udp_at(b.v4(), 5000));
-        assert!(passes(&client, &server));
+        // On a busy machine the first packet may be lost to the resolution of neighbours.
+        assert!((0..5).any(|_| passes(&client, &server)));
         assert!(passes(&server, &client));
         drop(dataplane);
         assert!(
