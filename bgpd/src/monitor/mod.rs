@@ -6,34 +6,31 @@
 //! for in parts ([`Request::Show`]) by the subscriber itself, and comes through the same queue: so a route
 //! is never shown in an older state after a newer one.
 
+mod access;
+mod queue;
+mod show;
 pub(crate) mod synthesis;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use access::{Question, RibAccess, ask, ask_blocking, count};
+pub(crate) use queue::{Event, Observed, Subscriber, Subscription, queue};
+pub(crate) use show::Part;
 
 use crate::config::NeighborKey;
-use crate::rib::{Counters, FibChange, PeerId, PeerSettings, ReceivedUpdate, Rib};
+use crate::rib::{FibChange, PeerId, ReceivedUpdate, Rib};
 use crate::session::DownReason;
 use crate::wire::{Attributes, Codec, Family, FamilySet, Prefix};
 
-/// Most that waits for a subscriber, in bytes.
-pub(crate) const QUEUE_MAX_BYTES: usize = 64 << 20;
-/// What an event takes besides its content, in bytes.
-const EVENT_BYTES: usize = 96;
 /// Places of a table whose routes are shown in one turn of the RIB's owner, which bounds its time (some
 /// milliseconds) and what an answer holds.
 pub(crate) const PAGE_PLACES: u32 = 2048;
-/// Places of a table that are counted in one turn: less work for each.
-const COUNTED_PLACES: u32 = 16_384;
-/// What a route takes in a queue, in bytes. Its attributes are the RIB's own.
-const ROUTE_BYTES: usize = 48;
 
 /// An established session.
 #[derive(Debug)]
@@ -118,94 +115,6 @@ pub(crate) struct ShownRoute {
 /// Whose routes: a session's, or nobody's for [`View::Selected`].
 pub(crate) type Whose = Option<Arc<MonitoredPeer>>;
 
-/// What happened.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    /// The first event: the sessions that are up.
-    Subscribed(Vec<Arc<MonitoredPeer>>),
-    PeerUp(Arc<MonitoredPeer>),
-    PeerDown(Arc<MonitoredPeer>, DownReason),
-    /// UPDATE messages, as they were received or sent.
-    Messages(View, Arc<MonitoredPeer>, Bytes),
-    Routes(View, Whose, Vec<ShownRoute>),
-    /// The table was shown, or told by the peer, as a whole.
-    EndOfRib(View, Whose, Family),
-    /// What [`Request::Show`] asked for was shown, but for this.
-    Shown(Option<Part>),
-}
-
-impl Event {
-    fn bytes(&self) -> usize {
-        EVENT_BYTES
-            + match self {
-                Self::Messages(_, _, messages) => messages.len(),
-                Self::Routes(_, _, routes) => routes.len() * ROUTE_BYTES,
-                _ => 0,
-            }
-    }
-}
-
-/// An event and its time.
-#[derive(Clone, Debug)]
-pub(crate) struct Observed {
-    pub(crate) at: SystemTime,
-    pub(crate) event: Event,
-}
-
-/// The end of a queue that events go into.
-#[derive(Debug)]
-pub(crate) struct Subscriber {
-    interest: Interest,
-    events: mpsc::UnboundedSender<Observed>,
-    queued_bytes: Arc<AtomicUsize>,
-}
-
-/// The end of a queue that events come out of.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    events: mpsc::UnboundedReceiver<Observed>,
-    queued_bytes: Arc<AtomicUsize>,
-}
-
-/// A queue for one subscriber.
-pub(crate) fn queue(interest: Interest) -> (Subscriber, Subscription) {
-    let (sender, events) = mpsc::unbounded_channel();
-    let queued_bytes = Arc::new(AtomicUsize::new(0));
-    let subscriber = Subscriber {
-        interest,
-        events: sender,
-        queued_bytes: Arc::clone(&queued_bytes),
-    };
-    (subscriber, Subscription { events, queued_bytes })
-}
-
-impl Subscriber {
-    /// False once the queue is full or its reader gone.
-    fn send(&self, at: SystemTime, event: Event) -> bool {
-        let bytes = event.bytes();
-        let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        before.saturating_add(bytes) <= QUEUE_MAX_BYTES && self.events.send(Observed { at, event }).is_ok()
-    }
-}
-
-impl Subscription {
-    /// The next event; none once this subscriber was cut off, or the speaker is stopping. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Option<Observed> {
-        let observed = self.events.recv().await?;
-        self.queued_bytes
-            .fetch_sub(observed.event.bytes(), Ordering::Relaxed);
-        Some(observed)
-    }
-
-    /// The next event if it is there already.
-    pub(crate) fn try_next(&mut self) -> Option<Observed> {
-        let observed = self.events.try_recv().ok()?;
-        self.queued_bytes
-            .fetch_sub(observed.event.bytes(), Ordering::Relaxed);
-        Some(observed)
-    }
-}
-
 /// What a subscriber asks of the RIB's owner.
 #[derive(Debug)]
 pub(crate) enum Request {
@@ -215,89 +124,6 @@ pub(crate) enum Request {
     Show(u64, Part),
     /// End.
     Unsubscribe(u64),
-}
-
-/// A part of the tables.
-#[derive(Clone, Debug)]
-pub(crate) enum Part {
-    /// What there is for these prefixes in Adj-RIBs-In and Loc-RIB.
-    Prefixes(Vec<Prefix>),
-    /// A neighbour's Adj-RIB-Out, from a place of the table on.
-    Advertised(NeighborKey, Family, u32),
-    /// Nothing; but all tables of the family have been shown.
-    End(Family),
-}
-
-/// A question to the RIB.
-pub(crate) type Question = Box<dyn FnOnce(&Rib) + Send>;
-
-/// Counts the routes of every peer, by family, in pages; none if the speaker is stopping.
-pub(crate) async fn count(rib: &dyn RibAccess) -> Option<HashMap<NeighborKey, [Counters; 2]>> {
-    let mut total: HashMap<NeighborKey, [Counters; 2]> = HashMap::new();
-    for (at, family) in Family::ALL.into_iter().enumerate() {
-        let mut counters = FxHashMap::default();
-        for from in (0..).step_by(COUNTED_PLACES as usize) {
-            let to = from + COUNTED_PLACES;
-            let more;
-            (counters, more) = ask(rib, move |rib| {
-                rib.count_in(family, from..to, &mut counters);
-                (counters, to < rib.places(family))
-            })
-            .await?;
-            if !more {
-                break;
-            }
-        }
-        let by_key = ask(rib, move |rib| {
-            let of = |peer: &PeerSettings| {
-                let counters = counters.get(&rib.peer(peer.key)?)?;
-                Some((peer.key, *counters))
-            };
-            rib.peers().filter_map(of).collect::<Vec<_>>()
-        });
-        for (key, counters) in by_key.await? {
-            if let Some(family) = total.entry(key).or_default().get_mut(at) {
-                *family = counters;
-            }
-        }
-    }
-    Some(total)
-}
-
-/// The way to the RIB's owner.
-pub(crate) trait RibAccess: Send + Sync {
-    /// Passes on a request.
-    fn monitor(&self, request: Request);
-    /// Asks.
-    fn query(&self, question: Question);
-}
-
-/// Asks the RIB's owner; none if the speaker is stopping.
-pub(crate) async fn ask<T: Send + 'static>(
-    rib: &dyn RibAccess,
-    question: impl FnOnce(&Rib) -> T + Send + 'static,
-) -> Option<T> {
-    question_to(rib, question).await.ok()
-}
-
-/// The same for threads that may wait.
-pub(crate) fn ask_blocking<T: Send + 'static>(
-    rib: &dyn RibAccess,
-    question: impl FnOnce(&Rib) -> T + Send + 'static,
-) -> Option<T> {
-    question_to(rib, question).blocking_recv().ok()
-}
-
-fn question_to<T: Send + 'static>(
-    rib: &dyn RibAccess,
-    question: impl FnOnce(&Rib) -> T + Send + 'static,
-) -> oneshot::Receiver<T> {
-    let (answer, answered) = oneshot::channel();
-    rib.query(Box::new(move |rib| {
-        // Whoever asked may not wait any more.
-        let _ = answer.send(question(rib));
-    }));
-    answered
 }
 
 /// The subscribers, as the RIB's owner sees them. Without any, it costs a look at a flag.
@@ -456,81 +282,6 @@ impl Monitors {
         self.tell(SystemTime::now(), |interest| interest.selected, event);
     }
 
-    /// Shows a part as far as one turn goes; and what is left of it.
-    fn show(&self, interest: Interest, part: Part, rib: &Rib) -> (Vec<Event>, Option<Part>) {
-        let mut events = Vec::new();
-        let mut rest = None;
-        match part {
-            Part::Prefixes(prefixes) => {
-                let mut routes: HashMap<(View, NeighborKey), Vec<ShownRoute>> = HashMap::new();
-                let mut selected = Vec::new();
-                for prefix in prefixes {
-                    for path in rib.paths(&prefix) {
-                        let Some(key) = path.peer else { continue };
-                        let views = [
-                            (View::Received, Some(path.received)),
-                            (View::Accepted, path.accepted),
-                        ];
-                        for (view, attributes) in views {
-                            if interest.wants(view) && attributes.is_some() {
-                                let of_peer = routes.entry((view, key)).or_default();
-                                of_peer.push(ShownRoute {
-                                    prefix,
-                                    path_id: path.path_id,
-                                    attributes,
-                                });
-                            }
-                        }
-                    }
-                    if let Some((_, best)) = rib.best_route(&prefix).filter(|_| interest.selected) {
-                        selected.push(ShownRoute {
-                            prefix,
-                            path_id: None,
-                            attributes: Some(best),
-                        });
-                    }
-                }
-                let whose = |((view, key), routes)| {
-                    let peer = self.peers.get(&key)?;
-                    Some(Event::Routes(view, Some(Arc::clone(peer)), routes))
-                };
-                events.extend(routes.into_iter().filter_map(whose));
-                if !selected.is_empty() {
-                    events.push(Event::Routes(View::Selected, None, selected));
-                }
-            }
-            Part::Advertised(key, family, from) => {
-                let peer = self.peers.get(&key).filter(|_| interest.advertised);
-                if let (Some(peer), Some(id)) = (peer, rib.peer(key)) {
-                    let to = from.saturating_add(PAGE_PLACES);
-                    rest = (to < rib.places(family)).then_some(Part::Advertised(key, family, to));
-                    let routes = rib.advertised_in(id, family, from..to).into_iter();
-                    let routes = routes.map(|route| ShownRoute {
-                        prefix: route.prefix,
-                        path_id: route.path_id,
-                        attributes: Some(route.attributes),
-                    });
-                    events.push(Event::Routes(
-                        View::Advertised,
-                        Some(Arc::clone(peer)),
-                        routes.collect(),
-                    ));
-                }
-            }
-            Part::End(family) => {
-                for view in [View::Received, View::Accepted, View::Advertised] {
-                    let peers = self.peers.values().filter(|_| interest.wants(view));
-                    let carried = peers.filter(|peer| peer.codec.families.contains(family));
-                    events.extend(carried.map(|peer| Event::EndOfRib(view, Some(Arc::clone(peer)), family)));
-                }
-                if interest.selected {
-                    events.push(Event::EndOfRib(View::Selected, None, family));
-                }
-            }
-        }
-        (events, rest)
-    }
-
     fn tell(&mut self, at: SystemTime, wants: impl Fn(Interest) -> bool, event: Event) {
         if self.subscribers.is_empty() {
             return;
@@ -603,8 +354,9 @@ impl Touched {
 mod tests {
     use std::net::IpAddr;
 
+    use super::queue::QUEUE_MAX_BYTES;
     use super::*;
-    use crate::rib::RibSettings;
+    use crate::rib::{PeerSettings, RibSettings};
 
     const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 

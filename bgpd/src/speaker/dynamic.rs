@@ -1,15 +1,16 @@
 //! Neighbours that are there as long as their session: they connect from a range of addresses.
 
-use std::collections::BTreeSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use indexmap::IndexMap;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Inner;
 use super::listener::Origin;
-use crate::config::{BGP_PORT, Config, NeighborKey};
+use crate::config::{BGP_PORT, Config, Neighbor, NeighborKey, RangeName};
 use crate::wire::notification::{CEASE, cease};
 use crate::wire::{self, Notification};
 
@@ -38,29 +39,63 @@ impl Stranger {
     }
 }
 
-/// The neighbours that are there because they have connected.
+/// The neighbours that are there because they have connected. They are the last ones of the configuration in force, in
+/// the same order, so that one comes or goes at a cost that does not grow with their number.
 #[derive(Debug, Default)]
 pub(super) struct Dynamic {
-    pub(super) keys: BTreeSet<NeighborKey>,
+    /// Each with its range.
+    ranges: IndexMap<NeighborKey, RangeName>,
+    /// How many each range has.
+    counts: HashMap<RangeName, usize>,
 }
 
 impl Dynamic {
     /// Takes one more in, unless its range is full, or there is none.
-    pub(super) fn admit(&mut self, key: NeighborKey, config: &Config) -> bool {
-        let Some(range) = config.dynamic(key.address, key.interface) else {
-            return false;
-        };
-        let of_range = |other: &&NeighborKey| {
-            config
-                .dynamic(other.address, other.interface)
-                .is_some_and(|its| its.name() == range.name())
-        };
-        let count = self.keys.iter().filter(of_range).count();
-        if count >= range.limit {
+    pub(super) fn admit(&mut self, key: NeighborKey, config: &Config) -> Option<Neighbor> {
+        let range = config.dynamic(key.address, key.interface)?;
+        let count = self.counts.entry(range.name()).or_default();
+        if *count >= range.limit {
             tracing::debug!(neighbor = %key, range = %range.name(), count, "connection refused: the range has its limit of neighbors");
-            return false;
+            return None;
         }
-        self.keys.insert(key)
+        *count += 1;
+        self.ranges.insert(key, range.name());
+        Some(range.neighbor(key.address, key.interface))
+    }
+
+    /// Leaves one out: where it was among these, and the last one is now.
+    pub(super) fn remove(&mut self, key: NeighborKey) -> Option<usize> {
+        let (at, _, range) = self.ranges.swap_remove_full(&key)?;
+        if let Some(count) = self.counts.get_mut(&range) {
+            *count -= 1;
+        }
+        Some(at)
+    }
+
+    /// These under another configuration, which is given without them: some may be of another range then, of none, or
+    /// have an entry of their own.
+    pub(super) fn under(&self, config: &Config) -> Self {
+        let configured: HashSet<NeighborKey> = config.neighbors.iter().map(Neighbor::key).collect();
+        let mut under = Self::default();
+        for key in self.keys().filter(|key| !configured.contains(key)) {
+            if let Some(range) = config.dynamic(key.address, key.interface) {
+                under.ranges.insert(key, range.name());
+                *under.counts.entry(range.name()).or_default() += 1;
+            }
+        }
+        under
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = NeighborKey> {
+        self.ranges.keys().copied()
+    }
+
+    pub(super) fn contains(&self, key: NeighborKey) -> bool {
+        self.ranges.contains_key(&key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
     }
 }
 

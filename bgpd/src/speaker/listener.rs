@@ -1,6 +1,7 @@
 //! Accepts connections and hands each to the neighbour that it comes from.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -12,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::dynamic::{Refuser, Stranger};
-use super::neighbor::Command;
+use super::neighbor::{Command, NeighborHandle};
 use super::socket::{listen, set_listener_ao_keys, set_listener_key};
 use super::status::SessionStatus;
-use crate::config::{InterfaceName, RangeName, TcpAoKey};
+use crate::config::{InterfaceName, Neighbor, NeighborKey, RangeName, TcpAoKey};
 use crate::session::State;
 
 /// Wait after an accept that failed, as when there are no file descriptors left.
@@ -24,10 +25,22 @@ const ACCEPT_RETRY_TIME: Duration = Duration::from_millis(100);
 /// A neighbour that may connect.
 #[derive(Clone)]
 pub(super) struct Expected {
+    key: NeighborKey,
     /// Our address that it must connect to.
-    pub(super) source: Option<IpAddr>,
-    pub(super) commands: mpsc::UnboundedSender<Command>,
-    pub(super) status: Arc<Mutex<SessionStatus>>,
+    source: Option<IpAddr>,
+    commands: mpsc::UnboundedSender<Command>,
+    status: Arc<Mutex<SessionStatus>>,
+}
+
+impl Expected {
+    pub(super) fn new(neighbor: &Neighbor, handle: &NeighborHandle) -> Self {
+        Self {
+            key: neighbor.key(),
+            source: neighbor.source,
+            commands: handle.commands.clone(),
+            status: Arc::clone(&handle.status),
+        }
+    }
 }
 
 /// Where a connection comes from: an address, a link-local one with its interface. `::` stands for any on that
@@ -62,6 +75,23 @@ impl Directory {
     pub(super) fn publish(&self, neighbors: HashMap<Origin, Vec<Expected>>, ranges: Vec<RangeName>) {
         let known = Known { neighbors, ranges };
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+    }
+
+    /// One more.
+    pub(super) fn add(&self, origin: Origin, neighbor: Expected) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.neighbors.entry(origin).or_default().push(neighbor);
+    }
+
+    /// One less.
+    pub(super) fn remove(&self, origin: Origin, key: NeighborKey) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut there) = known.neighbors.entry(origin) {
+            there.get_mut().retain(|neighbor| neighbor.key != key);
+            if there.get().is_empty() {
+                there.remove();
+            }
+        }
     }
 
     /// Refuses a connection.

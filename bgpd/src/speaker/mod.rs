@@ -160,7 +160,7 @@ impl Speaker {
         };
         let weak_fib = fib.as_ref().map(Arc::downgrade).unwrap_or_default();
         let start = RibStart {
-            config: Arc::new(config.clone()),
+            config: config.clone(),
             fib,
             restarting: options.restarting,
             complete,

@@ -12,7 +12,7 @@ use super::connection::FromConnection;
 use super::interface::Surroundings;
 use super::refresh::RefreshAsked;
 use super::write_queue::PeerOut;
-use crate::config::{Config, NeighborKey, Network};
+use crate::config::{Config, Neighbor, NeighborKey, Network};
 use crate::monitor::{self, MonitoredPeer};
 use crate::rib::{PeerSettings, ReceivedUpdate, Rib};
 use crate::session::{DownReason, Negotiated};
@@ -66,7 +66,11 @@ pub(super) struct PeerUp {
 /// What the RIB is told and asked.
 pub(super) enum RibControl {
     /// A new configuration; it comes before any session of its neighbours.
-    Configure(Arc<Config>),
+    Configure(Box<Config>),
+    /// One more neighbour, before any session of it.
+    Neighbor(Box<Neighbor>),
+    /// One less.
+    Forget(NeighborKey),
     Networks(Vec<Network>),
     PeerUp(Box<PeerUp>),
     PeerDown {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use ipnet::IpNet;
 use tokio::sync::mpsc;
@@ -68,8 +68,11 @@ impl Running {
     /// Goes over to another configuration. If a listener cannot be opened, nothing has changed.
     pub(super) fn apply(&mut self, config: Config) -> Result<ConfigDiff, SpeakerError> {
         let given = config.clone();
-        let config = config.with_dynamic(self.dynamic.keys.iter().copied());
-        let config = if self.draining { drained(config) } else { config };
+        let dynamic = self.dynamic.under(&config);
+        let mut config = config.with_dynamic(dynamic.keys());
+        if self.draining {
+            config.neighbors.iter_mut().for_each(drain);
+        }
         let diff = ConfigDiff::between(&self.config, &config);
         diff.log();
         let mut opened = Vec::new();
@@ -86,6 +89,7 @@ impl Running {
             .retain(|address, _| !diff.listen_removed.contains(address));
         self.set_keys(&config)?;
         self.set_ao_keys(&config);
+        self.dynamic = dynamic;
         for key in &diff.removed {
             self.stop_neighbor(*key, StopReason::Deconfigured);
         }
@@ -100,7 +104,7 @@ impl Running {
         }
         self.shared
             .rib
-            .control(RibControl::Configure(Arc::new(self.config.clone())));
+            .control(RibControl::Configure(Box::new(self.config.clone())));
         self.monitoring.apply(&self.config);
         let changes: HashMap<NeighborKey, NeighborChange> = diff
             .changed
@@ -115,10 +119,7 @@ impl Running {
                 // The task ends before its neighbour does only when the speaker stops.
                 let _ = handle.commands.send(Command::Configure(Box::new(settings)));
             } else if added.contains(&key) {
-                let settings = self.neighbor_settings(neighbor, NeighborChange::None);
-                let bfd = BfdPlan::new(neighbor, &self.config);
-                let handle = NeighborTask::spawn(key, settings, bfd, self.shared.clone(), rand::random());
-                self.neighbors.insert(key, handle);
+                self.neighbors.insert(key, self.start_neighbor(neighbor));
             }
         }
         for neighbor in self
@@ -181,6 +182,12 @@ impl Running {
         }
     }
 
+    fn start_neighbor(&self, neighbor: &Neighbor) -> NeighborHandle {
+        let settings = self.neighbor_settings(neighbor, NeighborChange::None);
+        let bfd = BfdPlan::new(neighbor, &self.config);
+        NeighborTask::spawn(neighbor.key(), settings, bfd, self.shared.clone(), rand::random())
+    }
+
     fn neighbor_settings(&self, neighbor: &Neighbor, change: NeighborChange) -> NeighborSettings {
         let restarting = self.options.restarting && !*self.shared.restart_complete.borrow();
         let restart_time = neighbor.restart_time.unwrap_or(self.config.restart_time);
@@ -211,7 +218,7 @@ impl Running {
             session,
             socket: SocketSettings::new(neighbor, &self.config),
             enabled: neighbor.enabled,
-            is_dynamic: self.dynamic.keys.contains(&neighbor.key()),
+            is_dynamic: self.dynamic.contains(neighbor.key()),
             change,
         }
     }
@@ -242,13 +249,7 @@ impl Running {
     /// Somebody has connected who may become a neighbour.
     pub(super) fn admit(&mut self, stranger: Stranger) {
         let key = stranger.key();
-        let mut result = Ok(());
-        if !self.neighbors.contains_key(&key) && self.dynamic.admit(key, &self.given) {
-            result = self.apply(self.given.clone()).map(drop);
-        }
-        if let Err(error) = result {
-            tracing::warn!(neighbor = %key, %error, "a neighbor that has connected cannot be taken in");
-        }
+        self.take_in(key);
         match self.neighbors.get(&key) {
             Some(neighbor) => {
                 let _ = neighbor.commands.send(Command::Accepted(stranger.stream));
@@ -257,13 +258,40 @@ impl Running {
         }
     }
 
+    /// Makes a neighbour of who may be one and is none. Nothing else is gone through for it.
+    fn take_in(&mut self, key: NeighborKey) {
+        if self.neighbors.contains_key(&key) {
+            return;
+        }
+        let Some(mut neighbor) = self.dynamic.admit(key, &self.given) else {
+            return;
+        };
+        if self.draining {
+            drain(&mut neighbor);
+        }
+        tracing::info!(neighbor = %key, impact = "added", "connected");
+        self.shared
+            .rib
+            .control(RibControl::Neighbor(Box::new(neighbor.clone())));
+        // Listeners have the keys of its range.
+        let handle = self.start_neighbor(&neighbor);
+        self.directory
+            .add(origin_of(&neighbor), Expected::new(&neighbor, &handle));
+        self.neighbors.insert(key, handle);
+        self.config.neighbors.push(neighbor);
+    }
+
     /// The session of a neighbour that had connected is over.
     pub(super) fn forget(&mut self, key: NeighborKey) {
-        if self.dynamic.keys.remove(&key)
-            && let Err(error) = self.apply(self.given.clone())
-        {
-            tracing::warn!(neighbor = %key, %error, "a neighbor that is gone cannot be left out");
-        }
+        let configured = self.config.neighbors.len() - self.dynamic.len();
+        let Some(at) = self.dynamic.remove(key) else {
+            return;
+        };
+        tracing::info!(neighbor = %key, impact = "removed", "its session is over");
+        let neighbor = self.config.neighbors.swap_remove(configured + at);
+        self.directory.remove(origin_of(&neighbor), key);
+        self.stop_neighbor(key, StopReason::Deconfigured);
+        self.shared.rib.control(RibControl::Forget(key));
     }
 
     fn stop_neighbor(&mut self, key: NeighborKey, reason: StopReason) {
@@ -278,12 +306,8 @@ impl Running {
         let protected = |neighbor: &&Neighbor| !self.unprotected.contains(&neighbor.connects_from());
         for neighbor in self.config.neighbors.iter().filter(protected) {
             if let Some(handle) = self.neighbors.get(&neighbor.key()) {
-                let origin = (neighbor.address, neighbor.interface);
-                expected.entry(origin).or_default().push(Expected {
-                    source: neighbor.source,
-                    commands: handle.commands.clone(),
-                    status: Arc::clone(&handle.status),
-                });
+                let expected = expected.entry(origin_of(neighbor)).or_default();
+                expected.push(Expected::new(neighbor, handle));
             }
         }
         let ranges = self.config.dynamic_neighbors.iter();
@@ -341,12 +365,13 @@ impl Running {
     }
 }
 
-/// The same configuration, with every session drained (RFC 8326 section 4.2).
-fn drained(mut config: Config) -> Config {
-    for neighbor in &mut config.neighbors {
-        neighbor.routing.drain = true;
-    }
-    config
+const fn origin_of(neighbor: &Neighbor) -> Origin {
+    (neighbor.address, neighbor.interface)
+}
+
+/// Has a session drained (RFC 8326 section 4.2).
+const fn drain(neighbor: &mut Neighbor) {
+    neighbor.routing.drain = true;
 }
 
 /// The TCP MD5 keys that listeners need.
@@ -369,4 +394,129 @@ fn ao_keys(config: &Config) -> impl Iterator<Item = (IpNet, &[TcpAoKey])> {
     let neighbors = neighbors.filter(|neighbor| !config.has_key_of_range(neighbor));
     let neighbors = neighbors.map(|neighbor| (neighbor.connects_from(), neighbor.tcp_ao.as_slice()));
     neighbors.chain(ranges).filter(|(_, keys)| !keys.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::{Arc, Weak};
+    use std::time::Instant;
+
+    use tokio::sync::{broadcast, watch};
+
+    use super::*;
+    use crate::bfd::Bfd;
+    use crate::config::BGP_PORT;
+
+    /// The most that a range of this test takes in.
+    const NEIGHBORS: u32 = 2000;
+
+    fn key(n: u32) -> NeighborKey {
+        NeighborKey::new(Ipv4Addr::from(0x0a00_0001 + n).into(), BGP_PORT)
+    }
+
+    fn config() -> Config {
+        let mut config = Config::new(65001, Ipv4Addr::new(192, 0, 2, 1));
+        let template = Neighbor::new(Ipv4Addr::UNSPECIFIED.into(), 65002, 65001);
+        let configured = IpAddr::from([192, 0, 2, 2]);
+        config.neighbors.push(Neighbor {
+            passive: true,
+            ..Neighbor::new(configured, 65002, 65001)
+        });
+        config.dynamic_neighbors.push(DynamicNeighbors {
+            prefix: "10.0.0.0/16".parse().unwrap(),
+            interface: None,
+            limit: NEIGHBORS as usize,
+            template,
+        });
+        config
+    }
+
+    fn running() -> (Running, mpsc::UnboundedReceiver<RibControl>) {
+        let (control, told) = mpsc::unbounded_channel();
+        let rib = super::super::rib_queue::RibSender {
+            control,
+            updates: mpsc::channel(1).0,
+            mirror: Arc::new(AtomicBool::new(false)),
+        };
+        let shared = Shared {
+            rib,
+            bfd: Bfd::start().unwrap(),
+            fib: Weak::new(),
+            gone: mpsc::unbounded_channel().0,
+            peer_events: broadcast::channel(1).0,
+            restart_complete: watch::channel(true).1,
+            numbers: Arc::new(AtomicU64::new(1)),
+            recorder: None,
+            epoch: Instant::now(),
+        };
+        let options = StartOptions::default();
+        (Running::new(&config(), options, shared, mpsc::channel(1).0), told)
+    }
+
+    /// What one neighbour costs does not depend on how many there are: the RIB is told of it alone, and is not
+    /// configured anew.
+    #[tokio::test]
+    async fn neighbors_of_a_range_come_and_go_one_by_one() {
+        let (mut running, mut told) = running();
+        running.apply(config()).unwrap();
+        while told.try_recv().is_ok() {}
+        for n in 0..NEIGHBORS + 10 {
+            running.take_in(key(n));
+            // A second connection makes no second neighbour.
+            running.take_in(key(n));
+        }
+        let added: Vec<NeighborKey> = std::iter::from_fn(|| told.try_recv().ok())
+            .map(|control| match control {
+                RibControl::Neighbor(neighbor) => neighbor.key(),
+                _ => panic!("the RIB is told of something else than a neighbour"),
+            })
+            .collect();
+        let within: Vec<NeighborKey> = (0..NEIGHBORS).map(key).collect();
+        assert_eq!(added, within, "all of them once, and none beyond the limit");
+        assert_eq!(running.peers().len(), 1 + within.len());
+
+        let mut removed = 0;
+        for n in (0..NEIGHBORS).step_by(3) {
+            running.forget(key(n));
+            running.forget(key(n));
+            removed += 1;
+        }
+        let forgotten = std::iter::from_fn(|| told.try_recv().ok());
+        let forgotten = forgotten.filter(|control| matches!(control, RibControl::Forget(_)));
+        assert_eq!(forgotten.count(), removed);
+        let mut left: Vec<NeighborKey> = running.config.neighbors.iter().map(Neighbor::key).collect();
+        left.sort_unstable();
+        let mut expected: Vec<NeighborKey> = (0..NEIGHBORS).filter(|n| n % 3 != 0).map(key).collect();
+        expected.push(config().neighbors[0].key());
+        assert_eq!(left, expected);
+        // There is room again; and to go through all of it finds nothing that differs.
+        running.take_in(key(NEIGHBORS));
+        assert_eq!(running.peers().len(), expected.len() + 1);
+        assert!(running.apply(config()).unwrap().is_empty());
+    }
+
+    /// A range that is taken away and comes back has none of its former neighbours.
+    #[tokio::test]
+    async fn a_range_that_goes_takes_its_neighbors_along() {
+        let (mut running, _told) = running();
+        running.apply(config()).unwrap();
+        running.take_in(key(1));
+        running.take_in(key(2));
+        // One of them gets an entry of its own.
+        let mut own = config();
+        own.neighbors.push(Neighbor {
+            passive: true,
+            ..Neighbor::new(key(1).address, 65002, 65001)
+        });
+        running.apply(own.clone()).unwrap();
+        running.forget(key(1));
+        assert_eq!(running.peers().len(), 3);
+        own.dynamic_neighbors.clear();
+        let diff = running.apply(own).unwrap();
+        assert_eq!(diff.removed, [key(2)]);
+        running.apply(config()).unwrap();
+        assert_eq!(running.peers().len(), 1);
+    }
 }

@@ -5,12 +5,15 @@
 //! Everything else comes through a queue of its own that is always looked at first; its senders
 //! are few, and each message in it stands for a change of a session or of the configuration.
 
+mod peers;
+mod refresh;
+mod transmit;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::FromConnection;
@@ -19,15 +22,15 @@ use super::kernel::Kernel;
 use super::limits::Limits;
 use super::refresh::Refreshes;
 use super::restart::Deferral;
-use super::rib_queue::{PeerUp, RibControl, RibSender, SessionId, Updates};
+use super::rib_queue::{RibControl, RibSender, SessionId, Updates};
 use super::staging::Staging;
-use super::write_queue::{PeerOut, write_queue};
+use super::write_queue::PeerOut;
 use crate::config::{Aggregate, Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{Monitors, Touched};
-use crate::rib::{Outgoing, PeerId, PeerSettings, ReceivedUpdate, Rib, RibSettings, Transmit};
-use crate::session::{DownReason, StopReason, Timestamp};
-use crate::wire::{self, Codec, Family, FamilySet, Nlri, Prefix, RefreshKind, RouteRefresh};
+use crate::rib::{PeerId, ReceivedUpdate, Rib, RibSettings};
+use crate::session::Timestamp;
+use crate::wire::{Codec, Family, FamilySet, Prefix};
 
 /// Batches of UPDATEs that wait for the RIB.
 const UPDATE_QUEUE_BATCHES: usize = 32;
@@ -69,7 +72,9 @@ impl Peer {
 /// The thread's state.
 pub(super) struct RibTask {
     rib: Rib,
-    config: Arc<Config>,
+    /// Without the neighbours.
+    config: Config,
+    neighbors: HashMap<NeighborKey, Neighbor>,
     networks: HashMap<Prefix, Network>,
     peers: HashMap<NeighborKey, Peer>,
     by_id: HashMap<PeerId, NeighborKey>,
@@ -91,7 +96,7 @@ pub(super) struct RibTask {
 
 /// What the thread is started with.
 pub(super) struct RibStart {
-    pub(super) config: Arc<Config>,
+    pub(super) config: Config,
     pub(super) fib: Option<Arc<Fib>>,
     pub(super) restarting: bool,
     /// Set to true when our restart is complete.
@@ -132,7 +137,7 @@ impl RibTask {
         monitors: Monitors,
     ) -> Self {
         let RibStart {
-            config,
+            mut config,
             fib,
             restarting,
             complete,
@@ -167,10 +172,12 @@ impl RibTask {
             epoch,
             control,
             updates,
-            config: Arc::clone(&config),
+            neighbors: by_key(std::mem::take(&mut config.neighbors)),
+            config,
         };
-        task.set_networks(&config.networks);
-        task.rib.set_aggregates(&config.aggregates);
+        let networks = std::mem::take(&mut task.config.networks);
+        task.set_networks(&networks);
+        task.rib.set_aggregates(&task.config.aggregates);
         task
     }
 
@@ -228,7 +235,13 @@ impl RibTask {
 
     fn control(&mut self, control: RibControl) -> std::ops::ControlFlow<()> {
         match control {
-            RibControl::Configure(config) => self.configure(config),
+            RibControl::Configure(config) => self.configure(*config),
+            RibControl::Neighbor(neighbor) => {
+                self.neighbors.insert(neighbor.key(), *neighbor);
+            }
+            RibControl::Forget(key) => {
+                self.neighbors.remove(&key);
+            }
             RibControl::Networks(networks) => self.set_networks(&networks),
             RibControl::PeerUp(up) => self.peer_up(*up),
             RibControl::PeerDown {
@@ -269,7 +282,7 @@ impl RibTask {
         std::ops::ControlFlow::Continue(())
     }
 
-    fn configure(&mut self, config: Arc<Config>) {
+    fn configure(&mut self, mut config: Config) {
         let aggregates_differ = self.config.aggregates != config.aggregates;
         if aggregates_differ {
             // A prefix may turn from an aggregate into a network: it is taken away before it is announced.
@@ -277,42 +290,32 @@ impl RibTask {
             let kept: Vec<Aggregate> = self.config.aggregates.iter().filter(stays).cloned().collect();
             self.rib.set_aggregates(&kept);
         }
-        self.set_networks(&config.networks);
+        self.set_networks(&std::mem::take(&mut config.networks));
         if aggregates_differ {
             self.rib.set_aggregates(&config.aggregates);
         }
-        let old = std::mem::replace(&mut self.config, config);
-        for neighbor in &old.neighbors {
-            if self.neighbor(neighbor.key()).is_none() {
-                self.deferral.remove(neighbor.key());
-            }
-        }
-        let config = Arc::clone(&self.config);
         self.rib.set_selection(&config.selection);
-        for neighbor in &config.neighbors {
-            if let Some(peer) = self.peers.get_mut(&neighbor.key()) {
-                let Some(up) = &peer.up else { continue };
-                let settings = peer_settings(neighbor, &config, up);
-                peer.limits = Limits::of(neighbor);
-                self.rib.reconfigure(peer.id, settings);
-                peer.check_limits(&self.rib, neighbor.key());
-                let before = old.neighbors.iter().find(|other| other.key() == neighbor.key());
-                if self.monitors.wants_updates()
-                    && before.is_some_and(|old| {
-                        (&old.import, &old.routing) != (&neighbor.import, &neighbor.routing)
-                    })
-                {
-                    self.monitors.judged_again(neighbor.key(), peer.id, &self.rib);
-                }
+        let neighbors = by_key(std::mem::take(&mut config.neighbors));
+        let before = std::mem::replace(&mut self.neighbors, neighbors);
+        self.config = config;
+        for key in before.keys().filter(|key| !self.neighbors.contains_key(*key)) {
+            self.deferral.remove(*key);
+        }
+        for (key, neighbor) in &self.neighbors {
+            let Some(peer) = self.peers.get_mut(key) else {
+                continue;
+            };
+            let Some(up) = &peer.up else { continue };
+            let settings = peer_settings(neighbor, &self.config, up);
+            peer.limits = Limits::of(neighbor);
+            self.rib.reconfigure(peer.id, settings);
+            peer.check_limits(&self.rib, *key);
+            let differs =
+                |old: &Neighbor| (&old.import, &old.routing) != (&neighbor.import, &neighbor.routing);
+            if self.monitors.wants_updates() && before.get(key).is_some_and(differs) {
+                self.monitors.judged_again(*key, peer.id, &self.rib);
             }
         }
-    }
-
-    fn neighbor(&self, key: NeighborKey) -> Option<&Neighbor> {
-        self.config
-            .neighbors
-            .iter()
-            .find(|neighbor| neighbor.key() == key)
     }
 
     fn set_networks(&mut self, networks: &[Network]) {
@@ -333,93 +336,6 @@ impl RibTask {
             }
         }
         self.networks = wanted;
-    }
-
-    fn peer_up(&mut self, up: PeerUp) {
-        let PeerUp {
-            key,
-            session,
-            negotiated,
-            local,
-            surroundings,
-            out,
-            monitored,
-            events,
-        } = up;
-        let Some(neighbor) = self.neighbor(key).cloned() else {
-            return;
-        };
-        if let Some(previous) = self.peers.get(&key).map(|peer| peer.session) {
-            // The task of that session was replaced and has not said so yet.
-            let reason = DownReason::Stopped(StopReason::ConfigurationChange);
-            self.peer_down(key, previous, FamilySet::EMPTY, reason);
-        }
-        let codec = negotiated.codec;
-        let up = Established {
-            negotiated,
-            local,
-            remote: monitored.remote.ip().to_canonical(),
-            surroundings,
-            events,
-        };
-        let id = self.rib.peer_up(peer_settings(&neighbor, &self.config, &up));
-        let now = Timestamp(self.epoch.elapsed());
-        self.deferral
-            .peer_up(key, codec.families, up.negotiated.graceful_restart.as_ref(), now);
-        self.by_id.insert(id, key);
-        self.monitors.peer_up(monitored);
-        self.peers.insert(
-            key,
-            Peer {
-                session,
-                id,
-                codec,
-                out,
-                up: Some(up),
-                limits: Limits::of(&neighbor),
-            },
-        );
-    }
-
-    fn source_up(&mut self, session: SessionId, settings: PeerSettings) {
-        let key = settings.key;
-        if let Some(previous) = self.peers.get(&key).map(|peer| peer.session) {
-            // Two files with the same peer: the later one counts.
-            let reason = DownReason::Stopped(StopReason::ConfigurationChange);
-            self.peer_down(key, previous, FamilySet::EMPTY, reason);
-        }
-        let codec = Codec {
-            families: settings.families,
-            add_path_receive: settings.add_path_receive,
-            ..Codec::default()
-        };
-        let id = self.rib.peer_up(settings);
-        self.by_id.insert(id, key);
-        // What is written there goes nowhere.
-        let (out, _) = write_queue();
-        self.peers.insert(
-            key,
-            Peer {
-                session,
-                id,
-                codec,
-                out,
-                up: None,
-                limits: Limits::default(),
-            },
-        );
-    }
-
-    fn peer_down(&mut self, key: NeighborKey, session: SessionId, retain: FamilySet, reason: DownReason) {
-        if self.peers.get(&key).is_none_or(|peer| peer.session != session) {
-            return;
-        }
-        if let Some(peer) = self.peers.remove(&key) {
-            self.by_id.remove(&peer.id);
-            self.refreshes.forget(key);
-            self.monitors.peer_down(key, reason);
-            self.rib.peer_down(peer.id, retain);
-        }
     }
 
     fn update(&mut self, updates: Updates) {
@@ -466,56 +382,6 @@ impl RibTask {
         }
     }
 
-    /// A neighbour begins to send a family once more, or has done so (RFC 7313 section 4).
-    fn refreshed(&mut self, key: NeighborKey, id: PeerId, refresh: RouteRefresh) {
-        let RouteRefresh { kind, family } = refresh;
-        match kind {
-            RefreshKind::Request => {}
-            RefreshKind::Begin => {
-                let up = self.peers.get(&key).and_then(|peer| peer.up.as_ref());
-                let restarts = up.is_some_and(|up| up.negotiated.graceful_restart.is_some());
-                if restarts && !self.rib.has_end_of_rib(id, family) {
-                    tracing::warn!(neighbor = %key, %family, "beginning of a refresh before End-of-RIB passed over");
-                    return;
-                }
-                tracing::debug!(neighbor = %key, %family, "a refresh begins");
-                self.rib.begin_refresh(id, family);
-                let now = Timestamp(self.epoch.elapsed());
-                self.refreshes.begin(key, family, now);
-            }
-            RefreshKind::End => {
-                if self.refreshes.end(key, family) {
-                    tracing::debug!(neighbor = %key, %family, "a refresh ends");
-                    self.end_refresh(key, id, family);
-                } else {
-                    tracing::debug!(neighbor = %key, %family, "end of a refresh that has not begun passed over");
-                }
-            }
-        }
-    }
-
-    fn end_refresh(&mut self, key: NeighborKey, id: PeerId, family: Family) {
-        let gone = self.rib.end_refresh(id, family);
-        if gone.is_empty() {
-            return;
-        }
-        tracing::info!(neighbor = %key, %family, routes = gone.len(), "routes that a refresh has not brought again go");
-        if self.monitors.wants_updates() {
-            let touched = Touched::routes(gone);
-            self.monitors.updates((key, id), None, &touched, &self.rib);
-        }
-    }
-
-    /// Gives up on refreshes whose end does not come.
-    fn expire_refreshes(&mut self) {
-        for (key, family) in self.refreshes.expired(Timestamp(self.epoch.elapsed())) {
-            tracing::warn!(neighbor = %key, %family, "a refresh has not ended in time");
-            if let Some(id) = self.peers.get(&key).map(|peer| peer.id) {
-                self.end_refresh(key, id, family);
-            }
-        }
-    }
-
     /// Goes on with families whose neighbours have all sent their routes. What was learned is only
     /// selected once its next hops are known, or it would look as if there were no routes.
     fn check_deferral(&mut self) {
@@ -542,89 +408,11 @@ impl RibTask {
             let _ = self.complete.send(true);
         }
     }
-
-    /// Encodes and queues what peers are to be told.
-    fn transmit(&mut self) {
-        while let Some(transmit) = self.rib.poll_transmit() {
-            let codec = transmit
-                .peers
-                .iter()
-                .find_map(|id| self.peers.get(self.by_id.get(id)?));
-            let Some(codec) = codec.map(|peer| peer.codec) else {
-                continue;
-            };
-            let piece = self
-                .staging
-                .add(&transmit.peers, |out| encode(&transmit, codec, out));
-            let is_update = !matches!(transmit.outgoing, Outgoing::Refresh(_));
-            if is_update && self.monitors.interest().advertised {
-                let keys = transmit.peers.iter().filter_map(|id| self.by_id.get(id));
-                self.monitors.sent(keys.copied(), &Bytes::copy_from_slice(piece));
-            }
-            if self.staging.is_full() {
-                self.hand_out();
-            }
-        }
-        self.hand_out();
-    }
-
-    /// Queues what is encoded for the peers' writers.
-    fn hand_out(&mut self) {
-        for (id, pieces) in self.staging.take() {
-            let Some(peer) = self.by_id.get(&id).and_then(|key| self.peers.get(key)) else {
-                continue;
-            };
-            let mut goes_on = true;
-            for piece in pieces {
-                goes_on = peer.out.send(piece);
-            }
-            if !goes_on {
-                self.rib.pause(id);
-            }
-        }
-    }
-
-    fn send_again(&mut self, key: NeighborKey) {
-        if let Some(peer) = self.peers.get(&key) {
-            for family in peer.codec.families.iter() {
-                self.rib.refresh(peer.id, family);
-            }
-        }
-    }
-
-    fn room(&mut self, key: NeighborKey) {
-        if let Some(peer) = self.peers.get(&key) {
-            self.rib.resume(peer.id);
-        }
-    }
 }
 
-fn encode(transmit: &Transmit, codec: Codec, out: &mut Vec<u8>) {
-    match &transmit.outgoing {
-        Outgoing::Announce {
-            attributes,
-            prefixes,
-            path_ids,
-        } => {
-            let start = out.len();
-            let routes = Nlri { prefixes, path_ids };
-            if let Err(error) = wire::encode_announcement(attributes, routes, codec, out) {
-                tracing::warn!(
-                    %error,
-                    first = %prefixes.first().map(ToString::to_string).unwrap_or_default(),
-                    count = prefixes.len(),
-                    "routes cannot be sent and are withdrawn instead"
-                );
-                out.truncate(start);
-                wire::encode_withdrawal(routes, codec, out);
-            }
-        }
-        Outgoing::Withdraw { prefixes, path_ids } => {
-            wire::encode_withdrawal(Nlri { prefixes, path_ids }, codec, out);
-        }
-        Outgoing::EndOfRib => wire::encode_end_of_rib(transmit.family, out),
-        Outgoing::Refresh(kind) => out.extend(wire::encode_route_refresh(transmit.family, *kind)),
-    }
+fn by_key(neighbors: Vec<Neighbor>) -> HashMap<NeighborKey, Neighbor> {
+    let keyed = neighbors.into_iter().map(|neighbor| (neighbor.key(), neighbor));
+    keyed.collect()
 }
 
 /// How many of the UPDATEs in front make up [`EXPECTED_PREFIXES`].

@@ -1,7 +1,9 @@
 //! The task of one neighbour: drives its session and owns its connections.
 
+mod act;
+mod path;
+
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,28 +14,21 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use self::path::{follow_link, link_changed};
 use super::bfd::{BfdPlan, NeighborBfd};
-use super::connection::{Connection, FromConnection, Go, Malformed, Scope};
-use super::interface::{Ends, Surroundings};
+use super::connection::{Connection, FromConnection, Malformed};
 use super::link::{Link, LinkState};
 use super::recorder::{Recorder, SessionRecording};
-use super::rib_queue::{PeerUp, RibControl, RibSender, SessionId};
+use super::rib_queue::{RibSender, SessionId};
 use super::socket::SocketSettings;
 use super::status::{PeerEvent, SessionStatus};
 use crate::bfd::Bfd;
 use crate::config::{NeighborChange, NeighborKey};
 use crate::fib::Fib;
-use crate::monitor::MonitoredPeer;
-use crate::session::{
-    Action, ConnectionId, Event, Outgoing, Received, Session, Settings, State, StopReason, Timestamp,
-};
-use crate::wire;
+use crate::session::{ConnectionId, Event, Received, Session, Settings, State, StopReason, Timestamp};
 
 /// How long the last messages of a session may take when the speaker stops.
 const STOP_TIME: Duration = Duration::from_secs(2);
-/// How long an attempt to connect waits for the neighbour to be heard of: less than it may take in all
-/// ([`crate::session::CONNECT_TIME`]), so that it says why it failed.
-const LOCATE_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// What the rest of the speaker tells a neighbour.
 pub(super) enum Command {
@@ -262,66 +257,6 @@ impl NeighborTask {
         }
     }
 
-    /// What is known of the link has changed: connections over one that is gone are, too.
-    fn follow_link(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        let state = *link.state.borrow_and_update();
-        let before = std::mem::replace(&mut self.link_state, state);
-        if before.index.is_some() && before.index != state.index {
-            let ids: Vec<ConnectionId> = self.connections.keys().copied().collect();
-            for id in ids {
-                let name = self
-                    .socket
-                    .interface
-                    .map(|name| name.to_string())
-                    .unwrap_or_default();
-                self.handle(Event::Closed(id, format!("interface {name} is down")));
-            }
-        }
-        self.locate_bfd();
-    }
-
-    /// The neighbour's address, as far as it is known: of the session, as configured, or of the router heard of.
-    fn remote(&self) -> Option<SocketAddr> {
-        let established = self.established_on.and_then(|id| self.connections.get(&id));
-        // BFD may have to be up before the session is.
-        let connection = established.or_else(|| self.connections.values().next());
-        match (connection, &self.link) {
-            (Some(connection), _) => Some(connection.remote),
-            (None, Some(_)) => self.link_state.locate(self.key.address, self.key.port),
-            (None, None) => Some(self.socket.remote),
-        }
-    }
-
-    fn follow_bfd(&mut self, plan: Option<BfdPlan>) {
-        self.bfd_plan = plan;
-        self.locate_bfd();
-    }
-
-    /// BFD goes where the neighbour is. Of one that is known by its interface, that is not always known.
-    fn locate_bfd(&mut self) {
-        let plan = match (&self.bfd_plan, &self.link) {
-            (plan, None) => plan.clone(),
-            (Some(plan), Some(_)) => self
-                .remote()
-                .and_then(|remote| plan.at(remote, self.link_state.index)),
-            (None, Some(_)) => None,
-        };
-        self.bfd.follow(plan);
-        let is_up = self.bfd.is_up();
-        {
-            let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-            status.bfd = self.bfd.status();
-        }
-        self.path_state(is_up);
-    }
-
-    fn path_state(&mut self, is_up: bool) {
-        if std::mem::replace(&mut self.path_up, is_up) != is_up {
-            self.handle(Event::PathState { is_up });
-        }
-    }
-
     /// Says once that a neighbour that came by itself is gone: when nothing is kept of it any more.
     fn check_presence(&mut self) {
         let is_over = self.connections.is_empty() && self.session.retained().is_empty();
@@ -455,142 +390,6 @@ impl NeighborTask {
         self.publish(before, after);
     }
 
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Connect => {
-                let socket = self.socket.clone();
-                let link = self.link.as_ref().map(|link| link.state.clone());
-                self.dial = Some(tokio::spawn(async move {
-                    let remote = match link {
-                        Some(link) => locate(&socket, link).await?,
-                        None => socket.remote,
-                    };
-                    socket.dial(remote).await
-                }));
-            }
-            Action::AbortConnect => {
-                if let Some(dial) = self.dial.take() {
-                    dial.abort();
-                }
-            }
-            Action::Send(id, message) => self.send(id, &message),
-            Action::Close(id) => {
-                self.opens.remove(&id);
-                if let Some(connection) = self.connections.remove(&id) {
-                    self.closing.retain(|connection| !connection.is_finished());
-                    self.closing.push(connection.close());
-                }
-            }
-            Action::Opened(id, codec) => {
-                if let Some(connection) = self.connections.get(&id) {
-                    connection.go(Go::On(codec));
-                }
-            }
-            Action::Up(id, negotiated) => {
-                let Some(connection) = self.connections.get(&id) else {
-                    return;
-                };
-                let session = SessionId(self.shared.number());
-                let local = connection.local.ip().to_canonical();
-                let remote = connection.remote.ip().to_canonical();
-                let codec = negotiated.codec;
-                let surroundings = Surroundings::of(Ends {
-                    local,
-                    remote,
-                    interface: self.key.interface,
-                    extended_next_hop: codec.extended_next_hop.contains(wire::Family::Ipv4Unicast),
-                });
-                let scope = Scope {
-                    interface: self.link_state.index.or(surroundings.interface),
-                    is_link_local: self.link.is_some(),
-                };
-                let opens = self.opens.remove(&id).unwrap_or_default();
-                let monitored = Arc::new(MonitoredPeer {
-                    key: self.key,
-                    local: connection.local,
-                    remote: connection.remote,
-                    local_as: negotiated.local_as,
-                    remote_as: negotiated.remote_as,
-                    remote_id: negotiated.remote_id,
-                    codec,
-                    sent_open: opens.sent,
-                    received_open: opens.received,
-                    since: SystemTime::now(),
-                });
-                self.established = Some(session);
-                self.established_on = Some(id);
-                self.shared.rib.control(RibControl::PeerUp(Box::new(PeerUp {
-                    key: self.key,
-                    session,
-                    negotiated,
-                    local,
-                    surroundings,
-                    out: connection.out.clone(),
-                    monitored,
-                    events: self.event_sender.clone(),
-                })));
-                connection.go(Go::Established(codec, session, scope));
-                self.locate_bfd();
-                self.bfd.trust_path();
-            }
-            Action::Down { reason, retain } => {
-                let kept = !retain.is_empty();
-                tracing::warn!(neighbor = %self.key, %reason, routes_kept = kept, "session lost");
-                if let Some(session) = self.established.take() {
-                    self.shared.rib.control(RibControl::PeerDown {
-                        key: self.key,
-                        session,
-                        retain,
-                        reason,
-                    });
-                }
-            }
-            Action::Sweep(families) => {
-                tracing::info!(neighbor = %self.key, ?families, "stale routes go");
-                let key = self.key;
-                self.shared.rib.control(RibControl::Sweep { key, families });
-            }
-            Action::LongLivedStale(families) => {
-                tracing::warn!(neighbor = %self.key, ?families, "still away: its routes are a last resort now");
-                let key = self.key;
-                self.shared
-                    .rib
-                    .control(RibControl::LongLivedStale { key, families });
-            }
-        }
-    }
-
-    fn ask_again(&self) {
-        let connection = self.established_on.and_then(|id| self.connections.get(&id));
-        let negotiated = self
-            .session
-            .negotiated()
-            .filter(|negotiated| negotiated.route_refresh);
-        if let (Some(connection), Some(negotiated)) = (connection, negotiated) {
-            for family in negotiated.codec.families.iter() {
-                connection.send(wire::encode_route_refresh(family, wire::RefreshKind::Request));
-            }
-        }
-    }
-
-    fn send(&mut self, id: ConnectionId, message: &Outgoing) {
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
-        connection.send(match message {
-            Outgoing::Open(open) => {
-                let octets = wire::encode_open(open);
-                self.opens.entry(id).or_default().sent = Bytes::copy_from_slice(&octets);
-                octets
-            }
-            Outgoing::Keepalive => wire::encode_keepalive(),
-            Outgoing::Notification(notification) => {
-                tracing::info!(neighbor = %self.key, %notification, "notification sent");
-                wire::encode_notification(notification)
-            }
-        });
-    }
-
     fn publish(&self, before: State, after: State) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.last_error = self.session.last_error().map(str::to_owned);
@@ -626,45 +425,6 @@ impl NeighborTask {
         // Nobody has to listen.
         let _ = self.shared.peer_events.send(event);
     }
-}
-
-/// The link of a neighbour that is known by its interface. One without an address has to be discovered.
-fn follow_link(key: NeighborKey) -> Option<Link> {
-    let interface = key.interface?;
-    Some(Link::follow(interface, key.address.is_unspecified()))
-}
-
-/// Waits until something changes on the link; for ever without one.
-async fn link_changed(link: &mut Option<Link>) {
-    if let Some(link) = link
-        && link.state.changed().await.is_ok()
-    {
-        return;
-    }
-    std::future::pending().await
-}
-
-/// Waits for the neighbour to be heard of on its link.
-async fn locate(
-    socket: &SocketSettings,
-    mut link: watch::Receiver<LinkState>,
-) -> std::io::Result<SocketAddr> {
-    let (address, port) = (socket.remote.ip(), socket.remote.port());
-    let located = link.wait_for(|state| state.locate(address, port).is_some());
-    let state = timeout(LOCATE_TIME_MAX, located)
-        .await
-        .ok()
-        .and_then(Result::ok)
-        .map(|state| *state);
-    state
-        .and_then(|state| state.locate(address, port))
-        .ok_or_else(|| {
-            let name = socket.interface.map(|name| name.to_string()).unwrap_or_default();
-            std::io::Error::other(match link.borrow().index {
-                None => format!("interface {name} is not up"),
-                Some(_) => format!("no router is heard of on {name}: it sends no router advertisements"),
-            })
-        })
 }
 
 struct Hex<'a>(&'a [u8]);
