@@ -26,8 +26,6 @@ const WRITE_TIME: Duration = Duration::from_secs(60);
 const LAST_WRITE_TIME: Duration = Duration::from_secs(1);
 /// Octets gathered for one write.
 const WRITE_BYTES: usize = 64 * 1024;
-/// Prefixes that the RIB's owner shows at once.
-const PREFIXES_PER_PART: usize = 1024;
 /// A connection that held this long was no failure.
 const STABLE_TIME: Duration = Duration::from_secs(60);
 
@@ -271,7 +269,7 @@ impl Session<'_> {
         match &observed.event {
             Event::Subscribed(peers) => {
                 self.peers = peers.iter().map(|peer| (peer.key, Arc::clone(peer))).collect();
-                self.plan().await;
+                self.plan();
                 self.show_next();
             }
             Event::PeerUp(peer) => {
@@ -291,15 +289,11 @@ impl Session<'_> {
     }
 
     /// What there is to show: the tables as they are now; what changes from now on is told by itself.
-    async fn plan(&mut self) {
+    fn plan(&mut self) {
         let interest = interest(&self.task.station);
         for family in Family::ALL {
             if interest.received || interest.accepted || interest.selected {
-                let prefixes = monitor::ask(&*self.task.rib, move |rib| rib.prefixes(family)).await;
-                let prefixes = prefixes.unwrap_or_default();
-                let chunks = prefixes.chunks(PREFIXES_PER_PART);
-                self.parts
-                    .extend(chunks.map(|chunk| Part::Prefixes(chunk.to_vec())));
+                self.parts.push_back(Part::Routes(family, 0));
             }
             if interest.advertised {
                 self.parts

@@ -375,7 +375,7 @@ mod tests {
         })
     }
 
-    /// A large Adj-RIB-Out is shown in parts, each asked for after the one before it.
+    /// A large table is shown in parts, each asked for after the one before it.
     #[test]
     fn a_large_table_is_shown_in_pages() {
         const NETWORKS: u32 = 2 * PAGE_PLACES + 100;
@@ -393,22 +393,32 @@ mod tests {
         }
         let (subscriber, mut queue) = queue(Interest {
             advertised: true,
+            selected: true,
             ..Interest::default()
         });
         monitors.request(Request::Subscribe(1, subscriber), &rib);
-        let mut part = Some(Part::Advertised(peer().key, Family::Ipv4Unicast, 0));
-        let mut pages = Vec::new();
-        while let Some(next) = part.take() {
-            monitors.request(Request::Show(1, next), &rib);
-            while let Some(observed) = queue.try_next() {
-                match observed.event {
-                    Event::Routes(View::Advertised, _, routes) => pages.push(routes.len() as u32),
-                    Event::Shown(rest) => part = rest,
-                    _ => {}
+        let parts = [
+            (
+                View::Advertised,
+                Part::Advertised(peer().key, Family::Ipv4Unicast, 0),
+            ),
+            (View::Selected, Part::Routes(Family::Ipv4Unicast, 0)),
+        ];
+        for (view, part) in parts {
+            let mut part = Some(part);
+            let mut pages = Vec::new();
+            while let Some(next) = part.take() {
+                monitors.request(Request::Show(1, next), &rib);
+                while let Some(observed) = queue.try_next() {
+                    match observed.event {
+                        Event::Routes(of, _, routes) if of == view => pages.push(routes.len() as u32),
+                        Event::Shown(rest) => part = rest,
+                        _ => {}
+                    }
                 }
             }
+            assert_eq!(pages, [PAGE_PLACES, PAGE_PLACES, 100], "{view:?}");
         }
-        assert_eq!(pages, [PAGE_PLACES, PAGE_PLACES, 100]);
     }
 
     /// Nobody waits for a subscriber that is too slow: it is cut off, and what it had is still there.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::{Event, Interest, Monitors, PAGE_PLACES, ShownRoute, View};
 use crate::config::NeighborKey;
 use crate::rib::Rib;
-use crate::wire::{Family, Prefix};
+use crate::wire::Family;
 
 /// A part of the tables.
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
-    /// What there is for these prefixes in Adj-RIBs-In and Loc-RIB.
-    Prefixes(Vec<Prefix>),
+    /// Adj-RIBs-In and Loc-RIB, from a place of the table on.
+    Routes(Family, u32),
     /// A neighbour's Adj-RIB-Out, from a place of the table on.
     Advertised(NeighborKey, Family, u32),
     /// Nothing; but all tables of the family have been shown.
@@ -25,11 +25,13 @@ impl Monitors {
         let mut events = Vec::new();
         let mut rest = None;
         match part {
-            Part::Prefixes(prefixes) => {
+            Part::Routes(family, from) => {
+                let to = from.saturating_add(PAGE_PLACES);
+                rest = (to < rib.places(family)).then_some(Part::Routes(family, to));
                 let mut routes: HashMap<(View, NeighborKey), Vec<ShownRoute>> = HashMap::new();
                 let mut selected = Vec::new();
-                for prefix in prefixes {
-                    for path in rib.paths(&prefix) {
+                for (prefix, paths) in rib.paths_in(family, from..to) {
+                    for path in paths {
                         let Some(key) = path.peer else { continue };
                         let views = [
                             (View::Received, Some(path.received)),

@@ -12,12 +12,10 @@ use super::files::{Unfinished, file_name};
 use super::record::{PeerEntry, PeerIndexTable, Record, RibEntry, RibRecord};
 use crate::bmp::since_epoch;
 use crate::config::{MrtRib, NeighborKey};
-use crate::monitor::{self, RibAccess};
+use crate::monitor::{self, PAGE_PLACES, RibAccess};
 use crate::rib::PathRecord;
 use crate::wire::{Attributes, Family, Prefix};
 
-/// Prefixes that the RIB's owner is asked for at once.
-const PREFIXES_PER_QUESTION: usize = 1024;
 /// Sets of attributes whose octets are kept for the next prefix.
 const SETS_KEPT_MAX: usize = 65536;
 /// The place of our own routes among the peers.
@@ -167,8 +165,8 @@ impl TableDump {
     }
 }
 
-/// Writes the whole table to a file. The RIB's owner is asked for it bit by bit, so a prefix that changes
-/// meanwhile is there in one of its states. Blocks.
+/// Writes the whole table to a file. The RIB's owner is asked for it page by page, so a prefix that changes
+/// meanwhile is there in one of its states, and one that goes and comes back perhaps twice. Blocks.
 pub(crate) fn dump(
     rib: &dyn RibAccess,
     collector: Ipv4Addr,
@@ -200,22 +198,22 @@ pub(crate) fn dump(
     first.encode(at, &mut out);
     let mut prefixes = 0;
     for family in Family::ALL {
-        let all = monitor::ask_blocking(rib, move |rib| rib.prefixes(family));
-        let mut all = all.ok_or(DumpError::Stopped)?;
-        all.sort_unstable();
-        for chunk in all.chunks(PREFIXES_PER_QUESTION) {
-            let chunk = chunk.to_vec();
-            let paths = monitor::ask_blocking(rib, move |rib| {
-                let of = |prefix: Prefix| (prefix, rib.paths(&prefix));
-                chunk.into_iter().map(of).collect::<Vec<_>>()
+        for from in (0..).step_by(PAGE_PLACES as usize) {
+            let to = from + PAGE_PLACES;
+            let page = monitor::ask_blocking(rib, move |rib| {
+                (rib.paths_in(family, from..to), to < rib.places(family))
             });
-            for (prefix, paths) in paths.ok_or(DumpError::Stopped)? {
+            let (page, more) = page.ok_or(DumpError::Stopped)?;
+            for (prefix, paths) in page {
                 let records = table.prefix(prefix, paths);
                 prefixes += u64::from(!records.is_empty());
                 records.iter().for_each(|record| record.encode(at, &mut out));
             }
             file.write(&out).map_err(failed)?;
             out.clear();
+            if !more {
+                break;
+            }
         }
     }
     file.write(&out).map_err(failed)?;

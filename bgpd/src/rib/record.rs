@@ -1,5 +1,6 @@
 //! The tables as those see them that write them down: MRT files and monitoring stations.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::paths::Path;
@@ -22,19 +23,14 @@ pub struct PathRecord {
 }
 
 impl Rib {
-    /// Every prefix of a family that has a path, in no order.
-    pub fn prefixes(&self, family: Family) -> Vec<Prefix> {
-        self.tables.prefixes(family)
-    }
-
-    /// Every path of a prefix, in no order.
-    pub fn paths(&self, prefix: &Prefix) -> Vec<PathRecord> {
-        let paths = self
-            .tables
-            .entry(prefix)
-            .into_iter()
-            .flat_map(|entry| entry.paths());
-        paths.map(|path| self.record(path)).collect()
+    /// Every prefix on a page of a family's table, with all of its paths in no order.
+    pub fn paths_in(&self, family: Family, page: Range<u32>) -> Vec<(Prefix, Vec<PathRecord>)> {
+        let table = self.tables.of(family);
+        let record = |(place, entry): (u32, &super::table::Entry)| {
+            let paths = entry.paths().iter().map(|path| self.record(path));
+            Some((table.prefix(place)?, paths.collect()))
+        };
+        table.live_in(page).filter_map(record).collect()
     }
 
     /// A peer's path of a prefix; with add-path (RFC 7911), the one with this identifier.

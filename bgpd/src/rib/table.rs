@@ -563,20 +563,6 @@ impl FamilyTables {
         let table = self.of(Family::of(prefix));
         table.entry(table.find(prefix)?)
     }
-
-    /// Every prefix that has a path, in no order.
-    pub(super) fn prefixes(&self, family: Family) -> Vec<Prefix> {
-        self.prefixes_where(family, |_| true)
-    }
-
-    /// Prefixes with a path that is wanted, in no order.
-    pub(super) fn prefixes_where(&self, family: Family, wanted: impl Fn(&Path) -> bool) -> Vec<Prefix> {
-        let table = self.of(family);
-        let places = table
-            .live()
-            .filter(|(_, entry)| entry.paths().iter().any(&wanted));
-        places.filter_map(|(place, _)| table.prefix(place)).collect()
-    }
 }
 
 #[cfg(test)]

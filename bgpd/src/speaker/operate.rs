@@ -202,7 +202,7 @@ impl SpeakerHandle {
             let prefixes = lengths.filter_map(|length| Prefix::new(address, length).ok());
             prefixes
                 .map(|prefix| prefix.trunc())
-                .find(|prefix| !rib.paths(prefix).is_empty())
+                .find(|prefix| !rib.explain(*prefix).is_empty())
         })
         .await
     }

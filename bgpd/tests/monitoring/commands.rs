@@ -153,6 +153,16 @@ async fn a_daemon_dumps_its_table_and_another_replays_it() {
             .all(|prefix| out.contains(prefix))
     })
     .await;
+    // The same in one answer and in pages.
+    let lists = ["1000", "0"].map(|limit| {
+        let (_, out, _) = bgpd(&["routes", "-o", "json", "--limit", limit, "--api", &api]);
+        let routes: Vec<serde_json::Value> = serde_json::from_str(&out).unwrap();
+        let mut prefixes: Vec<String> = routes.iter().map(|route| route["prefix"].to_string()).collect();
+        prefixes.sort_unstable();
+        prefixes
+    });
+    assert_eq!(lists[0].len(), 3);
+    assert_eq!(lists[0], lists[1]);
     let (good, _, error) = bgpd(&["dump", "--api", &api]);
     assert!(!good && error.contains("mrt rib.path"), "{error}");
     right.stop(StopMode::Shutdown).await;

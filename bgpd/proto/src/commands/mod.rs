@@ -103,7 +103,7 @@ pub struct RoutesOptions {
     /// With PREFIX: what lies inside it too
     #[arg(long, requires = "prefix")]
     pub longer: bool,
-    /// At most this many; 0 for all
+    /// At most this many, by prefix; 0 for all, in no order
     #[arg(long, default_value_t = 1000)]
     pub limit: u32,
     /// How to print.

@@ -83,7 +83,8 @@ fn table_of_width(headings: &[&str], rows: &[Vec<String>], width: Option<usize>)
     }
 }
 
-fn widths(headings: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
+/// How wide columns have to be.
+pub(super) fn widths(headings: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
     let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
     for row in rows {
         for (cell, width) in row.iter().zip(&mut widths) {

@@ -2,7 +2,7 @@
 
 use tonic::transport::Channel;
 
-use super::output::{Format, NONE, document, or_none, print, table};
+use super::output::{Format, NONE, document, line, or_none, print, table, widths};
 use super::{CommandError, RoutesOptions, View, request};
 use crate::v1::bgp_client::BgpClient;
 use crate::v1::{ListRoutesRequest, Route};
@@ -28,6 +28,9 @@ pub(super) async fn run(
         longer: options.longer,
         limit: options.limit,
     };
+    if options.limit == 0 && (options.prefix.is_none() || options.longer) {
+        return stream(client, asked, view, options.output.output).await;
+    }
     let answer = client.list_routes(request(asked)).await?.into_inner();
     print(&render(&answer.routes, view, options.output.output)?)?;
     if answer.left_out > 0 {
@@ -39,6 +42,83 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// All of them, printed as they come: a large table is in nobody's memory.
+async fn stream(
+    client: &mut BgpClient<Channel>,
+    asked: ListRoutesRequest,
+    view: View,
+    format: Format,
+) -> Result<(), CommandError> {
+    // A slow reader may take as long as it likes.
+    let mut pages = client.stream_routes(asked).await?.into_inner();
+    let mut pager = Pager::new(view, format);
+    while let Some(page) = pages.message().await? {
+        print(&pager.page(&page.routes)?)?;
+    }
+    print(&pager.end()?)
+}
+
+/// Renders a list page by page.
+struct Pager {
+    view: View,
+    format: Format,
+    /// Of a table's columns so far.
+    widths: Vec<usize>,
+    is_empty: bool,
+}
+
+impl Pager {
+    const fn new(view: View, format: Format) -> Self {
+        Self {
+            view,
+            format,
+            widths: Vec::new(),
+            is_empty: true,
+        }
+    }
+
+    fn page(&mut self, routes: &[Route]) -> Result<String, CommandError> {
+        if routes.is_empty() {
+            return Ok(String::new());
+        }
+        let first = std::mem::replace(&mut self.is_empty, false);
+        match self.format {
+            Format::Json => {
+                let list = document(&routes, self.format)?.unwrap_or_default();
+                // Between its brackets are the elements.
+                let elements = list.trim_end().trim_start_matches('[').trim_end_matches(']');
+                let before = if first { "[" } else { "," };
+                Ok(format!("{before}{}", elements.trim_end()))
+            }
+            Format::Yaml => Ok(document(&routes, self.format)?.unwrap_or_default()),
+            Format::Ps | Format::Wide => {
+                let (headings, rows) = cells(routes, self.view, self.format);
+                let mut text = String::new();
+                // Columns may get wider with a later page; they stay where they are otherwise.
+                let widths = widths(&headings, &rows).into_iter();
+                self.widths.resize(headings.len(), 0);
+                self.widths = widths.zip(&self.widths).map(|(new, old)| new.max(*old)).collect();
+                if first {
+                    text.push_str(&line(headings.iter().copied(), &self.widths));
+                }
+                for row in &rows {
+                    text.push_str(&line(row.iter().map(String::as_str), &self.widths));
+                }
+                Ok(text)
+            }
+        }
+    }
+
+    /// What comes last.
+    fn end(self) -> Result<String, CommandError> {
+        match (self.is_empty, self.format) {
+            (true, _) => render(&[], self.view, self.format),
+            (false, Format::Json) => Ok("\n]\n".to_owned()),
+            (false, _) => Ok(String::new()),
+        }
+    }
+}
+
 fn render(routes: &[Route], view: View, format: Format) -> Result<String, CommandError> {
     if let Some(text) = document(&routes, format)? {
         return Ok(text);
@@ -46,6 +126,12 @@ fn render(routes: &[Route], view: View, format: Format) -> Result<String, Comman
     if routes.is_empty() {
         return Ok("No routes.\n".to_owned());
     }
+    let (headings, rows) = cells(routes, view, format);
+    Ok(table(&headings, &rows))
+}
+
+/// Headings and rows of a table.
+fn cells(routes: &[Route], view: View, format: Format) -> (Vec<&'static str>, Vec<Vec<String>>) {
     let wide = format == Format::Wide;
     let to_peer = view == View::Advertised;
     let mut headings = vec![
@@ -62,7 +148,7 @@ fn render(routes: &[Route], view: View, format: Format) -> Result<String, Comman
     if !to_peer {
         headings.push("REASON");
     }
-    let rows: Vec<Vec<String>> = routes
+    let rows = routes
         .iter()
         .map(|route| {
             let mut cells = vec![
@@ -84,7 +170,7 @@ fn render(routes: &[Route], view: View, format: Format) -> Result<String, Comman
             cells
         })
         .collect();
-    Ok(table(&headings, &rows))
+    (headings, rows)
 }
 
 /// `>` for the best path, `=` for one that is used with it, `s` for one from before the peer's restart.
@@ -164,5 +250,32 @@ mod tests {
 "
         );
         assert_eq!(render(&[], View::Best, Format::Ps).unwrap(), "No routes.\n");
+    }
+
+    /// Whatever the pages, the documents are those of the whole list, and the rows those of its table.
+    #[test]
+    fn a_list_in_pages_reads_as_one() {
+        let routes: Vec<Route> = (0..7)
+            .map(|n| route(&format!("10.{n}.0.0/24"), "10.0.0.1", &"because ".repeat(n)))
+            .collect();
+        for format in [Format::Json, Format::Yaml, Format::Ps, Format::Wide] {
+            for size in [1, 3, 7] {
+                let mut pager = Pager::new(View::Best, format);
+                let mut text = String::new();
+                for page in routes.chunks(size) {
+                    text.push_str(&pager.page(&[]).unwrap());
+                    text.push_str(&pager.page(page).unwrap());
+                }
+                text.push_str(&pager.end().unwrap());
+                let whole = render(&routes, View::Best, format).unwrap();
+                let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+                match format {
+                    Format::Json | Format::Yaml => assert_eq!(text, whole),
+                    Format::Ps | Format::Wide => assert_eq!(words(&text), words(&whole)),
+                }
+            }
+            let none = Pager::new(View::Best, format).end().unwrap();
+            assert_eq!(none, render(&[], View::Best, format).unwrap());
+        }
     }
 }
