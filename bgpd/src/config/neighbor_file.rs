@@ -85,6 +85,8 @@ pub(super) struct FileNeighbor {
     private_as: PrivateAs,
     send_communities: Option<Vec<CommunityKind>>,
     client_to_client: Option<bool>,
+    default_originate: Option<FileDefaultOriginate>,
+    default_originate_policy: Option<Spanned<String>>,
     import: Option<Spanned<String>>,
     export: Option<Spanned<String>>,
 }
@@ -186,6 +188,28 @@ impl FileAddPaths {
             receive: in_direction(Direction::Receive),
             send: in_direction(Direction::Send),
             limit,
+        }
+    }
+}
+
+/// In which families a default route is told.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "default-originate must be true, false, or a list of families: \"ipv4\", \"ipv6\""
+)]
+enum FileDefaultOriginate {
+    All(bool),
+    Families(Vec<Family>),
+}
+
+impl FileDefaultOriginate {
+    /// `families` are the session's.
+    fn families(&self, families: FamilySet) -> FamilySet {
+        match self {
+            Self::All(true) => families,
+            Self::All(false) => FamilySet::EMPTY,
+            Self::Families(families) => families.iter().copied().collect(),
         }
     }
 }
@@ -320,6 +344,13 @@ impl FileNeighbor {
         neighbor.next_hop = self.next_hop.unwrap_or_default();
         neighbor.allow_own_as = self.allow_own_as.unwrap_or_default();
         neighbor.routing = self.routing();
+        let export = &mut neighbor.routing.export;
+        if let Some(originate) = &self.default_originate {
+            export.default_originate = originate.families(neighbor.families);
+        }
+        if let Some(name) = &self.default_originate_policy {
+            export.default_policy = policies.find(name)?;
+        }
         if let Some(name) = &self.import {
             neighbor.import = policies.find(name)?;
         }
@@ -352,6 +383,7 @@ impl FileNeighbor {
                 extended_communities: sends(CommunityKind::Extended),
                 large_communities: sends(CommunityKind::Large),
                 client_to_client: self.client_to_client.unwrap_or(true),
+                ..ExportOptions::default()
             },
             drain: self.drain,
         }

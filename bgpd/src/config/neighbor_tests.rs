@@ -284,3 +284,50 @@ fn keys_change_without_a_reset_where_they_can() {
     }
     assert!(!format!("{one:?}").contains("one"), "secrets are not shown");
 }
+
+#[test]
+fn a_default_route_is_for_families_of_the_session() {
+    let export = |keys: &str| {
+        neighbor(&format!("address = \"fd00::2\"\nas = 65002\n{keys}"))
+            .map(|neighbor| neighbor.routing.export)
+    };
+    let both = "families = [\"ipv4\", \"ipv6\"]";
+    assert!(export("").unwrap().default_originate.is_empty());
+    assert!(
+        export("default-originate = false")
+            .unwrap()
+            .default_originate
+            .is_empty()
+    );
+    let originated = |keys: &str| export(keys).unwrap().default_originate.iter().collect::<Vec<_>>();
+    assert_eq!(originated("default-originate = true"), [Family::Ipv6Unicast]);
+    assert_eq!(
+        originated(&format!("{both}\ndefault-originate = true")),
+        Family::ALL
+    );
+    assert_eq!(
+        originated(&format!("{both}\ndefault-originate = [\"ipv4\"]")),
+        [Family::Ipv4Unicast]
+    );
+    for (keys, error) in [
+        (
+            "default-originate = [\"ipv4\"]",
+            "neighbor fd00::2 default-originate: names ipv4, which is not among the session's families",
+        ),
+        (
+            "default-originate-policy = \"reject\"",
+            "neighbor fd00::2 default-originate-policy: is for the route of default-originate",
+        ),
+        (
+            "default-originate = 7",
+            "default-originate must be true, false, or a list",
+        ),
+        (
+            "default-originate = true\ndefault-originate-policy = \"none such\"",
+            "none such",
+        ),
+    ] {
+        let said = export(keys).unwrap_err();
+        assert!(said.contains(error), "{said}");
+    }
+}

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Policy;
 use crate::rib::MULTIPATH_MAX_DEFAULT;
-use crate::wire::{Community, LargeCommunity, Prefix};
+use crate::wire::{Community, FamilySet, LargeCommunity, Prefix};
 
 /// What is done with a neighbour's routes, in both directions. A change never ends the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,6 +66,10 @@ pub struct ExportOptions {
     /// Reflect routes of other clients to it, if it is one: not needed where the clients are fully meshed
     /// (RFC 4456 section 6).
     pub client_to_client: bool,
+    /// Families in which it is told a default route of ours, whether or not there is one here.
+    pub default_originate: FamilySet,
+    /// What becomes of that route on its way; the export policy is not asked.
+    pub default_policy: Policy,
 }
 
 impl Default for ExportOptions {
@@ -77,6 +82,8 @@ impl Default for ExportOptions {
             extended_communities: true,
             large_communities: true,
             client_to_client: true,
+            default_originate: FamilySet::EMPTY,
+            default_policy: Policy::Accept,
         }
     }
 }

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    AddPaths, Config, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey,
+    AddPaths, Config, ExportOptions, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, Neighbor, NeighborKey,
     PASSWORD_MAX_BYTES, PrivateAs, RESTART_TIME_MAX_S, RangeName, SHUTDOWN_MESSAGE_MAX_BYTES,
 };
+use crate::policy::Policy;
 use crate::wire::{Family, FamilySet};
 
 /// Shortest hold time that is not zero (RFC 4271 section 4.2), in seconds.
@@ -379,6 +380,7 @@ impl Neighbor {
                 .map_err(|error| self.error(field, error.to_string()))?;
         }
         let (import, export) = (&self.routing.import, &self.routing.export);
+        self.validate_default_originate(export)?;
         let external = [
             ("local-pref", import.local_pref.is_some()),
             ("enforce-first-as", import.enforce_first_as),
@@ -409,6 +411,28 @@ impl Neighbor {
             return Err(self.error(field, "needs a local-as other than the global one"));
         }
         Ok(())
+    }
+
+    fn validate_default_originate(&self, export: &ExportOptions) -> Result<(), ConfigError> {
+        let mut families = export.default_originate.iter();
+        if let Some(family) = families.find(|family| !self.families.contains(*family)) {
+            return Err(self.error(
+                "default-originate",
+                format!(
+                    "names {family}, which is not among the session's families: add it there, or leave it out"
+                ),
+            ));
+        }
+        if export.default_originate.is_empty() && export.default_policy != Policy::Accept {
+            return Err(self.error(
+                "default-originate-policy",
+                "is for the route of default-originate: set that too, or leave it out",
+            ));
+        }
+        export
+            .default_policy
+            .validate()
+            .map_err(|error| self.error("default-originate-policy", error.to_string()))
     }
 
     fn validate_timers(&self) -> Result<(), ConfigError> {

@@ -30,6 +30,8 @@ pub enum DecidedBy {
     },
     /// No rule: the default.
     Default,
+    /// The neighbour is told a default route of ours whatever there is (`default-originate`).
+    DefaultOriginate,
 }
 
 impl fmt::Display for DecidedBy {
@@ -42,6 +44,7 @@ impl fmt::Display for DecidedBy {
             } => write!(f, "by rule {position} {name:?}"),
             Self::Rule { position, name: None } => write!(f, "by rule {position}"),
             Self::Default => f.write_str("by default"),
+            Self::DefaultOriginate => f.write_str("because of default-originate"),
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::default_route::is_default;
 use super::export::{ExportCache, Withheld};
 use super::paths::Choices;
+use super::sources::SourceId;
 use super::{Peer, PeerId, Rib};
 use crate::config::NeighborKey;
 use crate::policy::Explanation;
@@ -74,9 +76,21 @@ impl Rib {
         if !peer.settings.families.contains(family) {
             return vec![view(None, Err(NotTold::Family), None)];
         }
-        let limit = self
-            .place_of(id, family)
-            .and_then(|(_, group)| group.key.add_path);
+        let group = self.place_of(id, family).map(|(_, group)| group);
+        if let Some(key) = group.map(|group| &group.key)
+            && is_default(prefix)
+            && key.originates_default()
+        {
+            let path_id = key.add_path.map(|_| SourceId::LOCAL.path_id());
+            let place = self.tables.of(family).find(prefix);
+            let pending = place.is_none_or(|place| self.is_on_its_way(id, family, place));
+            return vec![match key.default_route() {
+                Ok((_, export)) if pending => view(path_id, Err(NotTold::Pending), Some(export)),
+                Ok((route, export)) => view(path_id, Ok(Arc::new(route)), Some(export)),
+                Err(withheld) => view(path_id, Err(NotTold::Withheld(withheld)), None),
+            }];
+        }
+        let limit = group.and_then(|group| group.key.add_path);
         let entry = self.tables.entry(prefix);
         let paths: Choices = match limit {
             Some(_) => entry.into_iter().flat_map(|entry| entry.ranked()).collect(),

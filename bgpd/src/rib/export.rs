@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::decision::LOCAL_PREF_DEFAULT;
+use super::default_route::is_default;
 use super::groups::is_withheld;
 use super::intern::AttrId;
 use super::packed::Packed;
@@ -15,7 +16,7 @@ use super::paths::Chosen;
 use super::{PeerId, PeerSettings, Rib};
 use crate::config::{ExportOptions, NextHopMode, PrivateAs};
 use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source, Verdict};
-use crate::wire::{Attributes, Community, Family, NextHop, Prefix, Role};
+use crate::wire::{Attributes, Community, Family, FamilySet, NextHop, Prefix, Role};
 
 /// What peers must have in common to be told the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,7 +34,7 @@ pub(super) struct GroupKey {
     extended_next_hop: bool,
     role: Option<Role>,
     long_lived: bool,
-    options: ExportOptions,
+    pub(super) options: ExportOptions,
     drain: bool,
     /// The AS that is replaced by ours in AS_PATHs.
     overridden_as: Option<u32>,
@@ -90,6 +91,8 @@ impl fmt::Display for Withheld {
 impl GroupKey {
     pub(super) fn of(peer: &PeerSettings, family: Family) -> Self {
         let options = &peer.routing.export;
+        let originates_default = options.default_originate.contains(family);
+        let own_default = |families: FamilySet| families.iter().filter(|other| *other == family).collect();
         Self {
             family,
             ebgp: peer.is_ebgp(),
@@ -107,7 +110,14 @@ impl GroupKey {
             extended_next_hop: peer.extended_next_hop,
             role: peer.role,
             long_lived: peer.long_lived,
-            options: options.clone(),
+            options: ExportOptions {
+                default_originate: own_default(options.default_originate),
+                default_policy: match originates_default {
+                    true => options.default_policy.clone(),
+                    false => Policy::Accept,
+                },
+                ..options.clone()
+            },
             drain: peer.routing.drain,
             overridden_as: options.as_override.then_some(peer.remote_as),
             summarized: Arc::clone(&peer.summarized),
@@ -128,7 +138,11 @@ impl GroupKey {
 
     /// Whether a route is for this group, as far as that follows from its attributes and the peer that it came
     /// from (nothing for our own); if so, its next hop before the policy.
-    fn admit(&self, source: Option<&PeerSettings>, attributes: Packed<'_>) -> Result<NextHop, Withheld> {
+    pub(super) fn admit(
+        &self,
+        source: Option<&PeerSettings>,
+        attributes: Packed<'_>,
+    ) -> Result<NextHop, Withheld> {
         let withheld: &[Community] = if self.ebgp {
             &[
                 Community::NO_ADVERTISE,
@@ -176,7 +190,12 @@ impl GroupKey {
     }
 
     /// A route that is for this group as the export policy sees it, with the next hop that goes with it.
-    fn prepare(&self, source: Option<&PeerSettings>, mut route: Attributes, next_hop: NextHop) -> Attributes {
+    pub(super) fn prepare(
+        &self,
+        source: Option<&PeerSettings>,
+        mut route: Attributes,
+        next_hop: NextHop,
+    ) -> Attributes {
         route.weight = None;
         route.interface = None;
         if let Some(source) = source.filter(|source| self.reflects(source)) {
@@ -199,7 +218,7 @@ impl GroupKey {
     }
 
     /// A prepared route as the export policy sees it. `unchanged_next_hop` is its next hop before that.
-    fn route<'a>(
+    pub(super) fn route<'a>(
         &self,
         source: Option<&PeerSettings>,
         attributes: &'a Attributes,
@@ -273,7 +292,11 @@ impl GroupKey {
     }
 
     /// The route as it goes out after the export policy. `route` is asked for if the policy leaves it as it is.
-    fn decided(&self, decision: Decision, route: impl FnOnce() -> Attributes) -> Option<Attributes> {
+    pub(super) fn decided(
+        &self,
+        decision: Decision,
+        route: impl FnOnce() -> Attributes,
+    ) -> Option<Attributes> {
         let mut finished = match decision {
             Decision::Reject => return None,
             Decision::Unchanged => route(),
@@ -387,7 +410,7 @@ enum Prepared {
 }
 
 impl ExportCache {
-    fn store(&mut self, attributes: Attributes) -> OutId {
+    pub(super) fn store(&mut self, attributes: Attributes) -> OutId {
         let (id, _) = self.finished.insert_full(Arc::new(attributes));
         OutId(id as u32)
     }
@@ -514,6 +537,9 @@ impl Rib {
         let Some((prefix, entry)) = table.prefix(place).zip(table.entry(place)) else {
             return Exports::new();
         };
+        if is_default(&prefix) && key.originates_default() {
+            return self.default_exports(key, cache);
+        }
         let Some(limit) = key.add_path else {
             let best = entry
                 .best()
@@ -531,6 +557,10 @@ impl Rib {
     /// Why a peer that is up is, or is not, told the best path of a prefix; nothing if there is none, or the
     /// peer is not told routes of this family.
     pub fn explain_export(&self, id: PeerId, prefix: Prefix) -> Option<Result<Explanation, Withheld>> {
+        let (_, group) = self.place_of(id, Family::of(&prefix))?;
+        if is_default(&prefix) && group.key.originates_default() {
+            return Some(group.key.default_route().map(|(_, explanation)| explanation));
+        }
         let best = self.tables.entry(&prefix.trunc())?.best()?;
         self.explain_export_of(id, prefix, best)
     }

@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::bits::BitSet;
+use super::default_route::is_default;
 use super::export::{ExportCache, GroupKey, Out, Way};
 use super::paths::{Choices, Chosen};
 use super::table::{IndexMap, ToldPath};
@@ -238,6 +239,16 @@ struct Change {
     paths: Option<ChangedPaths>,
 }
 
+/// The changes that concern a group: not those of the default route where it is told one of ours.
+fn changes_for<'a>(group: &Group, changes: &'a [Change]) -> [&'a [Change]; 2] {
+    if !group.key.originates_default() {
+        return [changes, &[]];
+    }
+    // A prefix is among them once.
+    let mut parts = changes.splitn(2, |change| is_default(&change.prefix));
+    [(); 2].map(|()| parts.next().unwrap_or_default())
+}
+
 /// Paths of a prefix in the order of preference.
 struct ChangedPaths {
     told: Box<[ToldPath]>,
@@ -322,9 +333,11 @@ impl Rib {
         let groups = groups.filter(|(_, group)| group.key.family == family);
         for id in groups.map(|(id, _)| *id).collect::<Vec<_>>() {
             if let Some(group) = self.groups.by_id.remove(&id) {
-                match group.key.add_path {
-                    Some(limit) => self.flush_paths(&group, limit, &changes),
-                    None => self.flush_group(&group, &changes),
+                for part in changes_for(&group, &changes) {
+                    match group.key.add_path {
+                        Some(limit) => self.flush_paths(&group, limit, part),
+                        None => self.flush_group(&group, part),
+                    }
                 }
                 self.groups.by_id.insert(id, group);
             }

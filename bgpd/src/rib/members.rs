@@ -49,12 +49,13 @@ impl Rib {
         peer.paused = false;
         peer.end_of_rib = Default::default();
         let families = peer.settings.families;
+        let own_defaults = peer.settings.routing.export.default_originate;
         for family in families.iter() {
             let dump = Dump {
                 next: 0,
                 again: false,
             };
-            let nothing = self.tables.of(family).places() == 0;
+            let nothing = self.tables.of(family).places() == 0 && !own_defaults.contains(family);
             let lag = (!nothing).then_some(Lag {
                 dump: Some(dump),
                 ..Lag::default()
@@ -74,8 +75,10 @@ impl Rib {
             return;
         };
         let group = self.groups.find_or_make(GroupKey::of(&peer.settings, family));
+        let mut own_default = false;
         if let Some(group) = self.groups.by_id.get_mut(&group) {
             group.members.push(id);
+            own_default = group.key.originates_default();
         }
         let lag = if peer.paused {
             before.lag.or_else(|| Some(Lag::default()))
@@ -86,6 +89,9 @@ impl Rib {
             self.groups.lagging.insert((id, family));
         }
         *peer.membership_mut(family) = Some(Membership { group, lag, ..before });
+        if own_default {
+            self.hold_default(family);
+        }
         self.rank_for_groups(family);
     }
 
@@ -114,6 +120,9 @@ impl Rib {
         let membership = self.peers.get_mut(&id)?.membership_mut(family).take()?;
         if let Some(group) = self.groups.by_id.get_mut(&membership.group) {
             group.members.retain(|member| *member != id);
+            if group.key.originates_default() {
+                self.let_go_of_default(family);
+            }
         }
         self.groups.drop_if_empty(membership.group);
         self.rank_for_groups(family);
@@ -129,11 +138,18 @@ impl Rib {
                 continue;
             };
             let before = group.key.clone();
-            let Some(membership) = self.leave(id, family) else {
-                continue;
-            };
-            self.join(id, family, membership);
-            self.note_difference(id, family, &before);
+            let held = before.originates_default();
+            if held {
+                // What it was told keeps its place until it has been compared with what it is told now.
+                self.hold_default(family);
+            }
+            if let Some(membership) = self.leave(id, family) {
+                self.join(id, family, membership);
+                self.note_difference(id, family, &before);
+            }
+            if held {
+                self.let_go_of_default(family);
+            }
         }
     }
 
@@ -153,7 +169,7 @@ impl Rib {
                 .collect()
         };
         let mut differs = Vec::new();
-        for (place, _) in table.live() {
+        for place in self.told_places(&[before, &group.key], family, 0..table.places()) {
             let old = told(before, place, &mut old_cache);
             if old != told(&group.key, place, &mut new_cache) {
                 let known: PathIds = old.iter().filter_map(|(path_id, _)| *path_id).collect();

@@ -37,6 +37,7 @@
 mod aggregates;
 mod bits;
 mod decision;
+mod default_route;
 mod explain;
 mod export;
 mod groups;

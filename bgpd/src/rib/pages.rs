@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::default_route::is_default;
 use super::export::{ExportCache, Way};
 use super::groups::{Group, is_withheld};
 use super::{AdvertisedRoute, Counters, PathStatus, PathView, PeerId, Rib};
@@ -59,10 +60,11 @@ impl Rib {
             return Vec::new();
         };
         let member = (id, peer.settings.key.address);
+        let is_ours = |prefix: &Prefix| is_default(prefix) && group.key.originates_default();
         let table = self.tables.of(family);
         let mut cache = ExportCache::default();
         let mut known = Vec::new();
-        for (place, _) in table.live_in(page) {
+        for place in self.told_places(&[&group.key], family, page) {
             let Some(prefix) = table.prefix(place) else {
                 continue;
             };
@@ -75,6 +77,7 @@ impl Rib {
                     prefix,
                     path_id,
                     attributes,
+                    is_own_default: is_ours(&prefix),
                 }));
             }
         }
@@ -133,8 +136,7 @@ impl Rib {
         // By where routes come from and lead to: what of them a member is told depends on that.
         let mut routes: FxHashMap<Way, usize> = FxHashMap::default();
         let mut cache = ExportCache::default();
-        let table = self.tables.of(group.key.family);
-        for (place, _) in table.live_in(page) {
+        for place in self.told_places(&[&group.key], group.key.family, page) {
             for (_, out) in self.exports(&group.key, place, &mut cache) {
                 *routes.entry(cache.way(out)).or_default() += 1;
             }

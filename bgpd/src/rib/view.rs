@@ -76,6 +76,8 @@ pub struct AdvertisedRoute {
     pub path_id: Option<u32>,
     /// Its attributes as they went out.
     pub attributes: Arc<Attributes>,
+    /// It is the default route that the peer is told whether or not there is one (`default-originate`).
+    pub is_own_default: bool,
 }
 
 /// Routes of a peer, by number.

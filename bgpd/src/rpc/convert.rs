@@ -202,6 +202,9 @@ fn reason(status: &RouteStatus) -> String {
         .as_ref()
         .map(ToString::to_string)
         .unwrap_or_default();
+    if status.is_own_default {
+        text.push_str("default-originate: whether or not there is one here");
+    }
     // What every route meets is not worth a word.
     let told = |by: &DecidedBy| matches!(by, DecidedBy::Rule { .. });
     if let Some(import) = &status.import

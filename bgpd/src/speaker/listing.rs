@@ -90,6 +90,7 @@ pub(super) fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
         path_id: path.path_id,
         attributes: path.attributes,
         stale: path.stale,
+        is_own_default: false,
         status: Some(path.status),
         import,
     }
@@ -115,6 +116,7 @@ fn advertised(rib: &Rib, key: NeighborKey, family: Family, page: Range<u32>) -> 
         path_id: route.path_id,
         attributes: route.attributes,
         stale: false,
+        is_own_default: route.is_own_default,
         status: None,
         import: None,
     };

@@ -186,7 +186,7 @@ impl SpeakerHandle {
     pub async fn explain(&self, prefix: Prefix) -> Result<Option<RouteExplanation>, SpeakerError> {
         self.explain_where(move |rib| {
             let paths = rib.explain(prefix);
-            (!paths.is_empty()).then_some(prefix.trunc())
+            (!paths.is_empty() || rib.originates_default(&prefix)).then_some(prefix.trunc())
         })
         .await
     }
@@ -202,7 +202,7 @@ impl SpeakerHandle {
             let prefixes = lengths.filter_map(|length| Prefix::new(address, length).ok());
             prefixes
                 .map(|prefix| prefix.trunc())
-                .find(|prefix| !rib.explain(*prefix).is_empty())
+                .find(|prefix| !rib.explain(*prefix).is_empty() || rib.originates_default(prefix))
         })
         .await
     }

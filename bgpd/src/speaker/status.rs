@@ -141,6 +141,8 @@ pub struct RouteStatus {
     pub attributes: Arc<Attributes>,
     /// Kept from before the neighbour's restart.
     pub stale: bool,
+    /// In [`RouteView::Advertised`]: a default route that the neighbour is told whether or not there is one.
+    pub is_own_default: bool,
     /// How it fared in the selection; none for [`RouteView::Advertised`].
     pub status: Option<PathStatus>,
     /// What the import policy said; none for our own networks and for [`RouteView::Advertised`].

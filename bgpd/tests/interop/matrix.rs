@@ -1,6 +1,7 @@
 //! Which router shows which feature with us: every cell is a test that is run, or says why it cannot be. The
 //! matrix is the table of `docs/bgp-interop.md`.
 
+mod defaults;
 mod limits;
 mod next_hops;
 mod restarts;
@@ -30,6 +31,7 @@ enum Feature {
     EnhancedRefreshByUs,
     EnhancedRefreshByThem,
     GracefulShutdown,
+    DefaultOriginate,
     ExtendedMessages,
     AddPath,
     TheyHelp,
@@ -48,7 +50,7 @@ enum Feature {
 }
 
 impl Feature {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 30] = [
         Self::Ipv4,
         Self::Ipv6,
         Self::External,
@@ -63,6 +65,7 @@ impl Feature {
         Self::EnhancedRefreshByUs,
         Self::EnhancedRefreshByThem,
         Self::GracefulShutdown,
+        Self::DefaultOriginate,
         Self::ExtendedMessages,
         Self::AddPath,
         Self::TheyHelp,
@@ -96,6 +99,7 @@ impl Feature {
             Self::EnhancedRefreshByUs => "enhanced refresh (RFC 7313), its answer",
             Self::EnhancedRefreshByThem => "enhanced refresh, our answer",
             Self::GracefulShutdown => "graceful shutdown (RFC 8326), both ways",
+            Self::DefaultOriginate => "a default route that we do not have (default-originate)",
             Self::ExtendedMessages => "a route that needs an extended message (RFC 8654)",
             Self::AddPath => "add-path (RFC 7911), both ways",
             Self::TheyHelp => "graceful restart (RFC 4724): our crash, the router helps",
@@ -163,6 +167,7 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
             | Feature::GracefulShutdown,
             _,
         ) => shown(sessions::external),
+        (Feature::DefaultOriginate, _) => shown(defaults::originated),
         (Feature::ExtendedMessages, Kind::GoBgp | Kind::OpenBgpd) => Lacks("does not offer them"),
         (Feature::ExtendedMessages, _) => shown(limits::long_messages),
         (Feature::AddPath, Kind::Bird) => shown(crate::addpath::bird_with_add_paths),

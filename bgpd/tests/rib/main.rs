@@ -5,6 +5,8 @@ mod add_path;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod default_route;
+#[cfg(test)]
 mod listener;
 #[cfg(test)]
 mod options;

@@ -80,7 +80,9 @@ impl Oracle {
             .prefixes()
             .into_iter()
             .filter_map(|p| Some((p, self.best(&p).into_iter().next()?)));
+        let best = best.filter(|(prefix, _)| !originates_default(&to.settings, prefix));
         best.filter_map(|(prefix, path)| Some((prefix, export(&to.settings, &prefix, path)?)))
+            .chain(own_defaults(&to.settings))
             .collect()
     }
 
@@ -91,7 +93,12 @@ impl Oracle {
         };
         let limit = to.settings.add_path_limit.map_or(usize::MAX, usize::from);
         let mut told: BTreeMap<Prefix, Vec<Attributes>> = BTreeMap::new();
-        for prefix in self.prefixes() {
+        for (prefix, route) in own_defaults(&to.settings) {
+            told.insert(prefix, vec![route]);
+        }
+        let mut prefixes = self.prefixes();
+        prefixes.retain(|prefix| !originates_default(&to.settings, prefix));
+        for prefix in prefixes {
             for path in self.ranked(&prefix).into_iter().take(limit) {
                 let route = export(&to.settings, &prefix, path);
                 route
@@ -328,6 +335,30 @@ fn seen<'a>(of: &PeerSettings, from: Option<&PeerSettings>, attributes: &'a Attr
         local_as: of.local_as,
         ..Route::new(attributes)
     }
+}
+
+/// Whether a session is told a default route of ours, whatever there is.
+fn originates_default(to: &PeerSettings, prefix: &Prefix) -> bool {
+    prefix.prefix_len() == 0 && to.routing.export.default_originate.contains(Family::of(prefix))
+}
+
+/// The default routes that a session is told whether or not there are any.
+fn own_defaults(to: &PeerSettings) -> impl Iterator<Item = (Prefix, Attributes)> {
+    let to = PeerSettings {
+        export: to.routing.export.default_policy.clone(),
+        ..to.clone()
+    };
+    let defaults = ["0.0.0.0/0", "::/0"].map(|text| text.parse::<Prefix>().unwrap());
+    defaults.into_iter().filter_map(move |prefix| {
+        let path = Path {
+            session: None,
+            path_id: 0,
+            attributes: Attributes::originated(NextHop::unspecified(Family::of(&prefix))),
+            metric: 0,
+        };
+        let told = originates_default(&to, &prefix).then(|| export(&to, &prefix, path));
+        Some((prefix, told??))
+    })
 }
 
 fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> {

@@ -118,7 +118,7 @@ fn policy(at: usize) -> Policy {
 }
 
 /// What else a session may be set to.
-const ROUTINGS: usize = 7;
+const ROUTINGS: usize = 9;
 
 fn with_routing(mut settings: PeerSettings, at: usize) -> PeerSettings {
     let import = ImportOptions::default();
@@ -163,6 +163,28 @@ fn with_routing(mut settings: PeerSettings, at: usize) -> PeerSettings {
             };
             (import, export)
         }
+        7 => {
+            let export = ExportOptions {
+                default_originate: Family::ALL.into_iter().collect(),
+                ..export
+            };
+            (import, export)
+        }
+        8 => {
+            let marked = Rule {
+                changes: Changes {
+                    add_communities: vec![Community::new(1, 1)],
+                    ..Changes::default()
+                },
+                ..Rule::exact(prefix(3), RuleAction::Accept)
+            };
+            let export = ExportOptions {
+                default_originate: [Family::Ipv4Unicast].into_iter().collect(),
+                default_policy: Policy::rules([marked], Verdict::Reject),
+                ..export
+            };
+            (import, export)
+        }
         _ => (import, export),
     };
     settings.global_as = if at == 3 { 64999 } else { LOCAL_AS };
@@ -179,6 +201,8 @@ fn with_routing(mut settings: PeerSettings, at: usize) -> PeerSettings {
         None,
         Some(Role::Peer),
         Some(Role::Customer),
+        Some(Role::Peer),
+        None,
     ][at];
     settings.summarized = if at == 5 { [prefix(2)].into() } else { [].into() };
     settings
