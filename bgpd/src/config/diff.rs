@@ -59,6 +59,8 @@ pub struct ConfigDiff {
     pub aggregates: bool,
     /// Whether paths are to be selected in another way.
     pub selection: bool,
+    /// Whether another number of paths is the most.
+    pub max_paths: bool,
     /// Whether BMP stations, MRT files or sources changed; no session is touched.
     pub monitoring: bool,
     /// Whether a change waits for the next start: `fib`, `api` and `record`.
@@ -76,6 +78,7 @@ impl ConfigDiff {
             selection: old.selection != new.selection,
             dynamic_neighbors: old.dynamic_neighbors != new.dynamic_neighbors,
             aggregates: old.aggregates != new.aggregates,
+            max_paths: old.max_paths != new.max_paths,
             ..Self::default()
         };
         for neighbor in &new.neighbors {
@@ -124,6 +127,7 @@ impl ConfigDiff {
             ("networks", self.networks),
             ("selection", self.selection),
             ("aggregates", self.aggregates),
+            ("max-paths", self.max_paths),
             ("dynamic-neighbors", self.dynamic_neighbors),
             (
                 "listen",
@@ -196,6 +200,7 @@ impl ChangedNeighbor {
             tcp_ao: "tcp-ao" => None,
             role: "role" => Reset,
             role_strict: "role-strict" => Reset,
+            route_refresh: "route-refresh" => Reset,
             graceful_restart: "graceful-restart" => None,
             restart_time: "restart-time" => None,
             long_lived_stale_time: "long-lived-stale-time" => None,
@@ -317,7 +322,11 @@ mod tests {
     #[test]
     fn few_changes_reset_a_session() {
         type Change = fn(&mut Neighbor);
-        let cases: [(Change, NeighborChange); 10] = [
+        let cases: [(Change, NeighborChange); 11] = [
+            (
+                |n| n.route_refresh = crate::config::RouteRefreshMode::Plain,
+                NeighborChange::Reset,
+            ),
             (
                 |n| n.keepalive = Some(Duration::from_secs(5)),
                 NeighborChange::None,

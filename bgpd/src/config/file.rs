@@ -68,6 +68,7 @@ pub(super) struct Global {
     listen: Vec<SocketAddr>,
     fib: Option<bool>,
     restart_time: Option<u16>,
+    max_paths: Option<u32>,
     api: Option<PathBuf>,
     record: Option<PathBuf>,
 }
@@ -187,6 +188,7 @@ impl File {
         if let Some(seconds) = global.restart_time {
             config.restart_time = Duration::from_secs(seconds.into());
         }
+        config.max_paths = global.max_paths;
         config.api.clone_from(&global.api);
         config.record.clone_from(&global.record);
         config.bmp.clone_from(&self.bmp);
@@ -417,6 +419,31 @@ prefix = "10.1.0.0/24"
                 "{message:?} does not start with {expected:?}"
             );
         }
+    }
+
+    #[test]
+    fn limits_and_refreshes_are_read() {
+        let parse = |global: &str, more: &str| {
+            let file = format!(
+                "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\n{global}\
+                 [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\n{more}"
+            );
+            parse_file(Path::new("bgpd.toml"), &file).map_err(|error| error.to_string())
+        };
+        let config = parse("max-paths = 7\n", "route-refresh = \"plain\"\n").unwrap();
+        assert_eq!(config.max_paths, Some(7));
+        assert_eq!(
+            config.neighbors[0].route_refresh,
+            crate::config::RouteRefreshMode::Plain
+        );
+        let default = parse("", "").unwrap();
+        assert_eq!(
+            default.neighbors[0].route_refresh,
+            crate::config::RouteRefreshMode::Enhanced
+        );
+        let error = parse("max-paths = 0\n", "").unwrap_err();
+        assert!(error.contains("global max-paths: must be at least 1"), "{error}");
+        assert!(parse("", "route-refresh = true\n").is_err());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub use peer_as::PeerAs;
 pub use routing::{Aggregate, ExportOptions, ImportOptions, PrivateAs, Routing, Selection};
 pub use session::{
     AddPaths, GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, MaxPrefix, PREFIX_WARNING_DEFAULT_PERCENT,
-    SHUTDOWN_MESSAGE_MAX_BYTES,
+    RouteRefreshMode, SHUTDOWN_MESSAGE_MAX_BYTES,
 };
 pub use tcp_ao::{TcpAoAlgorithm, TcpAoKey};
 pub use validate::ConfigError;
@@ -76,6 +76,8 @@ pub struct Config {
     /// Restart time that neighbours are told, and the longest wait for their End-of-RIB after our
     /// own restart. At most [`RESTART_TIME_MAX_S`] seconds.
     pub restart_time: Duration,
+    /// Most paths that all neighbours together may have sent; with more, the session with the one that sent most ends.
+    pub max_paths: Option<u32>,
     /// The Unix socket of the gRPC service; without it there is none.
     pub api: Option<PathBuf>,
     /// The neighbours, each with its own address and port.
@@ -107,6 +109,7 @@ impl Config {
             listen: Vec::new(),
             fib: true,
             restart_time: Duration::from_secs(RESTART_TIME_DEFAULT_S.into()),
+            max_paths: None,
             api: None,
             neighbors: Vec::new(),
             dynamic_neighbors: Vec::new(),
@@ -188,6 +191,8 @@ pub struct Neighbor {
     pub role: Option<Role>,
     /// Refuse a neighbour that does not say what it is (RFC 9234 section 4.2).
     pub role_strict: bool,
+    /// What of route refresh is offered.
+    pub route_refresh: RouteRefreshMode,
     /// Which parts of graceful restart we take.
     pub graceful_restart: GracefulRestartMode,
     /// Restart time to advertise, if not the global one.
@@ -250,6 +255,7 @@ impl Neighbor {
             tcp_ao: Vec::new(),
             role: None,
             role_strict: false,
+            route_refresh: RouteRefreshMode::default(),
             graceful_restart: GracefulRestartMode::default(),
             restart_time: None,
             long_lived_stale_time: Duration::ZERO,

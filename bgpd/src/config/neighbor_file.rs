@@ -14,7 +14,7 @@ use super::policy_file::{CommunityKind, Fault, Policies};
 use super::{
     AddPaths, BGP_PORT, DYNAMIC_LIMIT_DEFAULT, DynamicNeighbors, ExportOptions, GracefulRestartMode,
     HOLD_TIME_DEFAULT_S, ImportOptions, InterfaceName, MaxPrefix, Neighbor, NeighborKey, NextHopMode, PeerAs,
-    PrivateAs, Routing, TcpAoKey,
+    PrivateAs, RouteRefreshMode, Routing, TcpAoKey,
 };
 use crate::wire::{Family, FamilySet, Prefix, Role};
 
@@ -57,6 +57,7 @@ pub(super) struct FileNeighbor {
     role: Option<FileRole>,
     #[serde(default)]
     role_strict: bool,
+    route_refresh: Option<RouteRefreshMode>,
     graceful_restart: Option<GracefulRestartMode>,
     restart_time: Option<u16>,
     long_lived_stale_time: Option<u32>,
@@ -329,6 +330,7 @@ impl FileNeighbor {
         neighbor.bfd = self.bfd.as_ref().and_then(|bfd| bfd.0.clone());
         neighbor.role = self.role.map(Role::from);
         neighbor.role_strict = self.role_strict;
+        neighbor.route_refresh = self.route_refresh.unwrap_or_default();
         neighbor.graceful_restart = self.graceful_restart.unwrap_or_default();
         neighbor.restart_time = self.restart_time.map(seconds);
         neighbor.long_lived_stale_time =

@@ -40,6 +40,31 @@ impl GracefulRestartMode {
     }
 }
 
+/// What of route refresh we offer and use on a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteRefreshMode {
+    /// Nothing.
+    Off,
+    /// RFC 2918 alone.
+    Plain,
+    /// RFC 7313, too.
+    #[default]
+    Enhanced,
+}
+
+impl RouteRefreshMode {
+    /// Whether routes may be asked for again.
+    pub const fn is_on(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+
+    /// Whether what is sent again has a beginning and an end.
+    pub const fn is_enhanced(self) -> bool {
+        matches!(self, Self::Enhanced)
+    }
+}
+
 /// Several paths of a prefix on one session (RFC 7911).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]

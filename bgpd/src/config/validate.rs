@@ -148,6 +148,9 @@ impl Config {
                 "must be at most 4095 s, its field has 12 bits (RFC 4724)",
             );
         }
+        if self.max_paths == Some(0) {
+            return error("max-paths", "must be at least 1: leave the key out for no limit");
+        }
         if !(1..=MULTIPATH_MAX).contains(&self.selection.multipath_max) {
             return error("selection multipath", "must be 1..256");
         }

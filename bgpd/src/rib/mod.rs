@@ -466,6 +466,16 @@ impl Rib {
         self.peers.get(&id).map_or(0, |peer| peer.received(family))
     }
 
+    /// How many routes all peers have announced, of both families.
+    pub fn received_total(&self) -> u64 {
+        let of_family = |family| {
+            self.peers
+                .values()
+                .map(move |peer| u64::from(peer.received(family)))
+        };
+        Family::ALL.into_iter().flat_map(of_family).sum()
+    }
+
     /// Other settings for a peer that is up; its routes in both directions are judged again as far as they
     /// depend on what changed. What the session negotiated must be the same.
     pub fn reconfigure(&mut self, id: PeerId, settings: PeerSettings) {

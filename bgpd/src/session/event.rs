@@ -103,6 +103,11 @@ pub enum Event {
         /// When to open the session again; without it, not before [`Event::Stop`] and [`Event::Start`].
         restart: Option<Duration>,
     },
+    /// There is no more room for the neighbour's routes.
+    OutOfResources {
+        /// When to open the session again.
+        restart: Duration,
+    },
     /// What [`super::Session::poll_timeout`] named is here.
     Timer,
     /// The connection that [`Action::Connect`] asked for is there.

@@ -36,7 +36,7 @@ pub use settings::{
 };
 
 use crate::wire::notification::{CEASE, FSM, OPEN, cease, fsm, open};
-use crate::wire::{Family, FamilySet, MessageType, Notification, Open};
+use crate::wire::{FamilySet, MessageType, Notification, Open};
 
 /// The states of RFC 4271 section 8.2.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -193,7 +193,11 @@ impl Session {
                 family,
                 limit,
                 restart,
-            } => self.prefix_limit(family, limit, restart, now, out),
+            } => self.refuse_routes(Notification::max_prefixes(family, limit), restart, now, out),
+            Event::OutOfResources { restart } => {
+                let notification = Notification::new(CEASE, cease::OUT_OF_RESOURCES);
+                self.refuse_routes(notification, Some(restart), now, out);
+            }
             Event::Timer => self.timer(now, out),
             Event::Connected(id) => match self.attempt {
                 Attempt::Dial { .. } => {
@@ -420,11 +424,11 @@ impl Session {
         }
     }
 
-    /// RFC 4271 section 6.7, RFC 4486 section 4: the data is the family and its limit.
-    fn prefix_limit(
+    /// RFC 4271 section 6.7, RFC 4486 section 4: the session ends because of what the neighbour has sent, which is not
+    /// kept.
+    fn refuse_routes(
         &mut self,
-        family: Family,
-        limit: u32,
+        notification: Notification,
         restart: Option<Duration>,
         now: Timestamp,
         out: &mut Vec<Action>,
@@ -432,7 +436,6 @@ impl Session {
         let Some(id) = self.established().map(|connection| connection.id) else {
             return;
         };
-        let notification = Notification::max_prefixes(family, limit);
         let hard = self.hardened(id, notification.clone(), true);
         self.abort_attempt(out);
         self.down(id, DownReason::Sent(notification), now, out);

@@ -29,7 +29,7 @@ pub struct Negotiated {
     /// How long both wait for BFD before the session is established, if they do.
     #[serde(default)]
     pub bfd_strict: Option<Duration>,
-    /// Whether the neighbour answers ROUTE-REFRESH.
+    /// Whether the neighbour may be asked by ROUTE-REFRESH.
     pub route_refresh: bool,
     /// The neighbour's graceful-restart capability, if we have offered ours.
     pub graceful_restart: Option<GracefulRestart>,
@@ -94,7 +94,8 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
                 .intersection(families),
             extended_message_offered: true,
             as_sets: settings.as_sets,
-            enhanced_route_refresh: theirs.capabilities.enhanced_route_refresh,
+            enhanced_route_refresh: settings.route_refresh.is_enhanced()
+                && theirs.capabilities.enhanced_route_refresh,
             // RFC 7911 section 4: one end takes what the other is willing to send.
             add_path_receive: with_path_ids(settings.add_path.receive, theirs.capabilities.add_path.send),
             add_path_send: with_path_ids(settings.add_path.send, theirs.capabilities.add_path.receive),
@@ -105,7 +106,7 @@ pub(super) fn negotiate(settings: &Settings, theirs: &Open) -> Result<Negotiated
         remote_as: theirs.asn,
         local_as: settings.local_as,
         bfd_strict: settings.bfd_strict.filter(|_| theirs.capabilities.bfd_strict),
-        route_refresh: theirs.capabilities.route_refresh,
+        route_refresh: settings.route_refresh.is_on() && theirs.capabilities.route_refresh,
         graceful_restart: theirs
             .capabilities
             .graceful_restart

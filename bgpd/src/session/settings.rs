@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, PeerAs};
+use crate::config::{GracefulRestartMode, LONG_LIVED_STALE_TIME_MAX_S, PeerAs, RouteRefreshMode};
 use crate::wire::{AddPath, Capabilities, Family, FamilySet, GracefulRestart, LongLivedFamily, Open, Role};
 
 /// Hold time until OPEN is received (RFC 4271 section 8.2.2 suggests four minutes).
@@ -54,6 +54,9 @@ pub struct Settings {
     pub role: Option<Role>,
     /// Refuse a neighbour that does not say what it is.
     pub role_strict: bool,
+    /// What of route refresh is offered.
+    #[serde(default)]
+    pub route_refresh: RouteRefreshMode,
     /// Our part in graceful restart.
     pub graceful_restart: GracefulRestartMode,
     /// How long stale routes are kept as a last resort after Restart Time, theirs here and ours there
@@ -84,8 +87,8 @@ impl Settings {
             router_id: self.router_id,
             capabilities: Capabilities {
                 families: self.families,
-                route_refresh: true,
-                enhanced_route_refresh: true,
+                route_refresh: self.route_refresh.is_on(),
+                enhanced_route_refresh: self.route_refresh.is_enhanced(),
                 extended_next_hop: self.extended_next_hops(),
                 extended_message: true,
                 four_octet_as: Some(self.local_as),

@@ -206,6 +206,7 @@ impl Running {
             delay_open: neighbor.delay_open,
             role: neighbor.role,
             role_strict: neighbor.role_strict,
+            route_refresh: neighbor.route_refresh,
             graceful_restart: neighbor.graceful_restart,
             add_path: neighbor.add_paths.capability(),
             long_lived_stale_time: neighbor.long_lived_stale_time,

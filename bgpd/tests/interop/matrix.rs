@@ -148,7 +148,8 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
             Lacks("does not offer it")
         }
         (Feature::EnhancedRefreshByUs, Kind::OpenBgpd) => Lacks("counts a request, but sends nothing"),
-        (Feature::RefreshByUs | Feature::EnhancedRefreshByUs, Kind::ExaBgp) => {
+        (Feature::RefreshByUs, Kind::ExaBgp) => shown(crate::refresh::exabgp_answers_plain_requests),
+        (Feature::EnhancedRefreshByUs, Kind::ExaBgp) => {
             Lacks("fails at its answer (TypeError) where RFC 7313 is agreed on, and it always offers that")
         }
         (

@@ -4,17 +4,23 @@ use std::time::Duration;
 
 use crate::net::{Netns, wait_for};
 use crate::ours::Bgpd;
-use crate::routers::{Bird, Frr, Router};
+use crate::routers::{Bird, ExaBgp, Frr, Router};
 
 const TIME: Duration = Duration::from_secs(15);
 const THEIRS: &str = "198.51.100.0/24";
 const OURS: &str = "192.0.2.0/24";
 
 fn start(netns: &Netns, directory: &std::path::Path) -> Bgpd {
-    let config = "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
-         [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"accept\"\nexport = \"accept\"\n\
-         [[network]]\nprefix = \"192.0.2.0/24\"\n";
-    Bgpd::start(netns, directory, config, "")
+    start_with(netns, directory, "")
+}
+
+fn start_with(netns: &Netns, directory: &std::path::Path, more: &str) -> Bgpd {
+    let config = format!(
+        "[global]\nas = 65001\nrouter-id = \"10.0.0.1\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
+         [[neighbor]]\naddress = \"10.0.0.2\"\nas = 65002\nimport = \"accept\"\nexport = \"accept\"\n{more}\n\
+         [[network]]\nprefix = \"192.0.2.0/24\"\n"
+    );
+    Bgpd::start(netns, directory, &config, "")
 }
 
 fn exchanged(ours: &Bgpd, router: &dyn Router) {
@@ -83,5 +89,37 @@ fn frr_tells_beginning_and_end_and_understands_ours() {
     wait_for("FRR's refresh", TIME, || {
         logged(directory.path(), "a refresh ends") == 1
     });
+    kept(&ours, &router);
+}
+
+/// ExaBGP 4.2 fails at a request where RFC 7313 is agreed on, and always offers it: we need not.
+#[test]
+pub(crate) fn exabgp_answers_plain_requests() {
+    let (a, b) = Netns::pair();
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!(
+        "neighbor 10.0.0.1 {{\n router-id 10.0.0.2;\n local-address 10.0.0.2;\n local-as 65002;\n \
+         peer-as 65001;\n hold-time 30;\n passive false;\n capability {{ route-refresh enable; }}\n \
+         family {{ ipv4 unicast; }}\n {}\n announce {{ ipv4 {{ unicast {THEIRS} next-hop 10.0.0.2; }} }}\n}}\n",
+        ExaBgp::API
+    );
+    let router = ExaBgp::start(&b, directory.path(), &config);
+    let ours = start_with(&a, directory.path(), "route-refresh = \"plain\"");
+    wait_for("the session", TIME, || ours.is_established("10.0.0.2"));
+    wait_for("its route", TIME, || ours.best(THEIRS).is_some());
+    let peer = ours.peer("10.0.0.2").unwrap();
+    let capabilities = peer.session.unwrap_or_default().capabilities;
+    assert!(capabilities.iter().any(|name| name == "route-refresh"));
+    assert!(!capabilities.iter().any(|name| name == "enhanced-route-refresh"));
+    let updates = || {
+        ours.peer("10.0.0.2")
+            .unwrap()
+            .messages_received
+            .unwrap_or_default()
+            .update
+    };
+    let before = updates();
+    ours.soft_reset("10.0.0.2");
+    wait_for("its route, again", TIME, || updates() > before);
     kept(&ours, &router);
 }

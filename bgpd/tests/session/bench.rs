@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bgpd::config::GracefulRestartMode;
+use bgpd::config::{GracefulRestartMode, RouteRefreshMode};
 use bgpd::session::{
     Action, ConnectionId, DownReason, Event, Outgoing, Received, Session, Settings, State, Timestamp,
 };
@@ -35,6 +35,7 @@ pub(crate) fn settings() -> Settings {
         delay_open: None,
         role: None,
         role_strict: false,
+        route_refresh: RouteRefreshMode::Enhanced,
         graceful_restart: GracefulRestartMode::Both,
         add_path: AddPath::default(),
         long_lived_stale_time: Duration::ZERO,

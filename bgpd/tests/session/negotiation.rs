@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use bgpd::config::RouteRefreshMode;
 use bgpd::session::{Action, Event, Received, Settings, State};
 use bgpd::wire::{AddPath, Capabilities, Family, FamilySet, Open};
 
@@ -257,6 +258,39 @@ fn path_identifiers_go_where_one_end_sends_and_the_other_takes_them() {
         assert_eq!(
             (codec.add_path_receive, codec.add_path_send),
             (set(taken), set(sent))
+        );
+    }
+}
+
+/// RFC 2918 section 4, RFC 7313 section 4: what is not offered is not used either.
+#[test]
+fn of_route_refresh_as_much_is_offered_as_is_wanted() {
+    let mut theirs = open();
+    theirs.capabilities.route_refresh = true;
+    theirs.capabilities.enhanced_route_refresh = true;
+    for (mode, plain, enhanced) in [
+        (RouteRefreshMode::Off, false, false),
+        (RouteRefreshMode::Plain, true, false),
+        (RouteRefreshMode::Enhanced, true, true),
+    ] {
+        let settings = Settings {
+            route_refresh: mode,
+            ..settings()
+        };
+        let mut bench = Bench::started(settings.clone());
+        let actions = bench.handle(Event::Connected(FIRST));
+        let offered = &sent_open(&actions).capabilities;
+        assert_eq!(
+            (offered.route_refresh, offered.enhanced_route_refresh),
+            (plain, enhanced),
+            "{mode:?}"
+        );
+        let bench = Bench::established(settings, theirs.clone());
+        let agreed = bench.session.negotiated().unwrap();
+        assert_eq!(
+            (agreed.route_refresh, agreed.codec.enhanced_route_refresh),
+            (plain, enhanced),
+            "{mode:?}"
         );
     }
 }

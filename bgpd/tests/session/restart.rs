@@ -244,6 +244,26 @@ fn too_many_routes_end_the_session() {
     );
 }
 
+/// RFC 4486 section 4: nothing of the neighbour is kept, whatever was agreed on about restarts.
+#[test]
+fn a_session_without_room_for_its_routes_ends_for_a_while() {
+    let mut bench = Bench::established(settings(), open_with_restart());
+    let actions = bench.handle(Event::OutOfResources { restart: seconds(60) });
+    assert_eq!(notification_with_data(&actions), (6, 8, vec![]));
+    assert_eq!(
+        (down(&actions).unwrap().1, bench.state()),
+        (FamilySet::EMPTY, State::Idle)
+    );
+    let (waited, actions) = bench.next_timer();
+    assert_eq!((waited, actions), (seconds(60), vec![Action::Connect]));
+    // Without a session there is nothing to end.
+    assert!(
+        bench
+            .handle(Event::OutOfResources { restart: seconds(60) })
+            .is_empty()
+    );
+}
+
 /// RFC 9003: both ways.
 #[test]
 fn a_shutdown_may_say_why() {

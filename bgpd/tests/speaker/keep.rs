@@ -115,6 +115,47 @@ async fn too_many_routes_end_the_session_until_its_time() {
     }
 }
 
+/// Whoever sent most is the one that goes, not who was the last to send something.
+#[tokio::test]
+async fn with_too_many_paths_the_session_with_most_of_them_ends() {
+    let mut config = hub(93, [94, 95], 65000);
+    config.max_paths = Some(5);
+    let speaker = start(config.clone());
+    let to = listen_address(&speaker).await;
+    let (mut greedy, mut modest) = (RawPeer::open(94, to, 90).await, RawPeer::open(95, to, 90).await);
+    greedy
+        .announce(&["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24", "10.4.0.0/24"])
+        .await;
+    wait_for("four routes", async || best(&speaker).await.len() == 4).await;
+    modest.announce(&["10.5.0.0/24"]).await;
+    wait_for("as many as there may be", async || {
+        best(&speaker).await.len() == 5
+    })
+    .await;
+    // One more path, though of no other prefix.
+    modest.announce(&["10.1.0.0/24"]).await;
+    let notification = loop {
+        if let Message::Notification(notification) = greedy.message().await {
+            break notification;
+        }
+    };
+    assert_eq!((notification.code, notification.subcode), (6, 8));
+    let left = ["10.1.0.0/24", "10.5.0.0/24"];
+    wait_for("the others", async || best(&speaker).await == left).await;
+    let status = peer(&speaker, address(94)).await;
+    assert!(status.last_error.unwrap().contains("out of resources"));
+    assert_eq!(peer(&speaker, address(95)).await.flaps, 0);
+    // A lower limit counts at once, and resets nobody by itself.
+    config.listen = speaker.config().await.unwrap().listen;
+    config.max_paths = Some(2);
+    let diff = speaker.reconfigure(config.clone()).await.unwrap();
+    assert!(diff.max_paths && diff.changed.is_empty());
+    assert_eq!(best(&speaker).await, left);
+    config.max_paths = Some(1);
+    speaker.reconfigure(config).await.unwrap();
+    wait_for("an empty table", async || best(&speaker).await.is_empty()).await;
+}
+
 /// A next-hop mode, a number of own ASes, a TTL and a password change without a flap; the last one on both sides.
 #[tokio::test]
 async fn sessions_outlive_changes_of_their_settings() {

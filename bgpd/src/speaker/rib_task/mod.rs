@@ -29,7 +29,7 @@ use crate::config::{Aggregate, Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
 use crate::monitor::{Monitors, Touched};
 use crate::rib::{PeerId, ReceivedUpdate, Rib, RibSettings};
-use crate::session::Timestamp;
+use crate::session::{Event, Timestamp};
 use crate::wire::{Codec, Family, FamilySet, Prefix};
 
 /// Batches of UPDATEs that wait for the RIB.
@@ -55,16 +55,21 @@ struct Peer {
 }
 
 impl Peer {
+    /// Tells the session what its routes lead to.
+    fn tell(&self, event: Event) {
+        if let Some(up) = &self.up {
+            // A session that has just ended does not listen any more.
+            let _ = up.events.send(FromConnection::Event(event));
+        }
+    }
+
     /// Has the session ended when its neighbour is past a limit of its routes.
     fn check_limits(&mut self, rib: &Rib, key: NeighborKey) {
         let events = self
             .limits
             .check(key, |family| rib.received_count(self.id, family));
         for event in events {
-            if let Some(up) = &self.up {
-                // A session that has just ended does not listen any more.
-                let _ = up.events.send(FromConnection::Event(event));
-            }
+            self.tell(event);
         }
     }
 }
@@ -316,6 +321,7 @@ impl RibTask {
                 self.monitors.judged_again(*key, peer.id, &self.rib);
             }
         }
+        self.check_total();
     }
 
     fn set_networks(&mut self, networks: &[Network]) {
@@ -374,6 +380,7 @@ impl RibTask {
                 peer.check_limits(&self.rib, key);
             }
         }
+        self.check_total();
         if let Some(touched) = touched {
             self.monitors.updates((key, id), raw, &touched, &self.rib);
         }

@@ -8,7 +8,7 @@ use super::{Peer, RibTask};
 use crate::config::NeighborKey;
 use crate::rib::PeerSettings;
 use crate::session::{DownReason, StopReason, Timestamp};
-use crate::wire::{Codec, FamilySet};
+use crate::wire::{Codec, Family, FamilySet};
 
 impl RibTask {
     pub(super) fn peer_up(&mut self, up: PeerUp) {
@@ -101,6 +101,26 @@ impl RibTask {
             self.refreshes.forget(key);
             self.monitors.peer_down(key, reason);
             self.rib.peer_down(peer.id, retain);
+        }
+    }
+
+    /// RFC 4486 section 4: where all neighbours together have sent too much, the session with the one that sent most
+    /// ends. Those that sent little are not the reason, whoever was the last to send something.
+    pub(super) fn check_total(&mut self) {
+        let Some(max) = self.config.max_paths else { return };
+        let total = self.rib.received_total();
+        if total <= u64::from(max) {
+            return;
+        }
+        let received = |peer: &Peer| Family::ALL.map(|family| self.rib.received_count(peer.id, family));
+        let sessions = self.peers.iter_mut().filter(|(_, peer)| peer.up.is_some());
+        let most =
+            sessions.max_by_key(|(key, peer)| (received(peer).iter().sum::<u32>(), std::cmp::Reverse(**key)));
+        // It may have been told so already: then its routes are about to go.
+        if let Some((key, peer)) = most.filter(|(_, peer)| !peer.limits.are_passed()) {
+            tracing::error!(neighbor = %key, total, limit = max, "too many paths: the session with the neighbor that sent most ends");
+            let event = peer.limits.run_out();
+            peer.tell(event);
         }
     }
 }
