@@ -47,6 +47,7 @@ pub(super) fn peer(peer: &PeerStatus) -> Peer {
         bfd: peer.bfd.as_ref().map(bfd),
         messages_sent: Some(messages(peer.messages_sent)),
         messages_received: Some(messages(peer.messages_received)),
+        far_connections: peer.far_connections,
     }
 }
 

@@ -338,6 +338,7 @@ impl Running {
                 prefixes_accepted: 0,
                 prefixes_advertised: 0,
                 flaps: status.flaps,
+                far_connections: status.far_connections,
                 remote_id: status.remote_id,
                 bfd: status
                     .bfd

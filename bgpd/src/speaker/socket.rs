@@ -101,6 +101,15 @@ impl SocketSettings {
         }
     }
 
+    /// The TTL with which a connection of the neighbour's began, if it is less than what comes from near has (RFC 5082).
+    /// From then on the kernel looks at each segment.
+    pub(super) fn came_from_afar(&self, stream: &TcpStream) -> Option<u8> {
+        let minimum = self.minimum_ttl?;
+        // What the kernel has not kept is not known to be wrong.
+        let ttl = sys::syn_ttl(stream.as_fd()).ok().flatten();
+        ttl.filter(|ttl| *ttl < minimum)
+    }
+
     /// Prepares a connection that the neighbour made.
     pub(super) fn adopt(&self, stream: &TcpStream) -> io::Result<()> {
         self.prepare(&SockRef::from(stream))
@@ -120,6 +129,8 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
             socket.set_unicast_hops_v6(TTL_MAX.into())?;
         }
     }
+    // So that it is seen from how far a connection comes.
+    sys::save_syn(socket.as_fd())?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -162,4 +173,35 @@ pub(super) fn set_listener_ao_keys(
         return Ok(());
     }
     tcp_ao::set_keys(listener.as_fd(), neighbors, old, new, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel keeps the headers of either family, and gives them once.
+    #[tokio::test]
+    async fn the_ttl_of_a_connection_is_that_of_its_first_segment() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = listen(address.parse().unwrap()).unwrap();
+            let to = listener.local_addr().unwrap();
+            let socket = match to {
+                SocketAddr::V4(_) => TcpSocket::new_v4().unwrap(),
+                SocketAddr::V6(_) => TcpSocket::new_v6().unwrap(),
+            };
+            match to {
+                SocketAddr::V4(_) => SockRef::from(&socket).set_ttl_v4(77).unwrap(),
+                SocketAddr::V6(_) => SockRef::from(&socket).set_unicast_hops_v6(77).unwrap(),
+            }
+            let (stream, accepted) = tokio::join!(socket.connect(to), listener.accept());
+            let (_stream, (accepted, _)) = (stream.unwrap(), accepted.unwrap());
+            // What comes later has another one.
+            assert_eq!(sys::syn_ttl(accepted.as_fd()).unwrap(), Some(77), "{address}");
+            assert_eq!(
+                sys::syn_ttl(accepted.as_fd()).unwrap(),
+                None,
+                "{address}: only once"
+            );
+        }
+    }
 }

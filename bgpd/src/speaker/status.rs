@@ -27,6 +27,7 @@ pub(super) struct SessionStatus {
     pub(super) local_address: Option<IpAddr>,
     pub(super) counters: Arc<MessageCounters>,
     pub(super) remote_address: Option<IpAddr>,
+    pub(super) far_connections: u64,
 }
 
 impl SessionStatus {
@@ -44,6 +45,7 @@ impl SessionStatus {
             local_address: None,
             counters: Arc::default(),
             remote_address: None,
+            far_connections: 0,
         }
     }
 }
@@ -81,6 +83,8 @@ pub struct PeerStatus {
     pub messages_sent: MessageCounts,
     /// Messages received.
     pub messages_received: MessageCounts,
+    /// Connections refused because they came over more hops than its setting allows (RFC 5082).
+    pub far_connections: u64,
     /// Its BGP identifier, while the session is established.
     pub remote_id: Option<Ipv4Addr>,
     /// BFD with it, if there is any.

@@ -1,7 +1,7 @@
 //! Socket options that no safe crate offers.
 #![expect(
     unsafe_code,
-    reason = "setsockopt for TCP MD5 and TCP-AO keys, minimum TTL and ICMPv6 filters; a raw socket in the runtime"
+    reason = "socket options for TCP MD5 and TCP-AO keys, TTLs and ICMPv6 filters; a raw socket in the runtime"
 )]
 
 use std::io;
@@ -84,6 +84,40 @@ pub(super) fn set_minimum_ttl(socket: BorrowedFd<'_>, peer: IpAddr, ttl: u8) -> 
         IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT),
     };
     set_option(socket, level, name, &c_int::from(ttl))
+}
+
+/// Has a listener keep the headers that begin each connection, for [`syn_ttl`].
+pub(super) fn save_syn(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, &1_i32)
+}
+
+/// The TTL or hop limit with which the first segment of an accepted connection came. None where the kernel has not kept
+/// it: while it sends SYN cookies, or when it was asked before.
+pub(super) fn syn_ttl(socket: BorrowedFd<'_>) -> io::Result<Option<u8>> {
+    /// Longest headers of IP and TCP, in bytes; the kernel keeps no options of IPv6.
+    const HEADERS_MAX: usize = 256;
+    let mut headers = [0_u8; HEADERS_MAX];
+    let mut length = HEADERS_MAX as socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `headers`, which live through the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_SAVED_SYN,
+            headers.as_mut_ptr().cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let headers = headers.get(..length as usize).unwrap_or_default();
+    // RFC 791 section 3.1, RFC 8200 section 3: the version comes first.
+    Ok(match headers.first().map(|first| first >> 4) {
+        Some(4) => headers.get(8).copied(),
+        Some(6) => headers.get(7).copied(),
+        _ => None,
+    })
 }
 
 /// RFC 3542 section 3.2: takes in ICMPv6 messages of these types alone.

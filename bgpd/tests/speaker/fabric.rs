@@ -253,11 +253,20 @@ async fn ttl_security_keeps_distant_senders_out() {
     let mut config = spoke(72, 65001, listen_address(&left).await);
     config.neighbors[0].ttl = Some(254);
     let right = start(config.clone());
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    wait_for("refused connections", async || {
+        peer(&left, address(72)).await.far_connections >= 2
+    })
+    .await;
     assert!(
         !is_established(&left, address(72)).await,
         "254 has come over a router"
     );
+    // Nothing was read of them, and nothing answered.
+    let counted = peer(&left, address(72)).await;
+    assert_eq!(counted.messages_received, Default::default());
+    assert_eq!(counted.messages_sent, Default::default());
+    let told = &right.peers().await.unwrap()[0];
+    assert_eq!(told.messages_received, Default::default());
     (config.neighbors[0].ttl, config.neighbors[0].ttl_security_hops) = (None, Some(1));
     right.reconfigure(config).await.unwrap();
     wait_for("the session", async || is_established(&left, address(72)).await).await;

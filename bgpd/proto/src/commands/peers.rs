@@ -122,6 +122,13 @@ fn render_one(peer: &Peer, format: Format) -> Result<String, CommandError> {
                 .map(|messages| (name, messages_in_words(messages))),
         );
     }
+    if peer.far_connections > 0 {
+        let refused = format!(
+            "{} connections, from further than ttl-security allows",
+            peer.far_connections
+        );
+        lines.push(("Refused", refused));
+    }
     lines.push(("Last error", or_none(&peer.last_error)));
     Ok(lines
         .into_iter()
@@ -324,6 +331,18 @@ Last error:        -
         let line = "Messages received: 1 OPEN, 1200 UPDATE, 0 NOTIFICATION, 7 KEEPALIVE, 0 ROUTE-REFRESH";
         assert!(shown.lines().any(|shown| shown == line), "{shown}");
         assert!(!shown.contains("Messages sent"), "{shown}");
+    }
+
+    #[test]
+    fn refused_connections_have_a_line() {
+        let far = Peer {
+            far_connections: 3,
+            ..peer()
+        };
+        let line = "Refused:           3 connections, from further than ttl-security allows";
+        let shown = render_one(&far, Format::Ps).unwrap();
+        assert!(shown.lines().any(|shown| shown == line), "{shown}");
+        assert!(!render_one(&peer(), Format::Ps).unwrap().contains("Refused"));
     }
 
     #[test]

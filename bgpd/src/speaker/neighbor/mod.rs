@@ -317,12 +317,28 @@ impl NeighborTask {
     }
 
     fn accepted(&mut self, stream: TcpStream) {
+        if let Some(ttl) = self.socket.came_from_afar(&stream) {
+            // Nothing of it was read, and nothing is said to it.
+            return self.refused_from_afar(ttl);
+        }
         if let Err(error) = self.socket.adopt(&stream) {
             tracing::warn!(neighbor = %self.key, %error, "cannot prepare an accepted connection");
             return;
         }
         if let Some(id) = self.adopt(stream) {
             self.handle(Event::Accepted(id));
+        }
+    }
+
+    fn refused_from_afar(&self, ttl: u8) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.far_connections += 1;
+        let count = status.far_connections;
+        drop(status);
+        // Whoever sends them must not fill the log.
+        if count.is_power_of_two() {
+            let least = self.socket.minimum_ttl;
+            tracing::warn!(neighbor = %self.key, ttl, least, count, "connection refused: it comes over more hops than ttl-security allows");
         }
     }
 

@@ -68,9 +68,10 @@ pub(super) fn only_the_link() {
     each(Feature::LinkOnly, |kind| {
         let mut setup = Setup::new(ANOTHER_AS);
         setup.link_only = [true, false];
-        // A connection that the router opens has the limit once it is accepted: the router's OPEN may be there by
-        // then, and our answer to it is what the router needs to call a session established. Ours never is.
-        one_of_two(kind, &setup, ["ttl-security = 1"; 2], "", |_, _| {});
+        // Neither does ours get an answer, nor is what the router opens taken.
+        one_of_two(kind, &setup, ["ttl-security = 1"; 2], "", |_, router| {
+            assert!(!router.is_established(1), "{kind:?}: kept out");
+        });
     });
 }
 
