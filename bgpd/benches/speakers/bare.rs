@@ -3,7 +3,6 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use anyhow::{bail, ensure};
 use nix::sys::socket::{
@@ -23,13 +22,8 @@ const NLMSG_ERROR: u16 = 2;
 const PROTOCOL: u8 = 201;
 const METRIC: u32 = 1024;
 
-/// Adds routes of these slots in the calling thread's namespace, and says how long it took.
-pub(crate) fn add_routes(
-    slots: impl Iterator<Item = usize>,
-    gateway: Ipv4Addr,
-    interface: u32,
-) -> anyhow::Result<Duration> {
-    let batches = encode(slots, gateway, interface);
+/// Sends what [`encode`] has made, in the calling thread's namespace.
+pub(crate) fn add_routes(batches: &[Vec<u8>]) -> anyhow::Result<()> {
     let netlink = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -37,13 +31,12 @@ pub(crate) fn add_routes(
         SockProtocol::NetlinkRoute,
     )?;
     bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-    let start = Instant::now();
-    for batch in &batches {
+    for batch in batches {
         let sent = send(netlink.as_raw_fd(), batch, MsgFlags::empty())?;
         ensure!(sent == batch.len(), "{sent} of {} octets sent", batch.len());
         acknowledged(&netlink)?;
     }
-    Ok(start.elapsed())
+    Ok(())
 }
 
 /// Only the last request of a batch asks for an acknowledgement, so the first answer is that or a refusal.
@@ -86,8 +79,8 @@ fn acknowledged(netlink: &OwnedFd) -> anyhow::Result<()> {
     }
 }
 
-fn encode(slots: impl Iterator<Item = usize>, gateway: Ipv4Addr, interface: u32) -> Vec<Vec<u8>> {
-    let slots: Vec<usize> = slots.collect();
+/// Batches of requests for these slots, in their order.
+pub(crate) fn encode(slots: &[usize], gateway: Ipv4Addr, interface: u32) -> Vec<Vec<u8>> {
     let batch = |slots: &[usize]| {
         let mut octets = Vec::new();
         for (at, slot) in slots.iter().enumerate() {

@@ -18,8 +18,10 @@ use crate::usage;
 /// The kernel takes a namespace's routes down behind our back: time for it, so that it does not
 /// slow the next run.
 const TEARDOWN_TIME: Duration = Duration::from_secs(4);
-/// Shortest and longest pause between two looks at the number of routes.
-const LOOK_PAUSE: [Duration; 2] = [Duration::from_millis(4), Duration::from_millis(250)];
+/// Pause between two looks at the kernel's routes.
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+/// Routes that are looked for one by one, before all are counted.
+const SAMPLES: usize = 64;
 /// Longest time for one route.
 const ROUTE_TIME: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,7 @@ pub(crate) fn bulk(
 ) -> anyhow::Result<Sample> {
     let setup = setup();
     let runs = feed::runs(0..slots, plan::SEED);
+    let order: Vec<usize> = runs.iter().cloned().flatten().collect();
     let feed = feed::announcements(plan::sender(&setup.neighbors[0]), &runs, |_| None, plan::SEED);
     let sample = bench.with_daemon(daemon, &setup, |fabric, running| {
         let mut fleet = Fleet::establish(fabric, &[setup.neighbors[0].identity])?;
@@ -53,7 +56,9 @@ pub(crate) fn bulk(
         let deadline = start + bench.limit;
         let wall = std::thread::scope(|scope| {
             let watch = scope.spawn(|| {
-                let end = fabric.daemon.inside(|| wait_for_routes(goal, start, deadline));
+                let end = fabric
+                    .daemon
+                    .inside(|| wait_for_routes(&order, goal, start, deadline));
                 done.store(true, Ordering::Relaxed);
                 end
             });
@@ -83,15 +88,28 @@ pub(crate) fn bulk(
 }
 
 /// The same routes in the same order by the bare loop.
-pub(crate) fn bare(row: &'static str, slots: usize) -> anyhow::Result<Sample> {
+pub(crate) fn bare(bench: &Bench<'_>, row: &'static str, slots: usize) -> anyhow::Result<Sample> {
     let fabric = Fabric::new(1)?;
-    let runs = feed::runs(0..slots, plan::SEED);
+    let order: Vec<usize> = feed::runs(0..slots, plan::SEED).into_iter().flatten().collect();
     let sample = fabric.daemon.inside(|| {
         let link = Connection::open()?
             .link(INTERFACE)?
             .context("the link between the namespaces")?;
+        let batches = bare::encode(&order, peer_address(0), link.index);
         let (goal, own_before) = (installed()? + slots, usage::own_cpu_s());
-        let wall = bare::add_routes(runs.into_iter().flatten(), peer_address(0), link.index)?;
+        let start = Instant::now();
+        let wall = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let deadline = start + bench.limit;
+                fabric
+                    .daemon
+                    .inside(|| wait_for_routes(&order, goal, start, deadline))
+            });
+            bare::add_routes(&batches)?;
+            watch
+                .join()
+                .unwrap_or_else(|_| bail!("the watch over the kernel's routes failed"))
+        })?;
         let cpu_s = usage::own_cpu_s() - own_before;
         let found = installed()?;
         ensure!(found == goal, "{found} routes in the kernel instead of {goal}");
@@ -123,28 +141,42 @@ fn installed() -> anyhow::Result<usize> {
         .parse()?)
 }
 
-/// Waits until the kernel has so many routes: how long after `start`.
-fn wait_for_routes(goal: usize, start: Instant, deadline: Instant) -> anyhow::Result<Duration> {
-    let mut last = (start, installed()?);
+/// Waits until the kernel has so many routes: how long after `start`. To count them is a walk over the trie, which keeps
+/// the writer from the processor and makes the kernel wait with freeing what it has replaced: so it is done only when
+/// samples from all over the feed are there.
+fn wait_for_routes(
+    slots: &[usize],
+    goal: usize,
+    start: Instant,
+    deadline: Instant,
+) -> anyhow::Result<Duration> {
+    let mut netlink = Connection::open()?;
+    let last = slots.len().saturating_sub(1);
+    let mut samples = (1..=SAMPLES).filter_map(|n| slots.get(last * n / SAMPLES));
+    let mut missing = samples.next();
     loop {
         let now = Instant::now();
-        let found = installed()?;
-        if found >= goal {
+        while let Some(slot) = missing
+            && has_slot(&mut netlink, *slot)?
+        {
+            missing = samples.next();
+        }
+        if missing.is_none() && installed()? >= goal {
             return Ok(now - start);
         }
         if now > deadline {
+            let found = installed()?;
             bail!("{found} of {goal} routes in the kernel after {:?}", now - start);
         }
-        // A look costs a walk over the trie: rarely far from the end, often near it.
-        let rate = found.saturating_sub(last.1) as f64 / (now - last.0).as_secs_f64();
-        let left = if rate > 0.0 {
-            (goal - found) as f64 / rate / 2.0
-        } else {
-            0.05
-        };
-        last = (now, found);
-        std::thread::sleep(Duration::from_secs_f64(left.min(1.0)).clamp(LOOK_PAUSE[0], LOOK_PAUSE[1]));
+        std::thread::sleep(LOOK_PAUSE);
     }
+}
+
+fn has_slot(netlink: &mut Connection, slot: usize) -> anyhow::Result<bool> {
+    let (address, length) = (feed::slot_address(slot), feed::slot_length(slot));
+    let found = netlink.lookup(address.into())?;
+    Ok(found
+        .is_some_and(|route| route.destination.prefix_len() == length && route.destination.addr() == address))
 }
 
 /// From an UPDATE with one route to the kernel's notice of it, one route after another: all times, sorted.

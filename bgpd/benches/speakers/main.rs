@@ -168,7 +168,7 @@ fn run_bulk(bench: &Bench<'_>, daemons: &[Daemon], sizes: &[(&'static str, usize
     for (name, slots) in sizes.iter().copied() {
         let mut contestants: Vec<(_, Box<dyn Fn() -> Attempt>)> = vec![(
             BARE,
-            Box::new(move || attempt(|| Ok(vec![fib::bare(name, slots)?]))),
+            Box::new(move || attempt(|| Ok(vec![fib::bare(bench, name, slots)?]))),
         )];
         for daemon in daemons.iter().copied().filter(|daemon| daemon.has_fib()) {
             let run = move || attempt(|| Ok(vec![fib::bulk(bench, daemon, name, slots)?]));

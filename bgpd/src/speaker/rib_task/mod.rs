@@ -201,12 +201,14 @@ impl RibTask {
                     Some(control) => if self.control(control).is_break() { return },
                     None => return,
                 },
+                // Before UPDATEs: paths count only once their next hops are known to be reachable, and a neighbor that
+                // sends without pause would keep all of them out of the kernel.
+                changes = self.kernel.next_hop_changes() => self.kernel.resolved(changes, &mut self.rib),
                 Some(updates) = self.updates.recv() => {
                     if self.batches(updates).is_break() {
                         return;
                     }
                 }
-                changes = self.kernel.next_hop_changes() => self.kernel.resolved(changes, &mut self.rib),
                 () = self.kernel.room() => {}
                 () = sleep_until(deadline) => {}
             }
