@@ -23,6 +23,7 @@ mod restart;
 mod rib_queue;
 mod rib_task;
 mod router_discovery;
+pub mod router_messages;
 mod running;
 mod socket;
 mod source;

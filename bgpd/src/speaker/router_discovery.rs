@@ -12,81 +12,18 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 
+use super::router_messages::{
+    HOP_LIMIT, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, RouterMessage, advertisement, read, solicitation,
+};
 use super::sys;
 use crate::config::InterfaceName;
 
-/// RFC 4861 section 4.1.
-pub(super) const ROUTER_SOLICITATION: u8 = 133;
-/// RFC 4861 section 4.2.
-pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
-/// Option: source link-layer address (RFC 4861 section 4.6.1).
-const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
-/// Every message of neighbour discovery is sent with it, and dropped without it (RFC 4861 section 3.1).
-const HOP_LIMIT: u8 = 255;
-/// Octets of an advertisement without options.
-const ADVERTISEMENT_BYTES: usize = 16;
-/// Octets of a solicitation without options.
-const SOLICITATION_BYTES: usize = 8;
-/// Octets of a message that are looked at: what matters stands in front.
-const RECEIVED_BYTES: usize = 256;
+/// Longest message that is taken in, in octets: what a link with large frames holds.
+const RECEIVED_BYTES: usize = 9216;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// Shortest time between two answers to solicitations.
 const ANSWER_INTERVAL_MIN: Duration = Duration::from_millis(100);
-
-/// What came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// A router says that it is there.
-    Advertisement,
-    /// Somebody wants to know which routers there are.
-    Solicitation,
-}
-
-/// RFC 4861 sections 6.1.1 and 6.1.2: what is valid, but for the checksum, which the kernel checks.
-pub(super) fn read(octets: &[u8], source: Ipv6Addr, hop_limit: u8) -> Option<Heard> {
-    if hop_limit != HOP_LIMIT {
-        return None;
-    }
-    match *octets {
-        [ROUTER_ADVERTISEMENT, 0, ..]
-            if octets.len() >= ADVERTISEMENT_BYTES && source.is_unicast_link_local() =>
-        {
-            Some(Heard::Advertisement)
-        }
-        [ROUTER_SOLICITATION, 0, ..] if octets.len() >= SOLICITATION_BYTES => Some(Heard::Solicitation),
-        _ => None,
-    }
-}
-
-/// RFC 4861 section 4.2: nothing is said of hop limits and timers, and nobody is to take us as default router.
-/// The kernel puts the checksum in.
-pub(super) fn advertisement(mac: Option<Mac>) -> Vec<u8> {
-    let mut octets = vec![0; ADVERTISEMENT_BYTES];
-    if let Some(kind) = octets.first_mut() {
-        *kind = ROUTER_ADVERTISEMENT;
-    }
-    put_link_layer_address(mac, &mut octets);
-    octets
-}
-
-/// RFC 4861 section 4.1.
-pub(super) fn solicitation(mac: Option<Mac>) -> Vec<u8> {
-    let mut octets = vec![0; SOLICITATION_BYTES];
-    if let Some(kind) = octets.first_mut() {
-        *kind = ROUTER_SOLICITATION;
-    }
-    put_link_layer_address(mac, &mut octets);
-    octets
-}
-
-fn put_link_layer_address(mac: Option<Mac>, octets: &mut Vec<u8>) {
-    if let Some(Mac(mac)) = mac {
-        // In units of eight octets.
-        octets.extend([SOURCE_LINK_LAYER_ADDRESS, 1]);
-        octets.extend(mac);
-    }
-}
 
 /// Tells an interface's link of us and listens to others there.
 #[derive(Debug)]
@@ -143,8 +80,8 @@ impl Discovery {
         loop {
             let mut ready = self.socket.readable().await?;
             match receive(ready.get_inner()) {
-                Ok(Some((Heard::Advertisement, router))) => return Ok(router),
-                Ok(Some((Heard::Solicitation, asker))) => {
+                Ok(Some((RouterMessage::Advertisement, router))) => return Ok(router),
+                Ok(Some((RouterMessage::Solicitation, asker))) => {
                     drop(ready);
                     self.answer(asker)?;
                 }
@@ -174,7 +111,7 @@ impl Discovery {
 }
 
 /// The next message, if it is one of ours to know.
-fn receive(socket: &Socket) -> io::Result<Option<(Heard, Ipv6Addr)>> {
+fn receive(socket: &Socket) -> io::Result<Option<(RouterMessage, Ipv6Addr)>> {
     let mut buffer = [0; RECEIVED_BYTES];
     let mut control = nix::cmsg_space!(libc::c_int);
     let (length, source, hop_limit) = {
@@ -209,41 +146,4 @@ fn link_local_address(name: InterfaceName) -> Option<Ipv6Addr> {
             IpAddr::V6(address) if address.is_unicast_link_local() => Some(address),
             _ => None,
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
-
-    #[test]
-    fn an_advertisement_says_no_more_than_that_we_are_there() {
-        let octets = advertisement(Some(Mac([2, 0, 0, 0, 0, 9])));
-        let mut expected = vec![134, 0, 0, 0];
-        // Hop limit, flags, lifetime, reachable time and retransmission timer: none.
-        expected.extend([0; 12]);
-        expected.extend([1, 1, 2, 0, 0, 0, 0, 9]);
-        assert_eq!(octets, expected);
-        assert_eq!(read(&octets, ROUTER, 255), Some(Heard::Advertisement));
-        assert_eq!(
-            read(&solicitation(None), Ipv6Addr::UNSPECIFIED, 255),
-            Some(Heard::Solicitation)
-        );
-    }
-
-    #[test]
-    fn what_may_come_from_afar_is_not_heard() {
-        let good = advertisement(None);
-        assert_eq!(read(&good, ROUTER, 254), None, "it came over a router");
-        assert_eq!(read(&good, "2001:db8::2".parse().unwrap(), 255), None);
-        assert_eq!(read(&good[..15], ROUTER, 255), None);
-        let mut coded = good.clone();
-        coded[1] = 1;
-        assert_eq!(read(&coded, ROUTER, 255), None);
-        let mut other = good;
-        other[0] = 135;
-        assert_eq!(read(&other, ROUTER, 255), None);
-        assert_eq!(read(&[], ROUTER, 255), None);
-    }
 }
