@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 
 use super::message::{
-    DownReason, Message, PeerHeader, PeerUp, Statistic, Tlv, information, peer_flag, peer_type,
+    DownReason, Message, PeerHeader, PeerUp, Statistic, Tlv, information, mirroring, peer_flag, peer_type,
     route_monitoring, since_epoch, statistic, termination,
 };
 use crate::config::{BmpStation, BmpView};
 use crate::monitor::synthesis;
-use crate::monitor::{Event, Interest, MonitoredPeer, Observed, View};
+use crate::monitor::{Event, Interest, Mirror, MonitoredPeer, Observed, View};
 use crate::rib::Counters;
 use crate::session;
 use crate::wire::{self, Capabilities, Family, FamilySet, Open};
@@ -33,6 +33,7 @@ pub(super) fn interest(station: &BmpStation) -> Interest {
         accepted: wants(BmpView::PostPolicy),
         advertised: wants(BmpView::AdjRibOut),
         selected: wants(BmpView::LocRib),
+        mirrored: station.mirror,
     }
 }
 
@@ -101,12 +102,7 @@ impl Exporter {
                 Message::PeerDown(header(peer, 0, at), down_reason(reason)).encode(out);
             }
             Event::Messages(view, peer, messages) => {
-                let width = if peer.codec.four_octet_as {
-                    0
-                } else {
-                    peer_flag::TWO_OCTET_AS
-                };
-                let header = header(peer, flags(*view) | width, at);
+                let header = header(peer, flags(*view) | width(peer), at);
                 for message in synthesis::messages(messages) {
                     route_monitoring(&header, message, out);
                 }
@@ -127,6 +123,7 @@ impl Exporter {
                 wire::encode_end_of_rib(*family, &mut end);
                 route_monitoring(&self.whose(peer.as_deref(), *view, at), &end, out);
             }
+            Event::Mirror(mirror) => route_mirroring(mirror, at, out),
             Event::Shown(_) => {}
         }
     }
@@ -235,6 +232,43 @@ fn peer_up(peer: &MonitoredPeer, out: &mut Vec<u8>) {
     Message::PeerUp(header(peer, 0, peer.since), Box::new(up)).encode(out);
 }
 
+/// RFC 7854 section 4.7: one message each, which comes last in its TLVs.
+fn route_mirroring(mirror: &Mirror, at: SystemTime, out: &mut Vec<u8>) {
+    let information = |code: u16| Tlv {
+        kind: mirroring::INFORMATION,
+        value: code.to_be_bytes().to_vec(),
+    };
+    match mirror {
+        Mirror::Messages(peer, mirrored) => {
+            let header = header(peer, width(peer), at);
+            for (message, is_errored) in mirrored.messages() {
+                let mut tlvs = Vec::new();
+                if is_errored {
+                    tlvs.push(information(mirroring::ERRORED_PDU));
+                }
+                tlvs.push(Tlv {
+                    kind: mirroring::BGP_MESSAGE,
+                    value: message.to_vec(),
+                });
+                Message::RouteMirroring(header, tlvs).encode(out);
+            }
+        }
+        Mirror::Lost(peer) => {
+            let lost = vec![information(mirroring::MESSAGES_LOST)];
+            Message::RouteMirroring(header(peer, width(peer), at), lost).encode(out);
+        }
+    }
+}
+
+/// Says of messages as they came how wide their AS numbers are.
+const fn width(peer: &MonitoredPeer) -> u8 {
+    if peer.codec.four_octet_as {
+        0
+    } else {
+        peer_flag::TWO_OCTET_AS
+    }
+}
+
 /// RFC 7854 section 4.9.
 fn down_reason(reason: &session::DownReason) -> DownReason {
     use session::DownReason as Session;
@@ -257,4 +291,42 @@ pub(super) fn back_off(failures: u32) -> Duration {
     /// RFC 7854 section 3.2 asks for a limit of the rate.
     const LONGEST: Duration = Duration::from_secs(30);
     FIRST.saturating_mul(1 << failures.min(5)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::bmp::decode;
+    use crate::config::NeighborKey;
+
+    /// RFC 7854 section 4.7: an Information TLV alone.
+    #[test]
+    fn a_station_is_told_of_mirrored_messages_that_were_left_out() {
+        let address: IpAddr = [10, 0, 0, 2].into();
+        let peer = MonitoredPeer {
+            key: NeighborKey::new(address, 179),
+            local: (address, 179).into(),
+            remote: (address, 179).into(),
+            local_as: 65001,
+            remote_as: 65002,
+            remote_id: [10, 0, 0, 2].into(),
+            codec: wire::Codec::default(),
+            sent_open: Default::default(),
+            received_open: Default::default(),
+            since: SystemTime::UNIX_EPOCH,
+        };
+        let mut out = Vec::new();
+        route_mirroring(&Mirror::Lost(Arc::new(peer)), SystemTime::UNIX_EPOCH, &mut out);
+        let Ok(Message::RouteMirroring(header, tlvs)) = decode(&out) else {
+            panic!("{out:?}")
+        };
+        assert_eq!((header.asn, header.flags), (65002, peer_flag::TWO_OCTET_AS));
+        let lost = Tlv {
+            kind: mirroring::INFORMATION,
+            value: vec![0, 1],
+        };
+        assert_eq!(tlvs, [lost]);
+    }
 }

@@ -67,6 +67,18 @@ pub mod termination {
     pub const REASON_OUT_OF_RESOURCES: u16 = 2;
 }
 
+/// TLVs of Route Mirroring (RFC 7854 section 4.7).
+pub mod mirroring {
+    /// A BGP message as it was received; it comes last.
+    pub const BGP_MESSAGE: u16 = 0;
+    /// Two octets that say something of the messages.
+    pub const INFORMATION: u16 = 1;
+    /// The message was wrong in a way that made it unusable.
+    pub const ERRORED_PDU: u16 = 0;
+    /// Messages were left out.
+    pub const MESSAGES_LOST: u16 = 1;
+}
+
 /// Type, length, value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tlv {

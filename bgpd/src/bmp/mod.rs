@@ -13,7 +13,7 @@ pub use decode::{BmpError, decode, frame};
 pub(crate) use message::since_epoch;
 pub use message::{
     COMMON_HEADER_BYTES, DownReason, MESSAGE_MAX_BYTES, Message, PEER_HEADER_BYTES, PeerHeader, PeerUp,
-    Statistic, Tlv, VERSION, information, peer_flag, peer_type, statistic, termination,
+    Statistic, Tlv, VERSION, information, mirroring, peer_flag, peer_type, statistic, termination,
 };
 pub use station::StationStatus;
 pub(crate) use station::{StationHandle, subscription_number};

@@ -284,7 +284,7 @@ impl Session<'_> {
                 }
                 self.show_next();
             }
-            Event::Messages(..) | Event::Routes(..) | Event::EndOfRib(..) => {}
+            Event::Messages(..) | Event::Routes(..) | Event::EndOfRib(..) | Event::Mirror(_) => {}
         }
     }
 

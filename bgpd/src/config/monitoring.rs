@@ -42,6 +42,9 @@ pub struct BmpStation {
     /// How often it gets statistics, in seconds; 0 for never.
     #[serde(default = "default_stats_interval", rename = "stats-interval")]
     pub stats_interval_s: u32,
+    /// Whether it gets every message of neighbours exactly as it came.
+    #[serde(default)]
+    pub mirror: bool,
 }
 
 fn default_views() -> Vec<BmpView> {
@@ -147,7 +150,7 @@ impl BmpStation {
             let reason = format!("{}: give the station's address and port", self.address);
             return Err(global("bmp address", reason));
         }
-        if self.monitor.is_empty() {
+        if self.monitor.is_empty() && !self.mirror {
             let reason = format!(
                 "of {} is empty: list \"pre-policy\", \"post-policy\", \"adj-rib-out\", \"loc-rib\" or some of them",
                 self.address

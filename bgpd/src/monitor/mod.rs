@@ -7,6 +7,7 @@
 //! is never shown in an older state after a newer one.
 
 mod access;
+mod mirror;
 mod queue;
 mod show;
 pub(crate) mod synthesis;
@@ -14,12 +15,12 @@ pub(crate) mod synthesis;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
 pub(crate) use access::{Question, RibAccess, ask, ask_blocking, count};
+pub(crate) use mirror::{Mirror, Mirrored, Wanted};
 pub(crate) use queue::{Event, Observed, Subscriber, Subscription, queue};
 pub(crate) use show::Part;
 
@@ -80,6 +81,8 @@ pub(crate) struct Interest {
     pub(crate) accepted: bool,
     pub(crate) advertised: bool,
     pub(crate) selected: bool,
+    /// Messages exactly as they came, of every type.
+    pub(crate) mirrored: bool,
 }
 
 impl Interest {
@@ -89,6 +92,7 @@ impl Interest {
             accepted: self.accepted || other.accepted,
             advertised: self.advertised || other.advertised,
             selected: self.selected || other.selected,
+            mirrored: self.mirrored || other.mirrored,
         }
     }
 
@@ -133,14 +137,14 @@ pub(crate) struct Monitors {
     subscribers: Vec<(u64, Subscriber)>,
     interest: Interest,
     /// Tells the readers to keep what they receive.
-    mirror: Arc<AtomicBool>,
+    wanted: Wanted,
 }
 
 impl Monitors {
-    /// `mirror` is set while received messages are wanted as they came.
-    pub(crate) fn new(mirror: Arc<AtomicBool>) -> Self {
+    /// `wanted` follows what is wanted of received messages.
+    pub(crate) fn new(wanted: Wanted) -> Self {
         Self {
-            mirror,
+            wanted,
             ..Self::default()
         }
     }
@@ -303,7 +307,7 @@ impl Monitors {
     fn count(&mut self) {
         let interests = self.subscribers.iter().map(|(_, subscriber)| subscriber.interest);
         self.interest = interests.fold(Interest::default(), Interest::union);
-        self.mirror.store(self.interest.received, Ordering::Relaxed);
+        self.wanted.follow(self.interest);
     }
 }
 
@@ -380,7 +384,7 @@ mod tests {
     fn a_large_table_is_shown_in_pages() {
         const NETWORKS: u32 = 2 * PAGE_PLACES + 100;
         let mut rib = Rib::new(RibSettings::new(65001, Ipv4Addr::new(10, 0, 0, 1)));
-        let mut monitors = Monitors::new(Arc::new(AtomicBool::new(false)));
+        let mut monitors = Monitors::new(Wanted::default());
         monitors.peer_up(peer());
         rib.peer_up(PeerSettings {
             export: crate::policy::Policy::Accept,
@@ -425,8 +429,8 @@ mod tests {
     #[test]
     fn a_full_queue_ends_a_subscription() {
         let rib = Rib::new(RibSettings::new(65001, Ipv4Addr::new(10, 0, 0, 1)));
-        let mirror = Arc::new(AtomicBool::new(false));
-        let mut monitors = Monitors::new(Arc::clone(&mirror));
+        let wanted = Wanted::default();
+        let mut monitors = Monitors::new(wanted.clone());
         monitors.peer_up(peer());
         let all = Interest {
             received: true,
@@ -437,7 +441,7 @@ mod tests {
         let (other, mut other_queue) = queue(Interest::default());
         monitors.request(Request::Subscribe(1, slow), &rib);
         monitors.request(Request::Subscribe(2, other), &rib);
-        assert!(mirror.load(Ordering::Relaxed) && monitors.interest().advertised);
+        assert!(wanted.updates() && monitors.interest().advertised);
         let piece = Bytes::from(vec![0; 1 << 20]);
         let mut sent = 0;
         while monitors.interest().advertised {
@@ -445,7 +449,7 @@ mod tests {
             sent += 1;
             assert!(sent <= QUEUE_MAX_BYTES >> 20, "the limit holds");
         }
-        assert!(!mirror.load(Ordering::Relaxed), "nobody wants messages any more");
+        assert!(!wanted.updates(), "nobody wants messages any more");
         let mut had = 0;
         while slow_queue.try_next().is_some() {
             had += 1;
@@ -456,5 +460,69 @@ mod tests {
         let events = std::iter::from_fn(|| other_queue.try_next()).map(|observed| observed.event);
         let events: Vec<Event> = events.collect();
         assert!(matches!(events.as_slice(), [Event::Subscribed(up), Event::PeerDown(..)] if up.len() == 1));
+    }
+
+    /// Mirrored messages are what is left out first, and the subscriber is told so when there is room again.
+    #[test]
+    fn mirrored_messages_are_left_out_where_there_is_no_room() {
+        let rib = Rib::new(RibSettings::new(65001, Ipv4Addr::new(10, 0, 0, 1)));
+        let wanted = Wanted::default();
+        let mut monitors = Monitors::new(wanted.clone());
+        monitors.peer_up(peer());
+        let (subscriber, mut queue) = queue(Interest {
+            mirrored: true,
+            ..Interest::default()
+        });
+        assert!(!wanted.everything());
+        monitors.request(Request::Subscribe(1, subscriber), &rib);
+        assert!(wanted.everything() && !wanted.updates());
+        let keepalive = crate::wire::encode_keepalive();
+        let batch = || {
+            let mut mirrored = Mirrored::default();
+            (0..50_000).for_each(|at| mirrored.push(&keepalive, at == 7));
+            mirrored
+        };
+        // Far more than there is room for.
+        for _ in 0..100 {
+            monitors.mirrored(peer().key, batch());
+        }
+        assert!(monitors.interest().mirrored, "it is not cut off");
+        let mirrors = |queue: &mut Subscription| {
+            let events = std::iter::from_fn(|| queue.try_next()).map(|observed| observed.event);
+            let mirror = |event| match event {
+                Event::Mirror(mirror) => Some(mirror),
+                _ => None,
+            };
+            events.filter_map(mirror).collect::<Vec<Mirror>>()
+        };
+        let shown = mirrors(&mut queue);
+        let all_messages = shown.iter().all(|mirror| matches!(mirror, Mirror::Messages(..)));
+        assert!(all_messages && (5..50).contains(&shown.len()), "{}", shown.len());
+        let Some(Mirror::Messages(_, first)) = shown.first() else {
+            panic!("no messages")
+        };
+        let errored: Vec<usize> = first
+            .messages()
+            .enumerate()
+            .filter_map(|(at, (message, is_errored))| {
+                assert_eq!(message, keepalive);
+                is_errored.then_some(at)
+            })
+            .collect();
+        assert_eq!(
+            (errored.as_slice(), first.messages().count()),
+            ([7].as_slice(), 50_000)
+        );
+        // There is room again; and what is lost with a session is told with the next one.
+        for _ in 0..2 {
+            monitors.mirrored(peer().key, batch());
+            monitors.mirrored(peer().key, batch());
+            let after = mirrors(&mut queue);
+            assert!(matches!(
+                after.as_slice(),
+                [Mirror::Lost(_), Mirror::Messages(..), Mirror::Messages(..)]
+            ));
+            monitors.mirror_lost(peer().key);
+        }
     }
 }

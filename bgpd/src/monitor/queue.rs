@@ -1,5 +1,6 @@
 //! The queue of a subscriber.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
@@ -7,7 +8,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::mirror::{MIRROR_QUEUE_MAX_BYTES, Mirror, Mirrored};
 use super::{Interest, MonitoredPeer, Part, ShownRoute, View, Whose};
+use crate::config::NeighborKey;
 use crate::session::DownReason;
 use crate::wire::Family;
 
@@ -32,6 +35,7 @@ pub(crate) enum Event {
     EndOfRib(View, Whose, Family),
     /// What [`Request::Show`] asked for was shown, but for this.
     Shown(Option<Part>),
+    Mirror(Mirror),
 }
 
 impl Event {
@@ -40,6 +44,7 @@ impl Event {
             + match self {
                 Self::Messages(_, _, messages) => messages.len(),
                 Self::Routes(_, _, routes) => routes.len() * ROUTE_BYTES,
+                Self::Mirror(Mirror::Messages(_, mirrored)) => mirrored.len(),
                 _ => 0,
             }
     }
@@ -58,6 +63,8 @@ pub(crate) struct Subscriber {
     pub(super) interest: Interest,
     events: mpsc::UnboundedSender<Observed>,
     queued_bytes: Arc<AtomicUsize>,
+    /// Neighbours whose mirrored messages it has not all got, and was not told so.
+    lost: HashSet<NeighborKey>,
 }
 
 /// The end of a queue that events come out of.
@@ -75,6 +82,7 @@ pub(crate) fn queue(interest: Interest) -> (Subscriber, Subscription) {
         interest,
         events: sender,
         queued_bytes: Arc::clone(&queued_bytes),
+        lost: HashSet::new(),
     };
     (subscriber, Subscription { events, queued_bytes })
 }
@@ -85,6 +93,30 @@ impl Subscriber {
         let bytes = event.bytes();
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         before.saturating_add(bytes) <= QUEUE_MAX_BYTES && self.events.send(Observed { at, event }).is_ok()
+    }
+}
+
+impl Subscriber {
+    /// Shows what a neighbour has sent, if there is room. False once the queue is full or its reader gone.
+    pub(super) fn mirror(&mut self, peer: &Arc<MonitoredPeer>, mirrored: &Arc<Mirrored>) -> bool {
+        let queued = self.queued_bytes.load(Ordering::Relaxed);
+        if queued.saturating_add(mirrored.len()) > MIRROR_QUEUE_MAX_BYTES {
+            self.has_lost(peer.key);
+            return true;
+        }
+        let now = SystemTime::now();
+        if self.lost.remove(&peer.key) && !self.send(now, Event::Mirror(Mirror::Lost(Arc::clone(peer)))) {
+            return false;
+        }
+        let messages = Mirror::Messages(Arc::clone(peer), Arc::clone(mirrored));
+        self.send(now, Event::Mirror(messages))
+    }
+
+    /// Some messages of a neighbour are not shown; it is told so with the next ones.
+    pub(super) fn has_lost(&mut self, key: NeighborKey) {
+        if self.interest.mirrored {
+            self.lost.insert(key);
+        }
     }
 }
 

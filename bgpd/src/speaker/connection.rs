@@ -22,6 +22,7 @@ use super::refresh::RefreshAsked;
 use super::rib_queue::{Gone, RibControl, RibSender, SessionId, Updates};
 use super::write_queue::{PeerOut, PieceQueue, write_queue};
 use crate::config::NeighborKey;
+use crate::monitor::Mirrored;
 use crate::session::{ConnectionId, Event, Received};
 use crate::wire::{self, Codec, Message, Notification, RefreshKind, RouteRefresh, Update};
 
@@ -130,6 +131,7 @@ impl Connection {
             rib: rib.clone(),
             reported: Instant::now(),
             mirror: None,
+            mirrored: None,
             asked: RefreshAsked::default(),
             counters: Arc::clone(&counters),
             faulty: false,
@@ -190,6 +192,8 @@ struct Reader {
     reported: Instant,
     /// The UPDATEs of the batch that is being read, as they came, if somebody watches.
     mirror: Option<BytesMut>,
+    /// All messages of that batch, if somebody watches these.
+    mirrored: Option<Mirrored>,
     /// What it has asked to be sent again.
     asked: RefreshAsked,
     counters: Arc<MessageCounters>,
@@ -303,14 +307,24 @@ impl Reader {
             let length = match wire::frame(&self.buffer, self.codec) {
                 Ok(Some(length)) => length,
                 Ok(None) => break,
-                Err(notification) => return self.malformed(batch, notification).await,
+                Err(notification) => return self.malformed(batch, notification, None).await,
             };
             let octets = self.buffer.get(..length).unwrap_or_default();
             let message = match wire::decode(octets, self.codec) {
                 Ok(message) => message,
-                Err(notification) => return self.malformed(batch, notification).await,
+                Err(notification) => return self.malformed(batch, notification, Some(length)).await,
             };
             self.counters.received(octets);
+            if self.session.is_some() {
+                if is_last(&message) {
+                    let last = Bytes::copy_from_slice(octets);
+                    self.flush(std::mem::take(&mut batch)).await?;
+                    self.mirror_last(&last, false);
+                } else if let Some(mirrored) = &mut self.mirrored {
+                    mirrored.push(octets, is_errored(&message));
+                }
+            }
+            let octets = self.buffer.get(..length).unwrap_or_default();
             match &message {
                 Message::Update(_) if self.session.is_some() => {
                     if let Some(mirror) = &mut self.mirror {
@@ -418,13 +432,17 @@ impl Reader {
     async fn flush_with(&mut self, batch: Vec<Update>, refresh: Option<RouteRefresh>) -> Result<(), Done> {
         let raw = self.mirror.take().map(BytesMut::freeze);
         // Only a whole batch is mirrored.
-        self.mirror = self.rib.wants_raw().then(BytesMut::new);
-        let something = !batch.is_empty() || refresh.is_some();
+        self.mirror = self.rib.wanted.updates().then(BytesMut::new);
+        let wants_everything = self.rib.wanted.everything();
+        let mirrored = std::mem::replace(&mut self.mirrored, wants_everything.then(Mirrored::default));
+        let mirrored = mirrored.filter(|mirrored| !mirrored.is_empty());
+        let something = !batch.is_empty() || refresh.is_some() || mirrored.is_some();
         let Some(session) = self.session.filter(|_| something) else {
             return Ok(());
         };
         let updates = Updates {
             raw,
+            mirrored,
             refresh,
             ..Updates::of(self.key, session, batch)
         };
@@ -437,9 +455,32 @@ impl Reader {
         Ok(sent?)
     }
 
-    async fn malformed(&mut self, batch: Vec<Update>, notification: Notification) -> Result<(), Done> {
+    /// Shows those who want it what ends the session: before they hear of its end, which would overtake UPDATEs.
+    fn mirror_last(&self, message: &[u8], is_errored: bool) {
+        let Some(session) = self.session.filter(|_| self.rib.wanted.everything()) else {
+            return;
+        };
+        let mut mirrored = Mirrored::default();
+        mirrored.push(message, is_errored);
+        self.rib.control(RibControl::MirrorLast {
+            key: self.key,
+            session,
+            mirrored,
+        });
+    }
+
+    /// `length` is that of the message, if it has one.
+    async fn malformed(
+        &mut self,
+        batch: Vec<Update>,
+        notification: Notification,
+        length: Option<usize>,
+    ) -> Result<(), Done> {
         // What came before it counts.
         self.flush(batch).await?;
+        if let Some(message) = length.and_then(|length| self.buffer.get(..length)) {
+            self.mirror_last(message, true);
+        }
         let shown = self.buffer.len().min(LOGGED_OCTETS_MAX);
         let octets = self.buffer.get(..shown).unwrap_or_default().into();
         let malformed = Malformed {
@@ -466,6 +507,19 @@ impl Reader {
                 "wrong attribute received; further ones of this session are not logged"
             );
         }
+    }
+}
+
+/// Whether a session ends with it, once it is established.
+const fn is_last(message: &Message) -> bool {
+    matches!(message, Message::Open(_) | Message::Notification(_))
+}
+
+/// RFC 7854 section 4.7: whether it is of no use.
+fn is_errored(message: &Message) -> bool {
+    match message {
+        Message::Update(update) => update.faults.iter().any(|fault| fault.withdrawn),
+        _ => false,
     }
 }
 

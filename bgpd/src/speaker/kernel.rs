@@ -181,7 +181,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let mut monitors = Monitors::new(Arc::default());
+        let mut monitors = Monitors::new(crate::monitor::Wanted::default());
         let mut run = |prefixes: std::ops::Range<u32>, sweep: bool| {
             let fib = Arc::new(Fib::start_in(FibSettings::default(), &host).unwrap());
             let mut kernel = Kernel::new(Some(Arc::clone(&fib)));

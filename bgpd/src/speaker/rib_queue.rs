@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -13,7 +12,7 @@ use super::interface::Surroundings;
 use super::refresh::RefreshAsked;
 use super::write_queue::PeerOut;
 use crate::config::{Config, Neighbor, NeighborKey, Network};
-use crate::monitor::{self, MonitoredPeer};
+use crate::monitor::{self, Mirrored, MonitoredPeer, Wanted};
 use crate::rib::{PeerSettings, ReceivedUpdate, Rib};
 use crate::session::{DownReason, Negotiated};
 use crate::wire::{FamilySet, RouteRefresh, Update};
@@ -33,6 +32,8 @@ pub(super) struct Updates {
     pub(super) batch: Vec<ReceivedUpdate>,
     /// The messages as they came, where somebody wants to see them.
     pub(super) raw: Option<Bytes>,
+    /// Those and all others, where somebody wants to see these.
+    pub(super) mirrored: Option<Mirrored>,
     /// What came after them: the beginning or the end of a refresh (RFC 7313).
     pub(super) refresh: Option<RouteRefresh>,
 }
@@ -44,6 +45,7 @@ impl Updates {
             session,
             batch: batch.into_iter().map(ReceivedUpdate::from).collect(),
             raw: None,
+            mirrored: None,
             refresh: None,
         }
     }
@@ -108,6 +110,12 @@ pub(super) enum RibControl {
     Room {
         key: NeighborKey,
     },
+    /// The message that ends a session, as it came, for those who watch.
+    MirrorLast {
+        key: NeighborKey,
+        session: SessionId,
+        mirrored: Mirrored,
+    },
     Query(Box<dyn FnOnce(&Rib) + Send>),
     /// From those who watch.
     Monitor(monitor::Request),
@@ -119,8 +127,8 @@ pub(super) enum RibControl {
 pub(super) struct RibSender {
     pub(super) control: mpsc::UnboundedSender<RibControl>,
     pub(super) updates: mpsc::Sender<Updates>,
-    /// Set while received messages are wanted as they come.
-    pub(super) mirror: Arc<AtomicBool>,
+    /// What is wanted of received messages as they come.
+    pub(super) wanted: Wanted,
 }
 
 impl RibSender {
@@ -132,11 +140,6 @@ impl RibSender {
     /// Waits for the end of the RIB's thread.
     pub(super) async fn closed(&self) {
         self.control.closed().await;
-    }
-
-    /// Whether received messages are wanted as they come.
-    pub(super) fn wants_raw(&self) -> bool {
-        self.mirror.load(Ordering::Relaxed)
     }
 
     /// Sends UPDATEs, or gives them back for [`RibSender::updates`] if the RIB is behind.

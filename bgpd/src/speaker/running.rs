@@ -401,7 +401,7 @@ fn ao_keys(config: &Config) -> impl Iterator<Item = (IpNet, &[TcpAoKey])> {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::atomic::{AtomicBool, AtomicU64};
+    use std::sync::atomic::AtomicU64;
     use std::sync::{Arc, Weak};
     use std::time::Instant;
 
@@ -440,7 +440,7 @@ mod tests {
         let rib = super::super::rib_queue::RibSender {
             control,
             updates: mpsc::channel(1).0,
-            mirror: Arc::new(AtomicBool::new(false)),
+            wanted: crate::monitor::Wanted::default(),
         };
         let shared = Shared {
             rib,

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bgpd::bmp::{
-    self, DownReason, Message, PeerHeader, Statistic, information, peer_flag, peer_type, statistic,
+    self, DownReason, Message, PeerHeader, Statistic, information, mirroring, peer_flag, peer_type, statistic,
 };
 use bgpd::config::{BmpStation, BmpView};
 use bgpd::policy::Policy;
 use bgpd::speaker::{RouteView, SpeakerHandle, StopMode};
-use bgpd::wire::{self, Codec, Family};
+use bgpd::wire::{self, AsPath, Attributes, Capabilities, Codec, Family, NextHop, Open, RefreshKind};
+use tokio::io::AsyncWriteExt;
 
 use crate::{address, best, capture, hub, network, spoke, start, wait_for};
 
@@ -60,6 +61,7 @@ impl Station {
             address: self.address,
             monitor: monitor.to_vec(),
             stats_interval_s: 1,
+            mirror: false,
         }
     }
 
@@ -366,6 +368,7 @@ async fn a_station_that_goes_away_is_shown_everything_again() {
         address: listener.local_addr().unwrap(),
         monitor: vec![BmpView::PrePolicy],
         stats_interval_s: 0,
+        mirror: false,
     };
     let (left, _right) = pair(3, 4, &[settings]).await;
     let (first, _) = listener.accept().unwrap();
@@ -396,6 +399,132 @@ async fn a_station_that_goes_away_is_shown_everything_again() {
     let status = &left.monitoring().await.unwrap().stations[0].1;
     assert_eq!((status.connections, status.resyncs), (2, 0));
     assert!(status.last_error.is_some() && status.bytes_sent >= bytes.len() as u64);
+}
+
+/// What was mirrored: each message, and whether it was of use.
+fn mirrored(messages: &[Message]) -> Vec<(Vec<u8>, bool)> {
+    let mirror = |message: &Message| {
+        let Message::RouteMirroring(peer, tlvs) = message else {
+            return None;
+        };
+        assert_eq!((peer.kind, peer.asn), (peer_type::GLOBAL, 65001));
+        let (last, before) = tlvs.split_last().unwrap();
+        assert_eq!(last.kind, mirroring::BGP_MESSAGE);
+        let errored = before.iter().any(|tlv| {
+            assert_eq!(tlv.kind, mirroring::INFORMATION);
+            tlv.value == mirroring::ERRORED_PDU.to_be_bytes()
+        });
+        Some((last.value.clone(), !errored))
+    };
+    messages.iter().filter_map(mirror).collect()
+}
+
+/// RFC 7854 section 4.7: every message as it came, in its order, before the session's end; the bad ones are marked.
+#[tokio::test]
+async fn messages_are_mirrored_as_they_came() {
+    let (station, other) = (Station::start(), Station::start());
+    let mut config = hub(71, 72);
+    config.bmp = vec![
+        BmpStation {
+            mirror: true,
+            ..station.config(&[])
+        },
+        other.config(&[BmpView::PrePolicy]),
+    ];
+    let speaker = start(config);
+    wait_for("the stations", async || {
+        let stations = speaker.monitoring().await.unwrap().stations;
+        stations.iter().all(|(_, status)| status.bytes_sent > 0)
+    })
+    .await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(address(72), 0)).unwrap();
+    let to = speaker.listen_addresses().await.unwrap()[0];
+    let mut stream = socket.connect(to).await.unwrap();
+    let families = [Family::Ipv4Unicast].into_iter().collect();
+    let open = Open {
+        asn: 65001,
+        hold_time_s: 90,
+        router_id: [10, 0, 0, 72].into(),
+        capabilities: Capabilities {
+            families,
+            four_octet_as: Some(65001),
+            route_refresh: true,
+            ..Capabilities::default()
+        },
+    };
+    let codec = Codec {
+        four_octet_as: true,
+        families,
+        external: true,
+        ..Codec::default()
+    };
+    stream.write_all(&wire::encode_open(&open)).await.unwrap();
+    stream.write_all(&wire::encode_keepalive()).await.unwrap();
+    let is_up = |message: &Message| matches!(message, Message::PeerUp(..));
+    wait_for("the session", async || station.messages().iter().any(is_up)).await;
+
+    let mut attributes = Attributes::originated(NextHop::V4([127, 0, 78, 72].into()));
+    attributes.as_path = AsPath::sequence([65001]);
+    let mut good = Vec::new();
+    let prefix: [ipnet::IpNet; 1] = ["10.7.0.0/24".parse().unwrap()];
+    wire::encode_announcement(&attributes, &prefix[..], codec, &mut good).unwrap();
+    // RFC 7606 section 7.1: an ORIGIN that is none makes withdrawals of the routes.
+    let mut wrong = good.clone();
+    let origin = wrong
+        .windows(4)
+        .position(|octets| octets == [0x40, 1, 1, 0])
+        .unwrap();
+    wrong[origin + 3] = 9;
+    let refresh = wire::encode_route_refresh(Family::Ipv4Unicast, RefreshKind::Request);
+    let sent = [
+        (wire::encode_keepalive(), true),
+        (good.clone(), true),
+        (wrong, false),
+        (refresh, true),
+    ];
+    for (message, _) in &sent {
+        stream.write_all(message).await.unwrap();
+    }
+    wait_for("what was sent", async || mirrored(&station.messages()) == sent).await;
+    // Lengths that contradict each other end the session.
+    let mut fatal = good;
+    fatal[19..21].copy_from_slice(&[0xff, 0xff]);
+    stream.write_all(&fatal).await.unwrap();
+    let is_down = |message: &Message| matches!(message, Message::PeerDown(..));
+    wait_for("the session's end", async || {
+        station.messages().iter().any(is_down)
+    })
+    .await;
+    let messages = station.messages();
+    let all: Vec<(Vec<u8>, bool)> = sent.into_iter().chain([(fatal, false)]).collect();
+    assert_eq!(mirrored(&messages), all);
+    assert!(is_down(messages.last().unwrap()), "nothing of it comes after it");
+    let monitored = |message: &Message| matches!(message, Message::RouteMonitoring(..));
+    assert!(!messages.iter().any(monitored), "not asked for");
+    wait_for("the other station", async || other.messages().iter().any(is_down)).await;
+    assert!(mirrored(&other.messages()).is_empty() && other.messages().iter().any(monitored));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mirror.pcap");
+    let mut octets: Vec<Vec<u8>> = Vec::new();
+    for message in &messages {
+        let mut encoded = Vec::new();
+        message.encode(&mut encoded);
+        octets.push(encoded);
+    }
+    let segments: Vec<&[u8]> = octets.iter().map(Vec::as_slice).collect();
+    capture::write(&path, &segments, 5071);
+    let summary = capture::tshark(&path, 5071, &["-V", "-Y", "bmp"]);
+    // Versions up to 4.0 do not show the TLVs, but the messages in them.
+    for (text, times) in [
+        ("Type: Route Mirroring (6)", 5),
+        ("Border Gateway Protocol - UPDATE Message", 3),
+        ("Border Gateway Protocol - KEEPALIVE Message", 1),
+        ("Border Gateway Protocol - ROUTE-REFRESH Message", 1),
+    ] {
+        assert_eq!(summary.matches(text).count(), times, "{text}: {summary}");
+    }
 }
 
 /// Ends the process with the test.
@@ -439,6 +568,7 @@ async fn pmacct_understands_us() {
         address: SocketAddr::new("127.0.78.251".parse().unwrap(), port),
         monitor: ALL.to_vec(),
         stats_interval_s: 1,
+        mirror: false,
     };
     let (left, right) = pair(5, 6, &[station]).await;
     let lines = || {

@@ -11,7 +11,6 @@ mod transmit;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
@@ -27,7 +26,7 @@ use super::staging::Staging;
 use super::write_queue::PeerOut;
 use crate::config::{Aggregate, Config, Neighbor, NeighborKey, Network};
 use crate::fib::Fib;
-use crate::monitor::{Monitors, Touched};
+use crate::monitor::{Monitors, Touched, Wanted};
 use crate::rib::{PeerId, ReceivedUpdate, Rib, RibSettings};
 use crate::session::{Event, Timestamp};
 use crate::wire::{Codec, Family, FamilySet, Prefix};
@@ -113,8 +112,8 @@ pub(super) struct RibStart {
 pub(super) fn spawn(start: RibStart) -> std::io::Result<(RibSender, std::thread::JoinHandle<()>)> {
     let (control, control_queue) = mpsc::unbounded_channel();
     let (updates, update_queue) = mpsc::channel(UPDATE_QUEUE_BATCHES);
-    let mirror = Arc::new(AtomicBool::new(false));
-    let monitors = Monitors::new(Arc::clone(&mirror));
+    let wanted = Wanted::default();
+    let monitors = Monitors::new(wanted.clone());
     let task = RibTask::new(start, control_queue, update_queue, monitors);
     let run = move || {
         // The runtime begins and ends here, because its end blocks, which async callers must not.
@@ -129,7 +128,7 @@ pub(super) fn spawn(start: RibStart) -> std::io::Result<(RibSender, std::thread:
     let sender = RibSender {
         control,
         updates,
-        mirror,
+        wanted,
     };
     Ok((sender, thread))
 }
@@ -282,6 +281,15 @@ impl RibTask {
                 }
             }
             RibControl::Room { key } => self.room(key),
+            RibControl::MirrorLast {
+                key,
+                session,
+                mirrored,
+            } => {
+                if self.peers.get(&key).is_some_and(|peer| peer.session == session) {
+                    self.monitors.mirrored(key, mirrored);
+                }
+            }
             RibControl::Query(query) => query(&self.rib),
             RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
             RibControl::Stop => return std::ops::ControlFlow::Break(()),
@@ -352,11 +360,18 @@ impl RibTask {
             session,
             batch,
             raw,
+            mirrored,
             refresh,
         } = updates;
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.session == session) else {
+            if mirrored.is_some() {
+                self.monitors.mirror_lost(key);
+            }
             return;
         };
+        if let Some(mirrored) = mirrored {
+            self.monitors.mirrored(key, mirrored);
+        }
         let id = peer.id;
         let touched = self.monitors.wants_updates().then(|| Touched::by(&batch));
         let mut batch = batch.into_iter();
