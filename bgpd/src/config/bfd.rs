@@ -92,10 +92,6 @@ impl BfdSettings {
         if self.strict.is_some_and(|time| time.is_zero()) {
             return Err(("bfd strict-hold-time", "must be at least 1 s".to_owned()));
         }
-        if self.strict.is_some() && neighbor.is_unnumbered() {
-            let reason = "needs the neighbor's address, at which BFD looks for it before there is a session";
-            return Err(("bfd strict", reason.to_owned()));
-        }
         if neighbor.interface.is_some() && self.multihop == Some(true) {
             let reason = "is not for neighbors on a link: leave it out".to_owned();
             return Err(("bfd multihop", reason));

@@ -98,6 +98,7 @@ pub(super) struct Connection {
     write: mpsc::UnboundedSender<Write>,
     go: mpsc::UnboundedSender<Go>,
     cancel: CancellationToken,
+    reader: tokio::task::JoinHandle<()>,
     writer: tokio::task::JoinHandle<()>,
 }
 
@@ -136,7 +137,7 @@ impl Connection {
             counters: Arc::clone(&counters),
             faulty: false,
         };
-        tokio::spawn(reader.run(cancel.clone()));
+        let reader = tokio::spawn(reader.run(cancel.clone()));
         let writer = Writer {
             id,
             key,
@@ -156,6 +157,7 @@ impl Connection {
             write,
             go,
             cancel,
+            reader,
             writer,
         })
     }
@@ -169,11 +171,16 @@ impl Connection {
         let _ = self.go.send(go);
     }
 
-    /// Closes the connection once everything is written. Wait for the result to be sure of it.
+    /// Closes the connection once everything is written. With the result, the neighbour has closed it, too, and so
+    /// knows of it; or it has taken too long.
     pub(super) fn close(self) -> tokio::task::JoinHandle<()> {
         let _ = self.write.send(Write::Finish);
         self.cancel.cancel();
-        self.writer
+        let (reader, writer) = (self.reader, self.writer);
+        tokio::spawn(async move {
+            // A task that panicked has nothing more to do.
+            let _ = tokio::join!(reader, writer);
+        })
     }
 }
 

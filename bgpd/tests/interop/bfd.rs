@@ -1,5 +1,6 @@
 //! BFD with BIRD and FRR: sessions come up, silence ends the BGP session, and what is planned does not.
 
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -420,46 +421,162 @@ fn frr_as_it_is_keeps_our_routes_over_a_restart() {
     frr("", "TERM");
 }
 
-/// draft-ietf-idr-bgp-bfd-strict-mode, between two of ours: FRR and BIRD of Debian 12 do not have it.
-#[test]
-fn in_strict_mode_the_session_waits_for_bfd() {
-    let (a, b) = Netns::pair();
+/// draft-ietf-idr-bgp-bfd-strict-mode, between two of ours: FRR and BIRD of Debian 12 do not have it. `neighbors` are
+/// the lines that name each for the other.
+fn waits_for_bfd(netns: [&Netns; 2], neighbors: [&str; 2], peer: impl Fn(&Bgpd) -> Option<Peer>) {
     let directories = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let config = |last: u8, asn: u32, other: u8, other_as: u32, more: &str| {
+    let config = |at: usize, passive: bool| {
         format!(
-            "[global]\nas = {asn}\nrouter-id = \"10.0.0.{last}\"\nlisten = [\"0.0.0.0:179\"]\nfib = false\n\
-             [[neighbor]]\naddress = \"10.0.0.{other}\"\nas = {other_as}\n\
-             [neighbor.bfd]\nstrict-hold-time = 2\npassive = {more}\n"
+            "[global]\nas = {}\nrouter-id = \"10.0.0.{}\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nfib = false\n\
+             [[neighbor]]\n{}\nas = \"external\"\n[neighbor.bfd]\nstrict-hold-time = 3\npassive = {passive}\n",
+            65001 + at,
+            1 + at,
+            neighbors[at]
         )
     };
     // With both passive, BFD does not come up.
-    let ours = Bgpd::start(&a, directories[0].path(), &config(1, 65001, 2, 65002, "true"), "");
-    let other = Bgpd::start(&b, directories[1].path(), &config(2, 65002, 1, 65001, "true"), "");
+    let start = |at: usize| Bgpd::start(netns[at], directories[at].path(), &config(at, true), "");
+    let (ours, other) = (start(0), start(1));
     wait_for("the end of a wait for BFD", SESSION_TIME, || {
-        ours.peer("10.0.0.2")
-            .is_some_and(|peer| peer.last_error.contains("BFD down"))
+        peer(&ours).is_some_and(|peer| peer.last_error.contains("BFD down"))
     });
-    assert_eq!(
-        ours.peer("10.0.0.2").unwrap().flaps,
-        0,
-        "it was never established"
-    );
-    ours.reload(&config(1, 65001, 2, 65002, "false"));
+    assert_eq!(peer(&ours).unwrap().flaps, 0, "it was never established");
+    ours.reload(&config(0, false));
     wait_for("BFD and the session", SESSION_TIME, || {
-        is_up(&ours, "10.0.0.2") && ours.is_established("10.0.0.2") && other.is_established("10.0.0.1")
+        [&ours, &other].iter().all(|bgpd| {
+            peer(bgpd).is_some_and(|peer| {
+                peer.state == "Established" && peer.bfd.is_some_and(|bfd| bfd.state == "Up")
+            })
+        })
     });
-    let session = ours.peer("10.0.0.2").unwrap().session.unwrap();
+    let session = peer(&ours).unwrap().session.unwrap();
     assert!(session.capabilities.iter().any(|name| name == "bfd-strict-mode"));
 }
 
-/// Sends control packets in Down to us, from an address of the namespace, each with this TTL.
-fn say_down(netns: &Netns, from: &str, to: &str, ttl: u32) {
-    use std::net::{IpAddr, SocketAddr, UdpSocket};
-    // Version 1, Down, multiplier 3, discriminator 7, one packet a second.
+#[test]
+fn in_strict_mode_the_session_waits_for_bfd() {
+    let (a, b) = Netns::pair();
+    let neighbors = ["address = \"10.0.0.2\"", "address = \"10.0.0.1\""];
+    waits_for_bfd([&a, &b], neighbors, |bgpd| bgpd.peers().pop());
+}
+
+/// BFD goes to the router that is heard of, or to who has connected: the address need not be configured.
+#[test]
+fn in_strict_mode_a_neighbor_known_by_its_link_waits_for_bfd() {
+    let (a, b) = crate::link::link();
+    waits_for_bfd([&a, &b], ["interface = \"eth0\""; 2], |bgpd| bgpd.named("eth0"));
+}
+
+/// RFC 5880 section 6.3, RFC 5881 section 4: before discriminators are known, a session is found by address and
+/// interface, so that the same link-local address on another link is somebody else.
+#[test]
+fn a_link_local_session_is_that_of_its_link() {
+    let (a, b) = crate::link::link();
+    a.run(&format!(
+        "ip link add eth1 type veth peer name eth1 netns {}",
+        b.pid()
+    ));
+    for (netns, last) in [(&a, 1), (&b, 2)] {
+        netns.run("sysctl -qw net.ipv6.conf.eth1.addr_gen_mode=1");
+        netns.run(&format!("ip addr add fe80::{last}/64 dev eth1 nodad"));
+        netns.run("ip link set eth1 up");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!("{GLOBAL}{}", neighbor("fe80::2%eth0", FAST));
+    let ours = Bgpd::start(&a, directory.path(), &config, "");
+    let state = || Some(ours.named("fe80::2%eth0")?.bfd?.state);
+    wait_for("the BFD session", SESSION_TIME, || {
+        state().as_deref() == Some("Down")
+    });
+    let index = |name: &str| -> u32 {
+        let line = b.run(&format!("ip -o link show dev {name}"));
+        line.split(':').next().unwrap().parse().unwrap()
+    };
+    let say = |name: &str| {
+        let scope = index(name);
+        b.inside(|| {
+            let from = SocketAddrV6::new("fe80::2".parse().unwrap(), 0, 0, scope);
+            let to = SocketAddrV6::new("fe80::1".parse().unwrap(), 3784, 0, scope);
+            let socket = UdpSocket::bind(from).unwrap();
+            socket2::SockRef::from(&socket).set_unicast_hops_v6(255).unwrap();
+            socket.send_to(&says_down(), to).unwrap();
+        });
+    };
+    let before = ours.bfd_discarded();
+    // The first ones may come before the socket is open.
+    wait_for(
+        "packets of the other link that are discarded",
+        SESSION_TIME,
+        || {
+            say("eth1");
+            ours.bfd_discarded() >= before + 3
+        },
+    );
+    assert_eq!(state().as_deref(), Some("Down"));
+    wait_for("a packet that counts", SESSION_TIME, || {
+        say("eth0");
+        state().as_deref() == Some("Init")
+    });
+}
+
+/// RFC 5880 section 6.8.9: FRR sends Echo packets, which the kernel sends back to it by forwarding, and as fast as we
+/// allow.
+#[test]
+fn frr_gets_its_echo_packets_back() {
+    let (a, b) = Netns::pair();
+    a.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.eth0.rp_filter=0");
+    let directory = tempfile::tempdir().unwrap();
+    let [theirs, our] = ON_LINK;
+    let echo = format!(
+        "{} echo-mode\n echo transmit-interval 60\n",
+        steady(FRR_BFD).trim_end_matches('\n').to_owned() + "\n "
+    );
+    let router = FrrWithBfd::start(&b, directory.path(), &frr_bgp(theirs, our, ""), &echo);
+    let table = format!("{STEADY}echo-receive-ms = 60\n");
+    let ours = Bgpd::start(&a, directory.path(), &our_config(&table), "");
+    wait_for_sessions(&ours, &theirs);
+    // Of what it sends to us, all that came back.
+    let count = |what: &str| -> u32 {
+        let shown = router.ask(&["show bfd peer 10.0.0.1 local-address 10.0.0.2 interface eth0 counters"]);
+        let line = shown.lines().find_map(|line| line.trim().strip_prefix(what));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_default()
+    };
+    wait_for("Echo packets", SESSION_TIME, || count("Echo packet input:") >= 20);
+    assert!(count("Echo packet output:") >= 20);
+    assert_eq!(ours.peer(theirs[0]).unwrap().flaps, 0);
+    // Where the kernel does not forward the family, none are asked for.
+    let shown = router.ask(&["show bfd peers"]);
+    let of = |address: &str| {
+        let start = shown.find(&format!("peer {address} ")).unwrap();
+        let remote = shown[start..].split_once("Remote timers:").unwrap().1;
+        let line = remote
+            .lines()
+            .find(|line| line.contains("Echo receive interval:"));
+        line.unwrap().trim().to_owned()
+    };
+    assert_eq!(of(our[0]), "Echo receive interval: 60ms");
+    assert_eq!(of(our[1]), "Echo receive interval: disabled");
+    // Without forwarding, they are what FRR notices it by.
+    a.run("sysctl -qw net.ipv4.ip_forward=0");
+    wait_for("the end of the session", SESSION_TIME, || {
+        ours.peer(theirs[0])
+            .is_some_and(|peer| peer.flaps > 0 && peer.bfd.is_some_and(|bfd| bfd.state != "Up"))
+    });
+}
+
+/// A control packet: version 1, Down, multiplier 3, discriminator 7, one packet a second.
+fn says_down() -> Vec<u8> {
     let mut packet = vec![0x20, 0x40, 3, 24, 0, 0, 0, 7, 0, 0, 0, 0];
     packet.extend(1_000_000_u32.to_be_bytes());
     packet.extend(1_000_000_u32.to_be_bytes());
     packet.extend([0; 4]);
+    packet
+}
+
+/// Sends control packets in Down to us, from an address of the namespace, each with this TTL.
+fn say_down(netns: &Netns, from: &str, to: &str, ttl: u32) {
+    let packet = says_down();
     let (from, to): (IpAddr, SocketAddr) = (from.parse().unwrap(), to.parse().unwrap());
     netns.inside(|| {
         let socket = UdpSocket::bind((from, 0)).unwrap();

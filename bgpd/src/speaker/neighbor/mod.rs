@@ -310,6 +310,8 @@ impl NeighborTask {
 
     async fn stop(mut self, reason: StopReason) {
         self.handle(Event::Stop(reason));
+        // BFD ends after it: a neighbour that takes AdminDown for a failure, as FRR 8 does, has to have seen the end of the
+        // connection by then, or it drops our routes instead of keeping them for our restart.
         for connection in self.closing.drain(..) {
             // A neighbour that takes nothing in must not hold up the rest.
             let _ = timeout(STOP_TIME, connection).await;
