@@ -1,26 +1,19 @@
-//! One TCP connection: a task that reads and decodes, and a task that writes.
+//! The task that reads and decodes.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::IoSlice;
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use smallvec::SmallVec;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::counts::MessageCounters;
-use super::refresh::RefreshAsked;
-use super::rib_queue::{Gone, RibControl, RibSender, SessionId, Updates};
-use super::write_queue::{PeerOut, PieceQueue, write_queue};
+use super::super::counts::MessageCounters;
+use super::super::refresh::RefreshAsked;
+use super::super::rib_queue::{Gone, RibControl, RibSender, SessionId, Updates};
+use super::{FromConnection, Go, LINGER_TIME, Malformed, Scope};
 use crate::config::NeighborKey;
 use crate::monitor::Mirrored;
 use crate::session::{ConnectionId, Event, Received};
@@ -28,18 +21,10 @@ use crate::wire::{self, Codec, Message, Notification, RefreshKind, RouteRefresh,
 
 /// Room for what one read takes in, in bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// Most pieces of UPDATEs that one call writes.
-const WRITE_PIECES_MAX: usize = 64;
-/// With so many bytes in hand, no more pieces are added to a call.
-const WRITE_BYTES: usize = 64 * 1024;
 /// Most UPDATEs that go to the RIB in one piece.
 const BATCH_UPDATES_MAX: usize = 128;
 /// How often the session is told that something came in.
 const ACTIVITY_INTERVAL: Duration = Duration::from_millis(200);
-/// A write that takes longer is reported to the session.
-const STALL_TIME: Duration = Duration::from_secs(1);
-/// How long a closed connection may take to deliver what was sent on it.
-const LINGER_TIME: Duration = Duration::from_secs(1);
 /// Octets of a malformed message that are logged.
 const LOGGED_OCTETS_MAX: usize = 128;
 
@@ -49,180 +34,28 @@ thread_local! {
     static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// What the writer is to do.
-pub(super) enum Write {
-    /// A message of the session.
-    Message(Vec<u8>),
-    /// Write what is there, then close.
-    Finish,
-}
-
-/// What the reader is to do after a message of the handshake.
-pub(super) enum Go {
-    /// Read on.
-    On(Codec),
-    /// Read on and send UPDATEs to the RIB.
-    Established(Codec, SessionId, Scope),
-}
-
-/// The interface that a session runs over, as far as next hops are concerned.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scope {
-    /// Its index.
-    pub(super) interface: Option<u32>,
-    /// The session itself has link-local addresses: of two addresses in a next hop, the link-local one is taken.
-    pub(super) is_link_local: bool,
-}
-
-impl Scope {
-    /// Says on which link the next hops are that are to be taken there.
-    fn apply(self, update: &mut Update) {
-        let Some(interface) = self.interface else { return };
-        for announced in &mut update.announced {
-            let next_hop = announced.attributes.next_hop;
-            let only = next_hop.link_local_address().map(IpAddr::V6) == Some(next_hop.address());
-            if only || self.is_link_local && next_hop.link_local_address().is_some() {
-                announced.attributes.interface = Some(interface);
-            }
-        }
-    }
-}
-
-/// What the session keeps of a connection.
-pub(super) struct Connection {
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
-    /// The socket itself, whose options may change while it is in use.
-    pub(super) socket: OwnedFd,
-    pub(super) out: PeerOut,
-    write: mpsc::UnboundedSender<Write>,
-    go: mpsc::UnboundedSender<Go>,
-    cancel: CancellationToken,
-    reader: tokio::task::JoinHandle<()>,
-    writer: tokio::task::JoinHandle<()>,
-}
-
-impl Connection {
-    /// Starts the tasks of a connection.
-    pub(super) fn spawn(
-        id: ConnectionId,
-        stream: TcpStream,
-        key: NeighborKey,
-        events: mpsc::UnboundedSender<FromConnection>,
-        rib: RibSender,
-        counters: Arc<MessageCounters>,
-    ) -> std::io::Result<Self> {
-        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        let socket = stream.as_fd().try_clone_to_owned()?;
-        let (read, write_half) = stream.into_split();
-        let (write, commands) = mpsc::unbounded_channel();
-        let (go, verdicts) = mpsc::unbounded_channel();
-        let (out, queue) = write_queue();
-        let cancel = CancellationToken::new();
-        let reader = Reader {
-            id,
-            key,
-            stream: read,
-            buffer: BytesMut::new(),
-            codec: Codec::default(),
-            session: None,
-            scope: Scope::default(),
-            verdicts,
-            events: events.clone(),
-            rib: rib.clone(),
-            reported: Instant::now(),
-            mirror: None,
-            mirrored: None,
-            asked: RefreshAsked::default(),
-            counters: Arc::clone(&counters),
-            faulty: false,
-        };
-        let reader = tokio::spawn(reader.run(cancel.clone()));
-        let writer = Writer {
-            id,
-            key,
-            stream: write_half,
-            commands,
-            queue,
-            events,
-            rib,
-            counters,
-        };
-        let writer = tokio::spawn(writer.run());
-        Ok(Self {
-            local,
-            remote,
-            socket,
-            out,
-            write,
-            go,
-            cancel,
-            reader,
-            writer,
-        })
-    }
-
-    pub(super) fn send(&self, message: Vec<u8>) {
-        // The writer is gone once the connection failed, which it has reported.
-        let _ = self.write.send(Write::Message(message));
-    }
-
-    pub(super) fn go(&self, go: Go) {
-        let _ = self.go.send(go);
-    }
-
-    /// Closes the connection once everything is written. With the result, the neighbour has closed it, too, and so
-    /// knows of it; or it has taken too long.
-    pub(super) fn close(self) -> tokio::task::JoinHandle<()> {
-        let _ = self.write.send(Write::Finish);
-        self.cancel.cancel();
-        let (reader, writer) = (self.reader, self.writer);
-        tokio::spawn(async move {
-            // A task that panicked has nothing more to do.
-            let _ = tokio::join!(reader, writer);
-        })
-    }
-}
-
-struct Reader {
-    id: ConnectionId,
-    key: NeighborKey,
-    stream: OwnedReadHalf,
-    buffer: BytesMut,
-    codec: Codec,
-    /// While established.
-    session: Option<SessionId>,
-    scope: Scope,
-    verdicts: mpsc::UnboundedReceiver<Go>,
-    events: mpsc::UnboundedSender<FromConnection>,
-    rib: RibSender,
-    reported: Instant,
-    /// The UPDATEs of the batch that is being read, as they came, if somebody watches.
-    mirror: Option<BytesMut>,
-    /// All messages of that batch, if somebody watches these.
-    mirrored: Option<Mirrored>,
-    /// What it has asked to be sent again.
-    asked: RefreshAsked,
-    counters: Arc<MessageCounters>,
-    /// An UPDATE of this session had a wrong attribute, which was logged.
-    faulty: bool,
-}
-
-/// What a connection tells its neighbour's task.
-pub(super) enum FromConnection {
-    Event(Event),
-    /// An OPEN as it came; what it says follows.
-    Open(ConnectionId, Bytes),
-    Malformed(Malformed),
-}
-
-/// Something came in that is no message.
-pub(super) struct Malformed {
+pub(super) struct Reader {
     pub(super) id: ConnectionId,
-    /// To be answered.
-    pub(super) notification: Notification,
-    /// The first octets of it, for the log.
-    pub(super) octets: Vec<u8>,
+    pub(super) key: NeighborKey,
+    pub(super) stream: OwnedReadHalf,
+    pub(super) buffer: BytesMut,
+    pub(super) codec: Codec,
+    /// While established.
+    pub(super) session: Option<SessionId>,
+    pub(super) scope: Scope,
+    pub(super) verdicts: mpsc::UnboundedReceiver<Go>,
+    pub(super) events: mpsc::UnboundedSender<FromConnection>,
+    pub(super) rib: RibSender,
+    pub(super) reported: Instant,
+    /// The UPDATEs of the batch that is being read, as they came, if somebody watches.
+    pub(super) mirror: Option<BytesMut>,
+    /// All messages of that batch, if somebody watches these.
+    pub(super) mirrored: Option<Mirrored>,
+    /// What it has asked to be sent again.
+    pub(super) asked: RefreshAsked,
+    pub(super) counters: Arc<MessageCounters>,
+    /// An UPDATE of this session had a wrong attribute, which was logged.
+    pub(super) faulty: bool,
 }
 
 /// Nothing more is to be read.
@@ -235,7 +68,7 @@ impl From<Gone> for Done {
 }
 
 impl Reader {
-    async fn run(mut self, cancel: CancellationToken) {
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
         let done = tokio::select! {
             biased;
             () = cancel.cancelled() => false,
@@ -527,104 +360,5 @@ fn is_errored(message: &Message) -> bool {
     match message {
         Message::Update(update) => update.faults.iter().any(|fault| fault.withdrawn),
         _ => false,
-    }
-}
-
-struct Writer {
-    id: ConnectionId,
-    key: NeighborKey,
-    stream: OwnedWriteHalf,
-    commands: mpsc::UnboundedReceiver<Write>,
-    queue: PieceQueue,
-    events: mpsc::UnboundedSender<FromConnection>,
-    rib: RibSender,
-    counters: Arc<MessageCounters>,
-}
-
-impl Writer {
-    fn event(&self, event: Event) {
-        let _ = self.events.send(FromConnection::Event(event));
-    }
-
-    async fn run(mut self) {
-        loop {
-            // Keepalives first.
-            let written = tokio::select! {
-                biased;
-                command = self.commands.recv() => match command {
-                    Some(Write::Message(message)) => self.write(VecDeque::from([message.into()])).await,
-                    Some(Write::Finish) | None => break,
-                },
-                Some(piece) = self.queue.next() => self.updates(piece).await,
-            };
-            if let Err(error) = written {
-                self.event(Event::Closed(self.id, error.to_string()));
-                break;
-            }
-        }
-        // The other side may be gone already.
-        let _ = timeout(LINGER_TIME, self.stream.shutdown()).await;
-    }
-
-    /// Writes a piece of UPDATEs, and what waits behind it with the same call.
-    async fn updates(&mut self, first: Bytes) -> std::io::Result<()> {
-        let mut bytes = first.len();
-        let mut pieces = VecDeque::from([first]);
-        while pieces.len() < WRITE_PIECES_MAX
-            && bytes < WRITE_BYTES
-            && let Some(piece) = self.queue.try_next()
-        {
-            bytes += piece.len();
-            pieces.push_back(piece);
-        }
-        let written = self.write(pieces).await;
-        if self.queue.written(bytes) {
-            self.rib.control(RibControl::Room { key: self.key });
-        }
-        written
-    }
-
-    /// Writes whole messages.
-    async fn write(&mut self, mut pieces: VecDeque<Bytes>) -> std::io::Result<()> {
-        for piece in &pieces {
-            self.counters.sent(piece);
-        }
-        let mut stalled = false;
-        while !pieces.is_empty() {
-            let result = {
-                let slices = pieces.iter().map(|piece| IoSlice::new(piece));
-                let slices: SmallVec<[IoSlice<'_>; 8]> = slices.collect();
-                timeout(STALL_TIME, self.stream.write_vectored(&slices)).await
-            };
-            match result {
-                Ok(Ok(0)) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(Ok(count)) => {
-                    advance(&mut pieces, count);
-                    if std::mem::take(&mut stalled) {
-                        self.event(Event::WriteResumed(self.id));
-                    }
-                }
-                Ok(Err(error)) => return Err(error),
-                Err(_) if self.commands.is_closed() => return Err(std::io::ErrorKind::TimedOut.into()),
-                Err(_) => {
-                    if !std::mem::replace(&mut stalled, true) {
-                        self.event(Event::WriteStalled(self.id));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Takes off what has been written.
-fn advance(pieces: &mut VecDeque<Bytes>, mut count: usize) {
-    while let Some(mut piece) = pieces.pop_front() {
-        if count < piece.len() {
-            piece.advance(count);
-            pieces.push_front(piece);
-            return;
-        }
-        count -= piece.len();
     }
 }
