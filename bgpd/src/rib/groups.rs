@@ -9,6 +9,7 @@
 //! would save nothing.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::bits::BitSet;
 use super::default_route::is_default;
 use super::export::{ExportCache, GroupKey, Out, Way};
 use super::paths::{Choices, Chosen};
-use super::table::{IndexMap, ToldPath};
+use super::table::{IndexMap, Pending, ToldPath};
 use super::{PeerId, Rib};
 use crate::wire::{Attributes, Family, Prefix, RefreshKind};
 
@@ -28,7 +29,7 @@ use crate::wire::{Attributes, Family, Prefix, RefreshKind};
 pub(super) const PREFIXES_PER_STEP: usize = 65_536;
 
 /// Prefixes that are looked up ahead together.
-const EXPECTED: usize = 128;
+const EXPECTED: usize = 64;
 
 /// Something to tell peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,17 +266,53 @@ impl ChangedPaths {
     }
 }
 
-/// What a group is to hear in a step, by who of it is to hear it.
-#[derive(Default)]
-struct Step {
-    announced: IndexMap<Out, Routes>,
-    withdrawn: IndexMap<Way, Routes>,
-    /// Routes that one member alone loses, because they come from it or lead to it now.
-    withheld: IndexMap<PeerId, Routes>,
+/// A group's members, with their addresses.
+type Members = SmallVec<[(PeerId, IpAddr); 8]>;
+
+/// Routes by what they have in common, which neighbouring ones often do.
+struct RoutesBy<K> {
+    routes: IndexMap<K, Routes>,
+    /// Where the last one was added.
+    last: usize,
 }
 
-/// A group's members that are told what the group is.
-type Members = SmallVec<[(PeerId, IpAddr); 8]>;
+impl<K> Default for RoutesBy<K> {
+    fn default() -> Self {
+        Self {
+            routes: IndexMap::default(),
+            last: 0,
+        }
+    }
+}
+
+impl<K: Hash + Eq> RoutesBy<K> {
+    fn push(&mut self, key: K, (prefix, path_id): (Prefix, Option<u32>)) {
+        let routes = match self.routes.get_index_mut(self.last) {
+            Some((last, routes)) if *last == key => routes,
+            _ => {
+                let entry = self.routes.entry(key);
+                self.last = entry.index();
+                entry.or_default()
+            }
+        };
+        routes.push(prefix, path_id);
+    }
+}
+
+/// What a group is to hear in a step, by who of it is to hear it.
+struct Step<'a> {
+    group: &'a Group,
+    /// Members that are told what the group is.
+    current: Members,
+    /// The others: what they miss is noted.
+    behind: Members,
+    /// Ids of attributes mean the same as long as nothing new is stored.
+    cache: ExportCache,
+    announced: RoutesBy<Out>,
+    withdrawn: RoutesBy<Way>,
+    /// Routes that one member alone loses, because they come from it or lead to it now.
+    withheld: RoutesBy<PeerId>,
+}
 
 impl Rib {
     /// The next thing to tell peers; nothing when all of them know everything (but those that are
@@ -312,60 +349,74 @@ impl Rib {
 
     /// Work out a part of what is pending in a family, for all its groups.
     fn flush(&mut self, family: Family) {
+        let by_id = std::mem::take(&mut self.groups.by_id);
+        let of_family = |group: &&Group| group.key.family == family;
+        let steps = by_id.values().filter(of_family);
+        let mut steps: Vec<Step<'_>> = steps.map(|group| self.step(group)).collect();
         let table = self.tables.of_mut(family);
-        let taken = table.take_pending(PREFIXES_PER_STEP);
+        let mut taken = table.take_pending(PREFIXES_PER_STEP);
         let ranks_all = table.ranking().is_some() || table.has_told();
-        let changes = taken.iter().filter_map(|pending| {
-            let paths = ranks_all.then(|| ChangedPaths {
-                told: table.take_told(pending.place),
-                now: table.ranked(pending.place),
+        for taken in taken.make_contiguous().chunks(EXPECTED) {
+            self.expect_told(family, taken);
+            let table = self.tables.of_mut(family);
+            let changes = taken.iter().filter_map(|pending| {
+                let paths = ranks_all.then(|| ChangedPaths {
+                    told: table.take_told(pending.place),
+                    now: table.ranked(pending.place),
+                });
+                Some(Change {
+                    place: pending.place,
+                    prefix: table.prefix(pending.place)?,
+                    told: pending.told,
+                    best: table.best(pending.place),
+                    paths,
+                })
             });
-            Some(Change {
-                place: pending.place,
-                prefix: table.prefix(pending.place)?,
-                told: pending.told,
-                best: table.best(pending.place),
-                paths,
-            })
-        });
-        let changes: Vec<Change> = changes.collect();
-        let groups = self.groups.by_id.iter();
-        let groups = groups.filter(|(_, group)| group.key.family == family);
-        for id in groups.map(|(id, _)| *id).collect::<Vec<_>>() {
-            if let Some(group) = self.groups.by_id.remove(&id) {
-                for part in changes_for(&group, &changes) {
-                    match group.key.add_path {
-                        Some(limit) => self.flush_paths(&group, limit, part),
-                        None => self.flush_group(&group, part),
+            let changes: SmallVec<[Change; EXPECTED]> = changes.collect();
+            for step in &mut steps {
+                for part in changes_for(step.group, &changes) {
+                    match step.group.key.add_path {
+                        Some(limit) => self.flush_paths(step, limit, part),
+                        None => self.flush_group(step, part),
                     }
                 }
-                self.groups.by_id.insert(id, group);
             }
-        }
-        for changes in changes.chunks(EXPECTED) {
-            let places = changes.iter().map(|change| change.place);
-            self.tables.of(family).expect_forgotten(places);
             for change in changes {
                 let paths = change.paths.as_ref().map(|paths| &*paths.told);
                 self.release_told(change.told, paths.unwrap_or_default());
                 self.tables.of_mut(family).drop_if_unused(change.place);
             }
         }
+        for step in steps {
+            self.queue_step(family, step);
+        }
+        self.groups.by_id = by_id;
         if !Family::ALL.iter().any(|f| self.tables.of(*f).has_pending()) {
             self.formerly.clear();
         }
     }
 
-    fn flush_group(&mut self, group: &Group, changes: &[Change]) {
-        let family = group.key.family;
-        let (current, behind) = self.members_of(group);
-        let mut cache = ExportCache::default();
-        let mut step = Step::default();
+    /// What peers were told of these is about to be looked at and forgotten, and some of the prefixes with it.
+    fn expect_told(&self, family: Family, pending: &[Pending]) {
+        let table = self.tables.of(family);
+        let sets = pending
+            .iter()
+            .filter_map(|pending| Some(pending.told?.attributes));
+        for id in sets {
+            self.attributes.expect_set(id);
+        }
+        for pending in pending {
+            table.expect_forgotten(pending.place);
+        }
+    }
+
+    fn flush_group(&mut self, step: &mut Step<'_>, changes: &[Change]) {
+        let key = &step.group.key;
         for change in changes.iter().filter(|change| change.told != change.best) {
             let of_one = |chosen: Option<Chosen>, id| {
                 chosen.is_none_or(|chosen| self.sources.peer(chosen.source) == id)
             };
-            if let ([(only, _)], []) = (current.as_slice(), behind.as_slice())
+            if let ([(only, _)], []) = (step.current.as_slice(), step.behind.as_slice())
                 && of_one(change.told, *only)
                 && of_one(change.best, *only)
             {
@@ -374,38 +425,34 @@ impl Rib {
             }
             let Some(best) = change.best else {
                 let told = change.told;
-                let way = told.and_then(|told| self.export_way(&group.key, &change.prefix, told, &mut cache));
+                let way = told.and_then(|told| self.export_way(key, &change.prefix, told, &mut step.cache));
                 if let Some(way) = way {
-                    step.withdrawn.entry(way).or_default().push(change.prefix, None);
-                    for (peer, _) in &behind {
-                        self.note_lag(*peer, family, change.place, PathIds::new());
+                    step.withdrawn.push(way, (change.prefix, None));
+                    for (peer, _) in &step.behind {
+                        self.note_lag(*peer, key.family, change.place, PathIds::new());
                     }
                 }
                 continue;
             };
-            let mut out = |chosen| self.export(&group.key, &change.prefix, chosen, &mut cache);
+            let mut out = |chosen| self.export(key, &change.prefix, chosen, &mut step.cache);
             let (old, new) = (change.told.and_then(&mut out), out(best));
             if new != old {
-                step.note(&current, (change.prefix, None), old, new, &cache);
-                for (peer, _) in &behind {
-                    self.note_lag(*peer, family, change.place, PathIds::new());
+                step.note((change.prefix, None), old, new);
+                for (peer, _) in &step.behind {
+                    self.note_lag(*peer, key.family, change.place, PathIds::new());
                 }
             }
         }
-        self.queue_step(family, &current, step, &cache);
     }
 
     /// The same for a group with add-path: its members are told paths by their identifiers.
-    fn flush_paths(&mut self, group: &Group, limit: usize, changes: &[Change]) {
-        let family = group.key.family;
-        let (current, behind) = self.members_of(group);
-        let mut cache = ExportCache::default();
-        let mut step = Step::default();
+    fn flush_paths(&mut self, step: &mut Step<'_>, limit: usize, changes: &[Change]) {
+        let key = &step.group.key;
         for change in changes {
             let Some(paths) = change.paths.as_ref().filter(|paths| paths.differ()) else {
                 continue;
             };
-            let mut out = |chosen| self.export(&group.key, &change.prefix, chosen, &mut cache);
+            let mut out = |chosen| self.export(key, &change.prefix, chosen, &mut step.cache);
             let told = paths.told.iter().take(limit);
             let mut old: SmallVec<[Told; 4]> = told
                 .filter_map(|path| Told::of(path, path.as_chosen().map(&mut out)))
@@ -421,53 +468,60 @@ impl Rib {
             if old.len() == new.len() && old.iter().all(stays) {
                 continue;
             }
-            for (peer, address) in &behind {
+            for (peer, address) in &step.behind {
                 let knows = |told: &&Told| {
-                    let withheld = |out: Out| is_withheld((*peer, *address), cache.way(out));
+                    let withheld = |out: Out| is_withheld((*peer, *address), step.cache.way(out));
                     !told.out.is_some_and(withheld)
                 };
                 let known = old.iter().filter(knows).map(|told| told.path_id).collect();
-                self.note_lag(*peer, family, change.place, known);
+                self.note_lag(*peer, key.family, change.place, known);
             }
             for (path_id, new) in new {
                 let route = (change.prefix, Some(path_id));
                 let at = old.iter().position(|told| told.path_id == path_id);
                 match at.map(|at| old.swap_remove(at).out) {
                     Some(Some(old)) if old == new => {}
-                    Some(None) => step.replace_unknown(&current, route, new, &cache),
-                    told => step.note(&current, route, told.flatten(), Some(new), &cache),
+                    Some(None) => step.replace_unknown(route, new),
+                    told => step.note(route, told.flatten(), Some(new)),
                 }
             }
             for told in old {
                 let route = (change.prefix, Some(told.path_id));
                 match told.out {
-                    Some(out) => step.note(&current, route, Some(out), None, &cache),
-                    None => step.withdraw_unknown(route),
+                    Some(out) => step.note(route, Some(out), None),
+                    None => step.withdrawn.push(NOWHERE, route),
                 }
             }
         }
-        self.queue_step(family, &current, step, &cache);
     }
 
-    fn members_of(&self, group: &Group) -> (Members, Members) {
-        let mut current = Members::new();
-        let mut behind = Members::new();
+    /// A step of a group that has heard nothing yet.
+    fn step<'a>(&self, group: &'a Group) -> Step<'a> {
+        let mut step = Step {
+            group,
+            current: Members::new(),
+            behind: Members::new(),
+            cache: ExportCache::default(),
+            announced: RoutesBy::default(),
+            withdrawn: RoutesBy::default(),
+            withheld: RoutesBy::default(),
+        };
         for id in &group.members {
             let Some(peer) = self.peers.get(id) else { continue };
             let member = (*id, peer.settings.key.address);
             match peer.membership(group.key.family) {
-                Some(Membership { lag: Some(_), .. }) => behind.push(member),
-                _ => current.push(member),
+                Some(Membership { lag: Some(_), .. }) => step.behind.push(member),
+                _ => step.current.push(member),
             }
         }
-        (current, behind)
+        step
     }
 
-    fn queue_step(&mut self, family: Family, current: &Members, mut step: Step, cache: &ExportCache) {
+    fn queue_step(&mut self, family: Family, mut step: Step<'_>) {
         // What comes from one peer in one run: all but that peer are told it as one piece.
-        step.announced.sort_by_key(|out, _| out.source);
+        step.announced.routes.sort_by_key(|out, _| out.source);
         let audience = |way: Way| -> Vec<PeerId> {
-            let told = current.iter().filter(|member| !is_withheld(**member, way));
+            let told = step.current.iter().filter(|member| !is_withheld(**member, way));
             told.map(|(id, _)| *id).collect()
         };
         let mut queue = |peers: Vec<PeerId>, outgoing| {
@@ -479,15 +533,15 @@ impl Rib {
                 });
             }
         };
-        for (way, routes) in step.withdrawn {
+        for (way, routes) in step.withdrawn.routes {
             queue(audience(way), routes.withdraw());
         }
-        for (member, routes) in step.withheld {
+        for (member, routes) in step.withheld.routes {
             queue(vec![member], routes.withdraw());
         }
-        for (out, routes) in step.announced {
-            if let Some(attributes) = cache.get(out.attributes).map(Arc::clone) {
-                queue(audience(cache.way(out)), routes.announce(attributes));
+        for (out, routes) in step.announced.routes {
+            if let Some(attributes) = step.cache.get(out.attributes).map(Arc::clone) {
+                queue(audience(step.cache.way(out)), routes.announce(attributes));
             }
         }
     }
@@ -520,53 +574,33 @@ const NOWHERE: Way = Way {
     next_hop: None,
 };
 
-impl Step {
+impl Step<'_> {
     /// Whoever was told of the path in some way is told how it is now, or that it is gone.
-    fn replace_unknown(
-        &mut self,
-        current: &Members,
-        (prefix, path_id): (Prefix, Option<u32>),
-        new: Out,
-        cache: &ExportCache,
-    ) {
-        self.note(current, (prefix, path_id), None, Some(new), cache);
-        for member in current {
-            if is_withheld(*member, cache.way(new)) {
-                self.withheld.entry(member.0).or_default().push(prefix, path_id);
+    fn replace_unknown(&mut self, route: (Prefix, Option<u32>), new: Out) {
+        self.note(route, None, Some(new));
+        for member in &self.current {
+            if is_withheld(*member, self.cache.way(new)) {
+                self.withheld.push(member.0, route);
             }
         }
     }
 
-    fn withdraw_unknown(&mut self, (prefix, path_id): (Prefix, Option<u32>)) {
-        self.withdrawn.entry(NOWHERE).or_default().push(prefix, path_id);
-    }
-
-    fn note(
-        &mut self,
-        current: &Members,
-        (prefix, path_id): (Prefix, Option<u32>),
-        old: Option<Out>,
-        new: Option<Out>,
-        cache: &ExportCache,
-    ) {
+    fn note(&mut self, route: (Prefix, Option<u32>), old: Option<Out>, new: Option<Out>) {
         match (old, new) {
             (old, Some(new)) => {
-                self.announced.entry(new).or_default().push(prefix, path_id);
+                self.announced.push(new, route);
                 let Some(old) = old else { return };
-                let (old, new) = (cache.way(old), cache.way(new));
+                let (old, new) = (self.cache.way(old), self.cache.way(new));
                 if old == new {
                     return;
                 }
-                for member in current {
+                for member in &self.current {
                     if !is_withheld(*member, old) && is_withheld(*member, new) {
-                        self.withheld.entry(member.0).or_default().push(prefix, path_id);
+                        self.withheld.push(member.0, route);
                     }
                 }
             }
-            (Some(old), None) => {
-                let way = cache.way(old);
-                self.withdrawn.entry(way).or_default().push(prefix, path_id);
-            }
+            (Some(old), None) => self.withdrawn.push(self.cache.way(old), route),
             (None, None) => {}
         }
     }

@@ -1,9 +1,11 @@
-//! Places of a table by hash: open addressing with linear probing, in one array.
+//! Places of the table, and of sets of attributes, by hash: open addressing with linear probing, in one array.
 //!
-//! A lookup touches one cache line of it in most cases, and what it is about to touch can be read ahead for many
-//! ([`Index::likely`]). A slot keeps the hash that it was put in with, so that growing moves slots in order and
+//! A lookup touches one cache line of it in most cases, which can be read ahead for many
+//! ([`Index::expect`]). A slot keeps the hash that it was put in with, so that growing moves slots in order and
 //! reads nothing of the table. Where a slot belongs rises with its hash, whatever the size, so an array
 //! grows by as little as it needs.
+
+use super::sys;
 
 /// Of so many slots ...
 const LOAD_SLOTS: usize = 5;
@@ -65,9 +67,9 @@ impl Index {
         self.find(hash, |_| true)
     }
 
-    /// The first slot that a lookup reads.
-    pub(super) fn first(&self, hash: u32) -> u64 {
-        self.slots.get(self.home(hash)).copied().unwrap_or_default()
+    /// A hash is about to be looked up.
+    pub(super) fn expect(&self, hash: u32) {
+        sys::read_ahead(&self.slots, self.home(hash));
     }
 
     /// Add a place that is not there.
@@ -134,6 +136,11 @@ impl Index {
         }
     }
 
+    /// How many places there are.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -195,7 +202,8 @@ mod tests {
     #[test]
     fn it_is_never_full() {
         let mut index = Index::default();
-        assert_eq!((index.likely(3), index.first(3), index.bytes()), (None, 0, 0));
+        index.expect(3);
+        assert_eq!((index.likely(3), index.bytes()), (None, 0));
         for place in 0..10_000u32 {
             index.insert(place.wrapping_mul(0x9e37_79b9), place);
             assert!(index.len * LOAD_SLOTS <= index.slots.len() * LOAD_USED);

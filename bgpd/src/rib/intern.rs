@@ -9,10 +9,12 @@ use std::hash::BuildHasher;
 use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
+use super::index::Index;
 use super::next_hops::{Gateway, NextHopId, NextHopInterest, NextHopState, NextHops};
 use super::packed::{self, Packed};
+use super::sys;
 use crate::wire::{Attributes, Family, Prefix, Update};
 
 static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::default);
@@ -21,7 +23,7 @@ static HASHER: LazyLock<DefaultHashBuilder> = LazyLock::new(DefaultHashBuilder::
 #[derive(Clone, Debug)]
 pub struct AttributeSet {
     octets: Box<[u8]>,
-    hash: u64,
+    hash: u32,
 }
 
 impl AttributeSet {
@@ -41,7 +43,7 @@ impl From<&Attributes> for AttributeSet {
             packed::pack(attributes, room);
             Self {
                 octets: room.as_slice().into(),
-                hash: HASHER.hash_one(room.as_slice()),
+                hash: (HASHER.hash_one(room.as_slice()) >> 32) as u32,
             }
         })
     }
@@ -137,7 +139,6 @@ impl AttrId {
 #[derive(Debug)]
 struct Slot {
     octets: Box<[u8]>,
-    /// The lower half of it.
     hash: u32,
     references: u32,
     /// Paths that were accepted with it: only their next hops matter.
@@ -155,7 +156,7 @@ const RECENT: usize = 16;
 /// Counted sets of attributes. Who stores an id holds a reference to it.
 #[derive(Debug)]
 pub(super) struct Interner {
-    ids: HashTable<u32>,
+    ids: Index,
     slots: Vec<Option<Slot>>,
     free: Vec<AttrId>,
     next_hops: NextHops,
@@ -166,7 +167,7 @@ pub(super) struct Interner {
 impl Interner {
     pub(super) fn new(assume_reachable: bool) -> Self {
         Self {
-            ids: HashTable::new(),
+            ids: Index::default(),
             slots: Vec::new(),
             free: Vec::new(),
             next_hops: NextHops::new(assume_reachable),
@@ -177,19 +178,15 @@ impl Interner {
     /// The id of a set, with one more reference to it.
     pub(super) fn intern(&mut self, set: AttributeSet) -> AttrId {
         let Self { ids, slots, free, .. } = self;
-        let hash = set.hash as u32;
-        let slot = |place: &u32| slots.get(*place as usize).and_then(Option::as_ref);
-        let is_it =
-            |place: &u32| slot(place).is_some_and(|slot| slot.hash == hash && slot.octets == set.octets);
-        let hash_of = |place: &u32| slot(place).map_or(0, |slot| spread(slot.hash));
-        let vacant = match ids.entry(spread(hash), is_it, hash_of) {
-            hashbrown::hash_table::Entry::Occupied(found) => {
-                let id = AttrId::of(*found.get());
-                self.retain(id);
-                return id;
-            }
-            hashbrown::hash_table::Entry::Vacant(vacant) => vacant,
-        };
+        let hash = set.hash;
+        let slot = |place: u32| slots.get(place as usize).and_then(Option::as_ref);
+        if let Some(place) = ids.find(hash, |place| {
+            slot(place).is_some_and(|slot| slot.octets == set.octets)
+        }) {
+            let id = AttrId::of(place);
+            self.retain(id);
+            return id;
+        }
         let slot = Some(Slot {
             octets: set.octets,
             hash,
@@ -209,7 +206,7 @@ impl Interner {
                 AttrId::of((slots.len() - 1) as u32)
             }
         };
-        vacant.insert(id.place() as u32);
+        ids.insert(hash, id.place() as u32);
         id
     }
 
@@ -240,9 +237,7 @@ impl Interner {
             return;
         }
         let (hash, place) = (slot.hash, id.place());
-        if let Ok(found) = self.ids.find_entry(spread(hash), |other| *other == place as u32) {
-            found.remove();
-        }
+        self.ids.remove(hash, place as u32);
         if let Some(recent) = self.recent.get_mut().get_mut(place % RECENT)
             && recent.as_ref().is_some_and(|(other, _)| *other == id)
         {
@@ -250,7 +245,7 @@ impl Interner {
         }
         if self.ids.is_empty() {
             // Whatever it took goes back.
-            (self.ids, self.slots, self.free) = (HashTable::new(), Vec::new(), Vec::new());
+            (self.ids, self.slots, self.free) = (Index::default(), Vec::new(), Vec::new());
         } else if let Some(slot) = self.slots.get_mut(place) {
             *slot = None;
             self.free.push(id);
@@ -277,6 +272,24 @@ impl Interner {
         if slot.accepted == 0 {
             self.next_hops.release(slot.next_hop);
         }
+    }
+
+    /// What is counted for an id is about to change.
+    pub(super) fn expect(&self, id: AttrId) {
+        sys::read_ahead(&self.slots, id.place());
+    }
+
+    /// The set of an id is about to be read, and perhaps to go.
+    pub(super) fn expect_set(&self, id: AttrId) {
+        if let Some(slot) = self.slot(id) {
+            sys::read_ahead(&slot.octets, 0);
+            self.ids.expect(slot.hash);
+        }
+    }
+
+    /// A set is about to be looked up.
+    pub(super) fn expect_lookup(&self, set: &AttributeSet) {
+        self.ids.expect(set.hash);
     }
 
     /// The set of an id, to look at in place.
@@ -339,13 +352,8 @@ impl Interner {
         sets.sum::<usize>()
             + self.slots.capacity() * size_of::<Option<Slot>>()
             + self.free.capacity() * size_of::<AttrId>()
-            + self.ids.allocation_size()
+            + self.ids.bytes()
     }
-}
-
-/// A table of hashes looks at their highest bits and their lowest.
-const fn spread(hash: u32) -> u64 {
-    (hash as u64) << 32 | hash as u64
 }
 
 #[cfg(test)]

@@ -54,6 +54,7 @@ mod record;
 mod refresh;
 mod select;
 mod sources;
+mod sys;
 mod table;
 mod view;
 
@@ -256,10 +257,34 @@ impl Rib {
         }
     }
 
-    /// These prefixes are about to be announced or withdrawn. Without effect but on the time that it takes:
-    /// worth it for some hundred prefixes, which the processor's cache can hold.
-    pub fn expect<'a>(&self, prefixes: impl Iterator<Item = &'a Prefix> + Clone) {
-        self.tables.expect(prefixes);
+    /// These UPDATEs are about to be taken in. Without effect but on the time that it takes: worth it for some
+    /// hundred prefixes, which the processor's cache can hold.
+    pub fn expect(&self, updates: &[ReceivedUpdate]) {
+        for (set, _) in updates.iter().flat_map(|update| &update.announced) {
+            self.attributes.expect_lookup(set);
+        }
+        let prefixes = updates.iter().flat_map(ReceivedUpdate::prefixes);
+        for family in Family::ALL {
+            let of_family = |prefix: &&Prefix| Family::of(prefix) == family;
+            let table = self.tables.of(family);
+            if table.places() > 0 {
+                let places = table.expect(prefixes.clone().filter(of_family));
+                self.expect_paths(family, &places.collect::<Vec<u32>>());
+            }
+        }
+    }
+
+    /// Paths at these places are about to come or go.
+    fn expect_paths(&self, family: Family, places: &[u32]) {
+        let entries = places
+            .iter()
+            .filter_map(|place| self.tables.of(family).entry(*place));
+        for path in entries.flat_map(|entry| entry.paths()) {
+            self.attributes.expect(path.received);
+            if let Ok(accepted) = path.accepted() {
+                self.attributes.expect(accepted);
+            }
+        }
     }
 
     /// Routes that a peer announces with one set of attributes. The next hop's family need not be the

@@ -75,6 +75,14 @@ impl Paths {
         }
     }
 
+    /// The path, if there is but one.
+    pub(super) fn only(&self) -> Option<Path> {
+        match self {
+            Self::One(path) => Some(*path),
+            Self::None | Self::Many(_) => None,
+        }
+    }
+
     pub(super) fn as_mut_slice(&mut self) -> &mut [Path] {
         match self {
             Self::None => &mut [],

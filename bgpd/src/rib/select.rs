@@ -152,6 +152,12 @@ impl Rib {
         if let Ok(accepted) = path.accepted() {
             self.attributes.accept(accepted);
         }
+        if self.aggregates.is_empty()
+            && !self.deferred.contains(family)
+            && self.tables.of_mut(family).put_only(place, path)
+        {
+            return self.put_only(family, place, &path);
+        }
         let before = self.before(family, place);
         let table = self.tables.of_mut(family);
         let ranks_all = table.ranking().is_some();
@@ -166,6 +172,21 @@ impl Rib {
         match replaced {
             Some(replaced) => self.release_path(&replaced),
             None => self.count(self.sources.peer(path.source), family, 1),
+        }
+    }
+
+    /// The only path of a prefix has come: it has no rival.
+    fn put_only(&mut self, family: Family, place: u32, path: &Path) {
+        self.count(self.sources.peer(path.source), family, 1);
+        if self.usable(path).is_err() {
+            return;
+        }
+        let told = self.groups.has_any(family);
+        let table = self.tables.of_mut(family);
+        table.choose_only(place);
+        table.note_fib(place);
+        if told {
+            table.note_pending(place, None);
         }
     }
 
@@ -194,12 +215,38 @@ impl Rib {
 
     /// Take a path out.
     pub(super) fn remove(&mut self, family: Family, place: u32, source: SourceId) {
+        if self.aggregates.is_empty()
+            && let Some((path, best)) = self.tables.of_mut(family).remove_only(place, source)
+        {
+            return self.removed_only(family, place, &path, best);
+        }
         let before = self.before(family, place);
         let table = self.tables.of_mut(family);
         if let Some(path) = table.remove_path(place, source) {
             self.count(self.sources.peer(source), family, -1);
             self.select(family, place, before);
             self.release_path(&path);
+        }
+    }
+
+    /// The only path of a prefix is gone, which was selected or not: nothing is left to select from.
+    fn removed_only(&mut self, family: Family, place: u32, path: &Path, best: Option<Chosen>) {
+        self.count(self.sources.peer(path.source), family, -1);
+        let told = self.groups.has_any(family);
+        let table = self.tables.of_mut(family);
+        if best.is_some() {
+            table.note_fib(place);
+        }
+        if let Some(best) = best
+            && told
+            && table.note_pending(place, Some(best))
+        {
+            // The path's references are those of what peers were told, but for the received set.
+            self.attributes.unaccept(best.attributes);
+            self.attributes.release(path.received);
+        } else {
+            table.drop_if_unused(place);
+            self.release_path(path);
         }
     }
 

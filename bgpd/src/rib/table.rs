@@ -25,6 +25,7 @@ use super::index::Index;
 use super::intern::AttrId;
 use super::paths::{Choices, Chosen, Path, Paths};
 use super::sources::SourceId;
+use super::sys;
 use crate::wire::{Family, Prefix};
 
 /// A map that keeps its order of insertion.
@@ -204,26 +205,28 @@ impl Table {
         })
     }
 
-    /// Prefixes are about to be looked up: what that reads is read here, for one as soon as for the other, so that
-    /// waiting for memory is not once for each.
-    pub(super) fn expect<'a>(&self, prefixes: impl Iterator<Item = &'a Prefix> + Clone) {
-        let hash = |prefix: &Prefix| hash(&self.hasher, &Key::of(prefix));
-        let slots = prefixes
-            .clone()
-            .fold(0, |seen, prefix| seen ^ self.index.first(hash(prefix)));
-        let entries = prefixes.fold(0, |seen, prefix| {
-            let place = self.index.likely(hash(prefix)).unwrap_or(NO_PLACE);
-            seen ^ self.entries.get(place as usize).map_or(0, |entry| entry.head)
-        });
-        std::hint::black_box((slots, entries));
+    /// Prefixes are about to be looked up: what that reads is asked for here for all of them, so that waiting for
+    /// memory is not once for each. Gives their places, which may be wrong where hashes are equal.
+    pub(super) fn expect<'a>(
+        &self,
+        prefixes: impl Iterator<Item = &'a Prefix> + Clone,
+    ) -> impl Iterator<Item = u32> {
+        let hashes = prefixes.map(|prefix| hash(&self.hasher, &Key::of(prefix)));
+        hashes.clone().for_each(|hash| self.index.expect(hash));
+        hashes.filter_map(|hash| {
+            let place = self.index.likely(hash)?;
+            sys::read_ahead(&self.entries, place as usize);
+            Some(place)
+        })
     }
 
-    /// The same for prefixes that may be about to be forgotten.
-    pub(super) fn expect_forgotten(&self, places: impl Iterator<Item = u32>) {
-        let unused = places.filter(|place| self.entry(*place).is_some_and(Entry::is_unused));
-        let keys = unused.filter_map(|place| key_at(&self.entries, &self.tails, place));
-        let slots = keys.fold(0, |seen, key| seen ^ self.index.first(hash(&self.hasher, &key)));
-        std::hint::black_box(slots);
+    /// The same for a prefix that may be about to be forgotten.
+    pub(super) fn expect_forgotten(&self, place: u32) {
+        if self.entry(place).is_some_and(Entry::is_unused)
+            && let Some(key) = key_at(&self.entries, &self.tails, place)
+        {
+            self.index.expect(hash(&self.hasher, &key));
+        }
     }
 
     /// The place of a prefix, made if need be.
@@ -323,6 +326,41 @@ impl Table {
         self.entry_mut(place)?.paths.remove(source)
     }
 
+    /// Store a path of a prefix that has none, and is not ranked; whether that is so.
+    pub(super) fn put_only(&mut self, place: u32, path: Path) -> bool {
+        let free = self.ranking.is_none();
+        match self
+            .entry_mut(place)
+            .filter(|entry| free && entry.paths().is_empty())
+        {
+            Some(entry) => {
+                entry.paths = Paths::One(path);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Note that the only path of a prefix is selected.
+    pub(super) fn choose_only(&mut self, place: u32) {
+        if let Some(entry) = self.entry_mut(place) {
+            entry.chosen = 1;
+        }
+    }
+
+    /// Take out the path of a prefix that has only this one, and is not ranked; gives it, and whether it was
+    /// selected.
+    pub(super) fn remove_only(&mut self, place: u32, source: SourceId) -> Option<(Path, Option<Chosen>)> {
+        if self.ranking.is_some() {
+            return None;
+        }
+        let entry = self.entry_mut(place)?;
+        let path = entry.paths.only().filter(|path| path.source == source)?;
+        let best = entry.best();
+        (entry.paths, entry.chosen) = (Paths::None, 0);
+        Some((path, best))
+    }
+
     /// Note the selection: paths that are there, the best first.
     pub(super) fn set_chosen(&mut self, place: u32, chosen: &[Chosen]) {
         if let Some(entry) = self.entry_mut(place) {
@@ -402,14 +440,16 @@ impl Table {
     }
 
     /// Take the first of the pending prefixes.
-    pub(super) fn take_pending(&mut self, count: usize) -> Vec<Pending> {
-        let taken: Vec<Pending> = self.pending.drain(..count.min(self.pending.len())).collect();
-        for pending in &taken {
-            self.is_pending.remove(pending.place);
-        }
+    pub(super) fn take_pending(&mut self, count: usize) -> VecDeque<Pending> {
+        let rest = self.pending.split_off(count.min(self.pending.len()));
+        let taken = std::mem::replace(&mut self.pending, rest);
         if self.pending.is_empty() {
             self.pending = VecDeque::new();
             self.is_pending.clear();
+        } else {
+            for pending in &taken {
+                self.is_pending.remove(pending.place);
+            }
         }
         taken
     }
@@ -547,14 +587,6 @@ impl FamilyTables {
         match family {
             Family::Ipv4Unicast => &mut self.v4,
             Family::Ipv6Unicast => &mut self.v6,
-        }
-    }
-
-    /// See [`Table::expect`].
-    pub(super) fn expect<'a>(&self, prefixes: impl Iterator<Item = &'a Prefix> + Clone) {
-        for family in Family::ALL {
-            let of_family = |prefix: &&Prefix| Family::of(prefix) == family;
-            self.of(family).expect(prefixes.clone().filter(of_family));
         }
     }
 

@@ -380,7 +380,7 @@ impl RibTask {
             .get(..ahead(batch.as_slice()))
             .filter(|part| !part.is_empty())
         {
-            self.rib.expect(part.iter().flat_map(ReceivedUpdate::prefixes));
+            self.rib.expect(part);
             let part = part.len();
             for update in batch.by_ref().take(part) {
                 if peer.limits.are_passed() {
