@@ -506,9 +506,12 @@ impl Pair {
         self.rib.peer_down(id, families);
         let Some(session) = self.session(at) else { return };
         session.up = false;
-        session
-            .routes
-            .retain(|(prefix, _), _| retain && prefix.addr().is_ipv4());
+        // RFC 4724 section 4.2: of consecutive restarts, what came before the last is gone. RFC 9494 section 4.2: but
+        // for what is stale for long.
+        session.routes.retain(|(prefix, _), (attributes, stale)| {
+            let lasts = !*stale || attributes.has_community(Community::LLGR_STALE);
+            retain && prefix.addr().is_ipv4() && lasts
+        });
         session.routes.values_mut().for_each(|(_, stale)| *stale = true);
     }
 
