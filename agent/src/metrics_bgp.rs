@@ -18,6 +18,11 @@ struct MessageLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    peer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
 }
@@ -36,6 +41,7 @@ struct ReasonLabel {
 #[derive(Debug, Default)]
 pub(crate) struct BgpMetrics {
     messages: Family<MessageLabels, Counter>,
+    dampened: Family<PeerLabel, Gauge>,
     bfd_sessions: Family<StateLabel, Gauge>,
     bfd_packets: Family<DirectionLabel, Counter>,
     bfd_discarded: Family<ReasonLabel, Counter>,
@@ -50,6 +56,11 @@ impl BgpMetrics {
             "margay_bgp_messages",
             "BGP messages by peer, direction and type",
             self.messages.clone(),
+        );
+        registry.register(
+            "margay_bgp_prefixes_dampened",
+            "Routes of the peer that are kept from use because they flap",
+            self.dampened.clone(),
         );
         registry.register(
             "margay_bfd_sessions",
@@ -81,8 +92,13 @@ impl BgpMetrics {
     /// Takes the speaker's figures over.
     pub(crate) fn set(&self, sessions: &[PeerStatus], bfd: &Counters) {
         self.messages.clear();
+        self.dampened.clear();
         for session in sessions {
             let peer = session.key().to_string();
+            let dampened = i64::try_from(session.prefixes_dampened).unwrap_or(i64::MAX);
+            self.dampened
+                .get_or_create(&PeerLabel { peer: peer.clone() })
+                .set(dampened);
             for (direction, counts) in [
                 ("sent", session.messages_sent),
                 ("received", session.messages_received),

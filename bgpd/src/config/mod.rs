@@ -4,6 +4,7 @@
 //! ([`load_file`]), which offers fewer settings.
 
 mod bfd;
+mod dampening;
 mod diff;
 mod dynamic;
 mod file;
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use bfd::{
     BFD_INTERVAL_DEFAULT_MS, BFD_INTERVAL_MAX_MS, BFD_INTERVAL_MIN_MS, BFD_MULTIPLIER_DEFAULT, BfdSettings,
 };
+pub use dampening::Dampening;
 pub use diff::{ChangedNeighbor, ConfigDiff, NeighborChange};
 pub use dynamic::{DYNAMIC_LIMIT_DEFAULT, DYNAMIC_LIMIT_MAX, DynamicNeighbors, RangeName};
 pub use file::{FileError, load_file, parse_file};

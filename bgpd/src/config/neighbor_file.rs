@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::bfd::FileBfd;
+use super::dampening::FileDampening;
 use super::file::Global;
 use super::key::ScopedAddress;
 use super::policy_file::{CommunityKind, Fault, Policies};
@@ -74,6 +75,7 @@ pub(super) struct FileNeighbor {
     graceful_shutdown: Option<bool>,
     #[serde(default)]
     blackhole: bool,
+    dampening: Option<FileDampening>,
     #[serde(default)]
     drain: bool,
     #[serde(default)]
@@ -376,6 +378,7 @@ impl FileNeighbor {
                 honor_graceful_shutdown: self.graceful_shutdown.unwrap_or(true),
                 accept_blackhole: self.blackhole,
                 prepend_local_as: self.prepend_local_as,
+                dampening: self.dampening.and_then(FileDampening::dampening),
             },
             export: ExportOptions {
                 as_override: self.as_override,

@@ -331,3 +331,57 @@ fn a_default_route_is_for_families_of_the_session() {
         assert!(said.contains(error), "{said}");
     }
 }
+
+#[test]
+fn dampening_is_off_or_as_recommended_or_set() {
+    let dampening = |keys: &str| {
+        neighbor(&format!("address = \"10.0.0.2\"\nas = 65002\n{keys}"))
+            .map(|neighbor| neighbor.routing.import.dampening)
+    };
+    assert_eq!(dampening(""), Ok(None));
+    assert_eq!(dampening("dampening = false"), Ok(None));
+    assert_eq!(dampening("dampening = true"), Ok(Some(Dampening::default())));
+    let recommended = Dampening {
+        half_life: Duration::from_secs(900),
+        suppress: 6000,
+        reuse: 750,
+        suppress_time: Duration::from_secs(3600),
+    };
+    assert_eq!(Dampening::default(), recommended);
+    assert_eq!(
+        dampening("dampening = { half-life = 60, suppress = 2000, reuse = 700, suppress-time = 180 }"),
+        Ok(Some(Dampening {
+            half_life: Duration::from_secs(60),
+            suppress: 2000,
+            reuse: 700,
+            suppress_time: Duration::from_secs(180),
+        }))
+    );
+    for (keys, error) in [
+        (
+            "dampening = { half-life = 0 }",
+            "neighbor 10.0.0.2 dampening half-life: must be 1..86400 s",
+        ),
+        (
+            "dampening = { suppress-time = 86401 }",
+            "dampening suppress-time: must be 1..86400 s",
+        ),
+        (
+            "dampening = { reuse = 6000 }",
+            "dampening reuse: must be at least 1, and less than suppress",
+        ),
+        (
+            "dampening = { suppress = 12000 }",
+            "dampening suppress: is never reached: penalties are at most 12000",
+        ),
+        ("dampening = 7", "dampening must be true, false, or a table"),
+    ] {
+        let said = dampening(keys).unwrap_err();
+        assert!(said.contains(error), "{said}");
+    }
+    let internal = neighbor("address = \"10.0.0.2\"\nas = 65001\ndampening = true").unwrap_err();
+    assert!(
+        internal.contains("dampening: is for neighbors in other ASes"),
+        "{internal}"
+    );
+}

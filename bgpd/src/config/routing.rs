@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Dampening;
 use crate::policy::Policy;
 use crate::rib::MULTIPATH_MAX_DEFAULT;
 use crate::wire::{Community, FamilySet, LargeCommunity, Prefix};
@@ -33,6 +34,8 @@ pub struct ImportOptions {
     pub accept_blackhole: bool,
     /// Put our AS on this session in front of its routes' AS_PATH, if it is not the global one.
     pub prepend_local_as: bool,
+    /// Keep routes from another AS from use that come and go too often (RFC 2439).
+    pub dampening: Option<Dampening>,
 }
 
 impl Default for ImportOptions {
@@ -44,6 +47,7 @@ impl Default for ImportOptions {
             honor_graceful_shutdown: true,
             accept_blackhole: false,
             prepend_local_as: false,
+            dampening: None,
         }
     }
 }

@@ -384,10 +384,16 @@ impl Neighbor {
         }
         let (import, export) = (&self.routing.import, &self.routing.export);
         self.validate_default_originate(export)?;
+        if let Some(dampening) = &import.dampening {
+            dampening
+                .check()
+                .map_err(|(field, reason)| self.error(field, reason))?;
+        }
         let external = [
             ("local-pref", import.local_pref.is_some()),
             ("enforce-first-as", import.enforce_first_as),
             ("blackhole", import.accept_blackhole),
+            ("dampening", import.dampening.is_some()),
             ("as-override", export.as_override),
             ("private-as", export.private_as != PrivateAs::Keep),
             ("prepend-local-as", import.prepend_local_as),

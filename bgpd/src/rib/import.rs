@@ -28,6 +28,8 @@ pub enum Ineligible {
     Blackhole,
     /// The import policy rejects it.
     Policy,
+    /// It has come and gone too often of late.
+    Dampened,
     /// Its next hop cannot be reached.
     NextHopUnreachable,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for Ineligible {
             Self::Leak => "route leak: ONLY_TO_CUSTOMER says that it must not come from this neighbor",
             Self::Blackhole => "it has the BLACKHOLE community, which this neighbor is not allowed to use",
             Self::Policy => "rejected by the import policy",
+            Self::Dampened => "dampened: it has come and gone, or changed, too often",
             Self::NextHopUnreachable => "the next hop is unreachable",
         })
     }

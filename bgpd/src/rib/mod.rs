@@ -36,6 +36,7 @@
 
 mod aggregates;
 mod bits;
+mod dampening;
 mod decision;
 mod default_route;
 mod explain;
@@ -66,6 +67,7 @@ use smallvec::SmallVec;
 use crate::config::{NeighborKey, Network, Selection};
 use crate::wire::{Attributes, Community, Family, FamilySet, NextHop, Prefix};
 
+pub use dampening::{DampeningView, FreedRoutes};
 pub use decision::{LOCAL_PREF_DEFAULT, Step};
 pub use explain::{NotTold, ToldView};
 pub use export::Withheld;
@@ -78,6 +80,7 @@ pub use record::PathRecord;
 pub use view::{AdvertisedRoute, Counters, Memory, PathStatus, PathView, Totals};
 
 use aggregates::Aggregates;
+use dampening::Penalties;
 use export::GroupKey;
 use groups::Groups;
 use intern::{AttrId, Interner};
@@ -183,6 +186,7 @@ pub struct Rib {
     tables: FamilyTables,
     deferred: FamilySet,
     aggregates: Aggregates,
+    penalties: Penalties,
     groups: Groups,
 }
 
@@ -200,6 +204,7 @@ impl Rib {
             tables: FamilyTables::default(),
             deferred: FamilySet::EMPTY,
             aggregates: Aggregates::default(),
+            penalties: Penalties::default(),
             groups: Groups::default(),
         }
     }
@@ -208,6 +213,7 @@ impl Rib {
     /// families. If the neighbour's routes were kept over a restart, they are still there, stale.
     pub fn peer_up(&mut self, settings: PeerSettings) -> PeerId {
         let key = settings.key;
+        self.penalties.follow(&settings);
         let id = match self.peer_of.get(&key) {
             Some(id) => {
                 let id = *id;
@@ -308,12 +314,26 @@ impl Rib {
     ) {
         let Some(peer) = self.peers.get(&id) else { return };
         let with_ids = peer.settings.add_path_receive;
+        let dampens = peer.settings.dampening().is_some();
         let mut set = attributes.into();
         if peer.is_ebgp() {
             set = import::from_external(set);
         }
         let received = self.attributes.intern(set);
         let judged = self.judge(id, received);
+        if dampens {
+            for (prefix, path_id) in routes {
+                let source = match with_ids.contains(Family::of(&prefix)) {
+                    true => self.sources.hold(id, path_id),
+                    false => SourceId::of_peer(id),
+                };
+                self.insert_dampened((id, source), (prefix, path_id), received, judged);
+                self.sources.release(source);
+            }
+            self.judged(judged);
+            self.attributes.release(received);
+            return;
+        }
         for (prefix, path_id) in routes {
             if with_ids.contains(Family::of(&prefix)) {
                 let source = self.sources.hold(id, path_id);
@@ -334,6 +354,19 @@ impl Rib {
 
     /// The same with path identifiers, as [`Rib::update_paths`] has them.
     pub fn withdraw_paths(&mut self, id: PeerId, routes: impl IntoIterator<Item = (Prefix, u32)>) {
+        if self
+            .peers
+            .get(&id)
+            .is_some_and(|peer| peer.settings.dampening().is_some())
+        {
+            let routes: Vec<_> = routes.into_iter().collect();
+            self.note_withdrawals(id, &routes);
+            return self.take_out(id, routes);
+        }
+        self.take_out(id, routes);
+    }
+
+    fn take_out(&mut self, id: PeerId, routes: impl IntoIterator<Item = (Prefix, u32)>) {
         let peer = self.peers.get(&id);
         let with_ids = peer.map_or(FamilySet::EMPTY, |peer| peer.settings.add_path_receive);
         for (prefix, path_id) in routes {
@@ -523,6 +556,7 @@ impl Rib {
         }
         let differs = |family: &Family| GroupKey::of(&before, *family) != GroupKey::of(&settings, *family);
         if before.for_import() != settings.for_import() {
+            self.penalties.follow(&settings);
             self.judge_peer_again(id);
         }
         if Family::ALL.iter().any(differs) {

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use super::default_route::is_default;
 use super::export::{ExportCache, Way};
 use super::groups::{Group, is_withheld};
-use super::{AdvertisedRoute, Counters, PathStatus, PathView, PeerId, Rib};
+use super::{AdvertisedRoute, Counters, Ineligible, PathStatus, PathView, PeerId, Rib};
 use crate::wire::{Family, Prefix};
 
 /// All places, also of a table that grows meanwhile.
@@ -120,6 +120,7 @@ impl Rib {
                 counters.received += 1;
                 counters.accepted += usize::from(path.accepted().is_ok());
                 counters.stale += usize::from(path.stale);
+                counters.dampened += usize::from(path.accepted() == Err(Ineligible::Dampened));
             }
             for chosen in entry.chosen() {
                 let counters = counters.entry(self.sources.peer(chosen.source)).or_default();

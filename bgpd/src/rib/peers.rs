@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::groups::Membership;
-use crate::config::{ExportOptions, NeighborKey, NextHopMode, Routing};
+use crate::config::{Dampening, ExportOptions, NeighborKey, NextHopMode, Routing};
 use crate::policy::Policy;
 use crate::wire::{Family, FamilySet, NextHop, Prefix, Role};
 
@@ -111,6 +111,11 @@ impl PeerSettings {
     /// Whether the peer is in another AS than we are on this session.
     pub fn is_ebgp(&self) -> bool {
         self.remote_as != self.local_as
+    }
+
+    /// How its routes are dampened that flap: never those from within our AS (RFC 2439 section 5).
+    pub(super) fn dampening(&self) -> Option<Dampening> {
+        self.routing.import.dampening.filter(|_| self.is_ebgp())
     }
 
     /// What the import step depends on: all but what is for export alone.

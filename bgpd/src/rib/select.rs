@@ -105,6 +105,30 @@ impl Rib {
         judged: Judged,
     ) {
         let accepted = self.accepted(id, prefix, received, judged);
+        self.store(source, prefix, received, accepted);
+    }
+
+    /// The same for a peer with dampening: a route that is suppressed is not used.
+    pub(super) fn insert_unless_suppressed(
+        &mut self,
+        (id, source): (PeerId, SourceId),
+        prefix: &Prefix,
+        received: AttrId,
+        judged: Judged,
+    ) {
+        let accepted = self.accepted(id, prefix, received, judged);
+        let accepted = self.unless_suppressed(id, source, prefix, accepted);
+        self.store(source, prefix, received, accepted);
+    }
+
+    #[inline]
+    fn store(
+        &mut self,
+        source: SourceId,
+        prefix: &Prefix,
+        received: AttrId,
+        accepted: Result<AttrId, Ineligible>,
+    ) {
         let family = Family::of(prefix);
         let place = self.tables.of_mut(family).find_or_add(prefix);
         self.put(family, place, Path::new(source, received, accepted));
@@ -115,15 +139,7 @@ impl Rib {
         for family in Family::ALL {
             for place in 0..self.tables.of(family).places() {
                 for path in self.paths_at(family, place, id) {
-                    let Some(prefix) = self.tables.of(family).prefix(place) else {
-                        continue;
-                    };
-                    let judged = self.judge(id, path.received);
-                    let accepted = self.accepted(id, &prefix, path.received, judged);
-                    self.judged(judged);
-                    let mut again = Path::new(path.source, path.received, accepted);
-                    again.stale = path.stale;
-                    self.put(family, place, again);
+                    self.judge_path_again(id, family, place, path);
                     // Its weight is the peer's, not the path's.
                     self.select_again(family, place);
                     // So is whether packets to it are discarded.
@@ -131,6 +147,20 @@ impl Rib {
                 }
             }
         }
+    }
+
+    /// A path that is there, because what import makes of it may be something else now.
+    pub(super) fn judge_path_again(&mut self, id: PeerId, family: Family, place: u32, path: Path) {
+        let Some(prefix) = self.tables.of(family).prefix(place) else {
+            return;
+        };
+        let judged = self.judge(id, path.received);
+        let accepted = self.accepted(id, &prefix, path.received, judged);
+        self.judged(judged);
+        let accepted = self.unless_suppressed(id, path.source, &prefix, accepted);
+        let mut again = Path::new(path.source, path.received, accepted);
+        again.stale = path.stale;
+        self.put(family, place, again);
     }
 
     /// A peer's paths of a prefix: one, or with add-path several.

@@ -7,7 +7,7 @@ use super::decision::{self, Step};
 use super::groups::Membership;
 use super::paths::Path;
 use super::sources::SourceId;
-use super::{Ineligible, PeerId, Rib};
+use super::{DampeningView, Ineligible, PeerId, Rib};
 use crate::config::NeighborKey;
 use crate::wire::{Attributes, Family, Prefix};
 
@@ -65,6 +65,8 @@ pub struct PathView {
     pub stale: bool,
     /// How it fared.
     pub status: PathStatus,
+    /// The penalty for its flaps, where the peer's routes are dampened and it has one.
+    pub dampening: Option<DampeningView>,
 }
 
 /// A route of a peer's Adj-RIB-Out.
@@ -91,6 +93,8 @@ pub struct Counters {
     pub selected: usize,
     /// Of those received, kept from before its restart.
     pub stale: usize,
+    /// Of those received, dampened (RFC 2439).
+    pub dampened: usize,
     /// In its Adj-RIB-Out.
     pub advertised: usize,
 }
@@ -224,7 +228,8 @@ impl Rib {
                 .iter()
                 .map(|f| self.tables.of(*f).bytes())
                 .sum::<usize>()
-                + self.sources.bytes(),
+                + self.sources.bytes()
+                + self.penalties.bytes(),
             attribute_bytes: self.attributes.bytes(),
             waiting_bytes: lags.map(Membership::bytes).sum(),
             prefixes,
@@ -245,6 +250,12 @@ impl Rib {
             attributes,
             stale: path.stale,
             status,
+            dampening: self.dampening_of_path(path, &prefix),
         }
+    }
+
+    fn dampening_of_path(&self, path: &Path, prefix: &Prefix) -> Option<DampeningView> {
+        let key = self.key_of(self.sources.peer(path.source))?;
+        self.dampening_of(key, prefix, self.sources.path_id(path.source))
     }
 }

@@ -13,7 +13,7 @@ use crate::config;
 use crate::fib::FibStatus;
 use crate::mrt::UpdatesStatus;
 use crate::policy::DecidedBy;
-use crate::rib::{NotTold, PathStatus};
+use crate::rib::{DampeningView, NotTold, PathStatus};
 use crate::session::Negotiated;
 use crate::speaker::{MessageCounts, PeerStatus, RouteExplanation, RouteStatus};
 use crate::wire::{Attributes, Prefix};
@@ -42,6 +42,7 @@ pub(super) fn peer(peer: &PeerStatus) -> Peer {
         local_as: peer.local_as,
         description: peer.description.clone(),
         prefixes_accepted: peer.prefixes_accepted,
+        prefixes_dampened: peer.prefixes_dampened,
         session,
         name: peer.key().to_string(),
         bfd: peer.bfd.as_ref().map(bfd),
@@ -184,6 +185,7 @@ pub(super) fn kernel(status: &FibStatus) -> Kernel {
 }
 
 pub(super) fn route(status: &RouteStatus) -> Route {
+    let reuse_in = status.dampening.and_then(|dampening| dampening.reuse_in);
     Route {
         peer: status.neighbor.map(|key| key.to_string()).unwrap_or_default(),
         best: matches!(status.status, Some(PathStatus::Best { .. })),
@@ -192,6 +194,9 @@ pub(super) fn route(status: &RouteStatus) -> Route {
         path_id: status.path_id.unwrap_or_default(),
         has_path_id: status.path_id.is_some(),
         reason: reason(status),
+        penalty: status.dampening.map_or(0, |dampening| dampening.penalty),
+        reuse_in_seconds: reuse_in.map_or(0, |time| time.as_secs()),
+        is_dampened: reuse_in.is_some(),
         ..attributes(&status.prefix, &status.attributes)
     }
 }
@@ -205,6 +210,12 @@ fn reason(status: &RouteStatus) -> String {
         .unwrap_or_default();
     if status.is_own_default {
         text.push_str("default-originate: whether or not there is one here");
+    }
+    if let Some(DampeningView { penalty, reuse_in }) = status.dampening {
+        text.push_str(&format!("; penalty {penalty}"));
+        if let Some(time) = reuse_in {
+            text.push_str(&format!(", used again in {} s", time.as_secs()));
+        }
     }
     // What every route meets is not worth a word.
     let told = |by: &DecidedBy| matches!(by, DecidedBy::Rule { .. });

@@ -15,9 +15,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bgpd_proto::v1::bgp_server::{Bgp, BgpServer};
 use bgpd_proto::v1::{
-    DrainRequest, DrainResponse, DumpMrtRequest, DumpMrtResponse, Event, ExplainRequest, Explanation,
-    GetSpeakerRequest, ListPeersRequest, ListPeersResponse, ListRoutesRequest, ListRoutesResponse,
-    ResetPeerRequest, ResetPeerResponse, Speaker, UndrainRequest, UndrainResponse, WatchRequest,
+    ClearDampeningRequest, ClearDampeningResponse, DrainRequest, DrainResponse, DumpMrtRequest,
+    DumpMrtResponse, Event, ExplainRequest, Explanation, GetSpeakerRequest, ListPeersRequest,
+    ListPeersResponse, ListRoutesRequest, ListRoutesResponse, ResetPeerRequest, ResetPeerResponse, Speaker,
+    UndrainRequest, UndrainResponse, WatchRequest,
 };
 use futures::Stream;
 use tokio::net::UnixListener;
@@ -213,6 +214,27 @@ impl Bgp for BgpService {
         }
         .map_err(status)?;
         Ok(Response::new(ResetPeerResponse {}))
+    }
+
+    async fn clear_dampening(
+        &self,
+        request: Request<ClearDampeningRequest>,
+    ) -> Result<Response<ClearDampeningResponse>, Status> {
+        let ClearDampeningRequest { peer, prefix } = request.into_inner();
+        let speaker = self.0.get()?;
+        let key = match peer.as_str() {
+            "" => None,
+            name => Some(neighbor(&speaker, name).await?),
+        };
+        let prefix = match prefix.as_str() {
+            "" => None,
+            text => Some(parse_prefix(text)?),
+        };
+        let routes = speaker.clear_dampening(key, prefix).await.map_err(status)?;
+        tracing::info!(routes, "penalties of routes were forgotten by request");
+        Ok(Response::new(ClearDampeningResponse {
+            routes: routes as u64,
+        }))
     }
 
     async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {

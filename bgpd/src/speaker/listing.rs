@@ -92,6 +92,7 @@ pub(super) fn route_status(rib: &Rib, path: PathView) -> RouteStatus {
         stale: path.stale,
         is_own_default: false,
         status: Some(path.status),
+        dampening: path.dampening,
         import,
     }
 }
@@ -118,6 +119,7 @@ fn advertised(rib: &Rib, key: NeighborKey, family: Family, page: Range<u32>) -> 
         stale: false,
         is_own_default: route.is_own_default,
         status: None,
+        dampening: None,
         import: None,
     };
     told.into_iter().flatten().map(status).collect()

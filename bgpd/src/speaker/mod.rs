@@ -329,6 +329,7 @@ impl SpeakerHandle {
             for counters in counted.get(&peer.key()).into_iter().flatten() {
                 peer.prefixes_received += counters.received as u64;
                 peer.prefixes_accepted += counters.accepted as u64;
+                peer.prefixes_dampened += counters.dampened as u64;
                 peer.prefixes_advertised += counters.advertised as u64;
             }
         }

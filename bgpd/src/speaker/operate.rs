@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::oneshot;
+
 use super::rib_queue::RibControl;
 use super::running::Running;
 use super::{RouteStatus, SpeakerError, SpeakerHandle, route_status};
@@ -151,6 +153,25 @@ impl SpeakerHandle {
             self.inner.rib.control(RibControl::SendAgain { key });
         }
         Ok(())
+    }
+
+    /// Forgets the penalties of routes that have flapped, so that those which are dampened are used again: of a
+    /// neighbour or of all, of a prefix or of all. Returns how many penalties there were.
+    ///
+    /// # Errors
+    /// If the speaker was stopped.
+    pub async fn clear_dampening(
+        &self,
+        neighbor: Option<NeighborKey>,
+        prefix: Option<Prefix>,
+    ) -> Result<usize, SpeakerError> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.rib.control(RibControl::ClearDampening {
+            neighbor,
+            prefix,
+            answer,
+        });
+        answered.await.map_err(|_| SpeakerError::Stopped)
     }
 
     /// Begins to move traffic away before maintenance (RFC 8326), or ends that. Sessions stay as they are, and so do

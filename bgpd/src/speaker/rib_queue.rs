@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::connection::FromConnection;
 use super::interface::Surroundings;
@@ -15,7 +15,7 @@ use crate::config::{Config, Neighbor, NeighborKey, Network};
 use crate::monitor::{self, Mirrored, MonitoredPeer, Wanted};
 use crate::rib::{PeerSettings, ReceivedUpdate, Rib};
 use crate::session::{DownReason, Negotiated};
-use crate::wire::{FamilySet, RouteRefresh, Update};
+use crate::wire::{FamilySet, Prefix, RouteRefresh, Update};
 
 /// One establishment of a session; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +115,12 @@ pub(super) enum RibControl {
         key: NeighborKey,
         session: SessionId,
         mirrored: Mirrored,
+    },
+    /// Forget penalties of routes; answers how many there were.
+    ClearDampening {
+        neighbor: Option<NeighborKey>,
+        prefix: Option<Prefix>,
+        answer: oneshot::Sender<usize>,
     },
     Query(Box<dyn FnOnce(&Rib) + Send>),
     /// From those who watch.

@@ -336,6 +336,7 @@ impl Running {
                 last_error: status.last_error.clone(),
                 prefixes_received: 0,
                 prefixes_accepted: 0,
+                prefixes_dampened: 0,
                 prefixes_advertised: 0,
                 flaps: status.flaps,
                 far_connections: status.far_connections,

@@ -8,7 +8,7 @@ use super::counts::{MessageCounters, MessageCounts};
 use crate::bfd;
 use crate::config::{InterfaceName, NeighborKey};
 use crate::policy::Explanation;
-use crate::rib::PathStatus;
+use crate::rib::{DampeningView, PathStatus};
 use crate::session::{Negotiated, Settings, State};
 use crate::wire::{Attributes, Prefix};
 
@@ -75,6 +75,8 @@ pub struct PeerStatus {
     pub prefixes_received: u64,
     /// Of these, routes that passed loop checks and import policy.
     pub prefixes_accepted: u64,
+    /// Of those received, routes that are dampened because they flap.
+    pub prefixes_dampened: u64,
     /// Routes that we told it.
     pub prefixes_advertised: u64,
     /// How often the session has left Established.
@@ -149,6 +151,8 @@ pub struct RouteStatus {
     pub is_own_default: bool,
     /// How it fared in the selection; none for [`RouteView::Advertised`].
     pub status: Option<PathStatus>,
+    /// The penalty for its flaps, if it has one.
+    pub dampening: Option<DampeningView>,
     /// What the import policy said; none for our own networks and for [`RouteView::Advertised`].
     pub import: Option<Explanation>,
 }

@@ -1,6 +1,7 @@
 //! Which router shows which feature with us: every cell is a test that is run, or says why it cannot be. The
 //! matrix is the table of `docs/bgp-interop.md`.
 
+mod dampening;
 mod defaults;
 mod limits;
 mod next_hops;
@@ -32,6 +33,7 @@ enum Feature {
     EnhancedRefreshByThem,
     GracefulShutdown,
     DefaultOriginate,
+    Dampening,
     ExtendedMessages,
     AddPath,
     TheyHelp,
@@ -50,7 +52,7 @@ enum Feature {
 }
 
 impl Feature {
-    const ALL: [Self; 30] = [
+    const ALL: [Self; 31] = [
         Self::Ipv4,
         Self::Ipv6,
         Self::External,
@@ -66,6 +68,7 @@ impl Feature {
         Self::EnhancedRefreshByThem,
         Self::GracefulShutdown,
         Self::DefaultOriginate,
+        Self::Dampening,
         Self::ExtendedMessages,
         Self::AddPath,
         Self::TheyHelp,
@@ -100,6 +103,7 @@ impl Feature {
             Self::EnhancedRefreshByThem => "enhanced refresh, our answer",
             Self::GracefulShutdown => "graceful shutdown (RFC 8326), both ways",
             Self::DefaultOriginate => "a default route that we do not have (default-originate)",
+            Self::Dampening => "dampening of the router's routes (RFC 2439)",
             Self::ExtendedMessages => "a route that needs an extended message (RFC 8654)",
             Self::AddPath => "add-path (RFC 7911), both ways",
             Self::TheyHelp => "graceful restart (RFC 4724): our crash, the router helps",
@@ -169,6 +173,7 @@ fn cell(feature: Feature, kind: Kind) -> Cell {
             _,
         ) => shown(sessions::external),
         (Feature::DefaultOriginate, _) => shown(defaults::originated),
+        (Feature::Dampening, _) => shown(dampening::routes_that_flap),
         (Feature::ExtendedMessages, Kind::GoBgp | Kind::OpenBgpd) => Lacks("does not offer them"),
         (Feature::ExtendedMessages, _) => shown(limits::long_messages),
         (Feature::AddPath, Kind::Bird) => shown(crate::addpath::bird_with_add_paths),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bgpd_proto::v1::bgp_client::BgpClient;
 use bgpd_proto::v1::{
-    DrainRequest, GetSpeakerRequest, ListPeersRequest, ListRoutesRequest, Peer, ResetPeerRequest, Route,
-    UndrainRequest,
+    ClearDampeningRequest, DrainRequest, GetSpeakerRequest, ListPeersRequest, ListRoutesRequest, Peer,
+    ResetPeerRequest, Route, UndrainRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -110,6 +110,17 @@ impl Bgpd {
         } else {
             self.runtime.block_on(client.undrain(UndrainRequest {})).unwrap();
         }
+    }
+
+    /// Has the penalties of a route forgotten; says how many there were.
+    pub(crate) fn clear_dampening(&self, address: &str, prefix: &str) -> u64 {
+        let mut client = self.client().unwrap();
+        let request = ClearDampeningRequest {
+            peer: address.to_owned(),
+            prefix: prefix.to_owned(),
+        };
+        let answer = self.runtime.block_on(client.clear_dampening(request));
+        answer.unwrap().into_inner().routes
     }
 
     /// BFD packets that were for no session, or from too far away.

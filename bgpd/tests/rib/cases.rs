@@ -575,6 +575,7 @@ fn stale_routes_are_kept_and_swept() {
             accepted: 2,
             selected: 2,
             stale: 2,
+            dampened: 0,
             advertised: 0
         }
     );

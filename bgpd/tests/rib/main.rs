@@ -5,6 +5,8 @@ mod add_path;
 #[cfg(test)]
 mod cases;
 #[cfg(test)]
+mod dampening;
+#[cfg(test)]
 mod default_route;
 #[cfg(test)]
 mod listener;

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod dampening;
 mod fabric;
 mod identity;
 mod keep;

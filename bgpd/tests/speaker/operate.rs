@@ -285,3 +285,16 @@ async fn watchers_see_routes_and_sessions_change() {
     assert!(states.len() > 1, "{states:?}");
     watch.kill().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn penalties_are_forgotten_by_request() {
+    let fabric = fabric().await;
+    let forgotten = "The penalties of 0 routes were forgotten.\n";
+    assert_eq!(says(&fabric, &["clear-dampening"]).await, forgotten);
+    let of_one = ["clear-dampening", "10.1.0.0/24", "--peer", "127.0.77.2"];
+    assert_eq!(says(&fabric, &of_one).await, forgotten);
+    let error = refuses(&fabric, &["clear-dampening", "--peer", "127.0.77.9"]).await;
+    assert!(error.contains("peer \"127.0.77.9\" is not configured"), "{error}");
+    let error = refuses(&fabric, &["clear-dampening", "10.1"]).await;
+    assert!(error.contains("write it as 10.0.0.0/8"), "{error}");
+}

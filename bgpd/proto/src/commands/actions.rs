@@ -1,13 +1,13 @@
-//! `drain`, `undrain`, `reset` and `dump`.
+//! `drain`, `undrain`, `reset`, `clear-dampening` and `dump`.
 
 use std::time::Duration;
 
 use tonic::transport::Channel;
 
 use super::output::print;
-use super::{CommandError, Direction, DrainOptions, ResetOptions, request};
+use super::{ClearDampeningOptions, CommandError, Direction, DrainOptions, ResetOptions, request};
 use crate::v1::bgp_client::BgpClient;
-use crate::v1::{DrainRequest, DumpMrtRequest, ResetPeerRequest, UndrainRequest};
+use crate::v1::{ClearDampeningRequest, DrainRequest, DumpMrtRequest, ResetPeerRequest, UndrainRequest};
 
 pub(super) async fn drain(
     client: &mut BgpClient<Channel>,
@@ -51,6 +51,18 @@ pub(super) async fn reset(
     };
     client.reset_peer(request(asked)).await?;
     print(&format!("{}: {done}.\n", options.peer))
+}
+
+pub(super) async fn clear_dampening(
+    client: &mut BgpClient<Channel>,
+    options: &ClearDampeningOptions,
+) -> Result<(), CommandError> {
+    let asked = ClearDampeningRequest {
+        peer: options.peer.clone().unwrap_or_default(),
+        prefix: options.prefix.clone().unwrap_or_default(),
+    };
+    let routes = client.clear_dampening(request(asked)).await?.into_inner().routes;
+    print(&format!("The penalties of {routes} routes were forgotten.\n"))
 }
 
 pub(super) async fn dump(client: &mut BgpClient<Channel>) -> Result<(), CommandError> {

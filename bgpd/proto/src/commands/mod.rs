@@ -38,6 +38,8 @@ pub enum Command {
     Undrain,
     /// End a session so that it starts again, or with --soft only judge its routes again
     Reset(ResetOptions),
+    /// Forget the penalties of routes that flapped, so that those which are dampened are used again (RFC 2439)
+    ClearDampening(ClearDampeningOptions),
     /// Write the whole table to an MRT file now, where the speaker's configuration says
     Dump,
     /// Follow changes of sessions and of selected routes
@@ -150,6 +152,16 @@ pub struct ResetOptions {
     pub soft: Option<Direction>,
 }
 
+/// Options of `clear-dampening`.
+#[derive(Debug, Clone, Args)]
+pub struct ClearDampeningOptions {
+    /// Only this prefix
+    pub prefix: Option<String>,
+    /// Only routes of this peer
+    #[arg(long)]
+    pub peer: Option<String>,
+}
+
 /// Options of `watch`.
 #[derive(Debug, Clone, Args)]
 pub struct WatchOptions {
@@ -205,6 +217,7 @@ pub async fn run(command: &Command, channel: Channel) -> Result<(), CommandError
         Command::Drain(options) => actions::drain(&mut client, options).await,
         Command::Undrain => actions::undrain(&mut client).await,
         Command::Reset(options) => actions::reset(&mut client, options).await,
+        Command::ClearDampening(options) => actions::clear_dampening(&mut client, options).await,
         Command::Dump => actions::dump(&mut client).await,
         Command::Watch(options) => watch::run(&mut client, options).await,
     }

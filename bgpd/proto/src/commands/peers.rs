@@ -108,6 +108,7 @@ fn render_one(peer: &Peer, format: Format) -> Result<String, CommandError> {
     lines.extend([
         ("Routes received", peer.prefixes_received.to_string()),
         ("Routes accepted", peer.prefixes_accepted.to_string()),
+        ("Routes dampened", peer.prefixes_dampened.to_string()),
         ("Routes advertised", peer.prefixes_advertised.to_string()),
         ("Flaps", peer.flaps.to_string()),
     ]);

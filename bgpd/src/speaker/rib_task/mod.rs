@@ -5,6 +5,7 @@
 //! Everything else comes through a queue of its own that is always looked at first; its senders
 //! are few, and each message in it stands for a change of a session or of the configuration.
 
+mod dampening;
 mod peers;
 mod refresh;
 mod transmit;
@@ -190,8 +191,13 @@ impl RibTask {
             self.kernel.program(&mut self.rib, &mut self.monitors);
             self.check_deferral();
             self.expire_refreshes();
+            self.advance();
             self.transmit();
-            let timers = [self.deferral.deadline(), self.refreshes.deadline()];
+            let timers = [
+                self.deferral.deadline(),
+                self.refreshes.deadline(),
+                self.rib.dampening_deadline(),
+            ];
             let timers = timers.into_iter().flatten().map(|at| self.epoch + at.0);
             let deadline = timers.chain(self.converging_until).min();
             tokio::select! {
@@ -240,6 +246,7 @@ impl RibTask {
     }
 
     fn control(&mut self, control: RibControl) -> std::ops::ControlFlow<()> {
+        self.advance();
         match control {
             RibControl::Configure(config) => self.configure(*config),
             RibControl::Neighbor(neighbor) => {
@@ -289,6 +296,15 @@ impl RibTask {
                 if self.peers.get(&key).is_some_and(|peer| peer.session == session) {
                     self.monitors.mirrored(key, mirrored);
                 }
+            }
+            RibControl::ClearDampening {
+                neighbor,
+                prefix,
+                answer,
+            } => {
+                let count = self.clear_dampening(neighbor, prefix);
+                // Whoever asked may be gone.
+                let _ = answer.send(count);
             }
             RibControl::Query(query) => query(&self.rib),
             RibControl::Monitor(request) => self.monitors.request(request, &self.rib),
@@ -363,6 +379,7 @@ impl RibTask {
             mirrored,
             refresh,
         } = updates;
+        self.advance();
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| peer.session == session) else {
             if mirrored.is_some() {
                 self.monitors.mirror_lost(key);

@@ -36,12 +36,8 @@ impl Kind {
             Self::Frr => Speaker::Frr(Frr::start(netns, directory, &setup.frr())),
             Self::GoBgp => {
                 let gobgp = GoBgp::start(netns, directory, &setup.gobgp());
-                let marks = "community 65100:7 large-community 65100:7:8 rt 65100:9";
-                for (at, family) in ["ipv4", "ipv6"].into_iter().enumerate() {
-                    gobgp.ask(&format!(
-                        "global rib add -a {family} {} origin igp nexthop {} {marks}",
-                        THEIR_ROUTES[at], THEIR[at]
-                    ));
+                for at in 0..2 {
+                    gobgp.ask(&gobgp_announces(at));
                 }
                 gobgp.ask(&format!(
                     "global rib add -a ipv4 {THEIR_LEAVING_ROUTE} origin igp nexthop {} community 65535:0",
@@ -61,6 +57,14 @@ impl Kind {
             _ => self.start(netns, directory, setup),
         }
     }
+}
+
+/// The command that announces its route of a family with marks.
+fn gobgp_announces(at: usize) -> String {
+    let marks = "community 65100:7 large-community 65100:7:8 rt 65100:9";
+    let family = ["ipv4", "ipv6"][at];
+    let (prefix, next_hop) = (THEIR_ROUTES[at], THEIR[at]);
+    format!("global rib add -a {family} {prefix} origin igp nexthop {next_hop} {marks}")
 }
 
 pub(super) enum Speaker {
@@ -198,6 +202,54 @@ impl Speaker {
             Self::ExaBgp(exabgp) => {
                 exabgp.say(&format!(
                     "neighbor {peer} announce route-refresh {family} unicast"
+                ));
+            }
+        }
+    }
+
+    /// Withdraws the first of its routes.
+    pub(super) fn retract(&self) {
+        let [prefix, _] = THEIR_ROUTES;
+        match self {
+            Self::Bird(bird) => {
+                bird.ask_writing("disable static1");
+            }
+            Self::Frr(frr) => {
+                frr.configure(&["address-family ipv4 unicast", &format!("no network {prefix}")])
+            }
+            Self::GoBgp(gobgp) => {
+                gobgp.ask(&format!("global rib del -a ipv4 {prefix}"));
+            }
+            Self::OpenBgpd(openbgpd) => {
+                openbgpd.ask(&format!("network delete {prefix}"));
+            }
+            Self::ExaBgp(exabgp) => {
+                exabgp.say(&format!(
+                    "neighbor {} withdraw route {prefix} next-hop self",
+                    OUR[0]
+                ));
+            }
+        }
+    }
+
+    /// Announces it again.
+    pub(super) fn announce(&self) {
+        let [prefix, _] = THEIR_ROUTES;
+        match self {
+            Self::Bird(bird) => {
+                bird.ask_writing("enable static1");
+            }
+            Self::Frr(frr) => frr.configure(&["address-family ipv4 unicast", &format!("network {prefix}")]),
+            Self::GoBgp(gobgp) => {
+                gobgp.ask(&gobgp_announces(0));
+            }
+            Self::OpenBgpd(openbgpd) => {
+                openbgpd.ask(&format!("network add {prefix}"));
+            }
+            Self::ExaBgp(exabgp) => {
+                exabgp.say(&format!(
+                    "neighbor {} announce route {prefix} next-hop self",
+                    OUR[0]
                 ));
             }
         }

@@ -21,9 +21,9 @@ const PROCESSES: &str = "process hears { run DIRECTORY/hears.sh; encoder json; }
      process says { run DIRECTORY/says.sh; encoder text; }\n";
 
 impl ExaBgp {
-    /// The part of a neighbour's configuration that passes on what is heard of it.
+    /// The part of a neighbour's configuration that passes on what is heard of it, and has commands reach it.
     pub(crate) const API: &str = "api { processes [ hears ]; neighbor-changes;\n\
-         receive { parsed; update; open; notification; refresh; } }";
+         receive { parsed; update; open; notification; refresh; } }\n api { processes [ says ]; }";
 
     pub(crate) fn start(netns: &Netns, directory: &Path, config: &str) -> Self {
         let in_directory = |name: &str| directory.join(name);
