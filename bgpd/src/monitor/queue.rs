@@ -33,7 +33,7 @@ pub(crate) enum Event {
     Routes(View, Whose, Vec<ShownRoute>),
     /// The table was shown, or told by the peer, as a whole.
     EndOfRib(View, Whose, Family),
-    /// What [`Request::Show`] asked for was shown, but for this.
+    /// What [`Request::Show`](super::Request::Show) asked for was shown, but for this.
     Shown(Option<Part>),
     Mirror(Mirror),
 }
