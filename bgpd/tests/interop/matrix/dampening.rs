@@ -27,7 +27,7 @@ fn flaps(kind: Kind) {
     });
     let received = || {
         let routes = ours.routes("received", THEIR[0]).into_iter();
-        routes.filter(|route| route.prefix == prefix).last()
+        routes.filter(|route| route.prefix == prefix).next_back()
     };
     for flap in 1..=2 {
         assert!(ours.best(prefix).is_some(), "{kind:?}: before flap {flap}");
