@@ -1,13 +1,10 @@
-//! The RIB by itself, without sessions and sockets: a full table of one peer comes, is told to another, and goes.
+//! The RIB by itself, without sessions and sockets: tables of some peers come, are told to another, and go.
 //!
-//! `cargo bench -p bgpd --bench rib -- [PREFIXES]` prints nanoseconds a prefix of each, what the RIB's owner does with
-//! them included: taking UPDATEs in, working out what is to be told, encoding it.
+//! `cargo bench -p bgpd --bench rib` prints nanoseconds a path of each, what the RIB's owner does with them included:
+//! taking UPDATEs in, working out what is to be told, encoding it. Eight peers have the same prefixes, without and
+//! with add-path both ways on all sessions.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a benchmark ends with its first error"
-)]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends with its first error")]
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,7 +19,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-const PREFIXES_DEFAULT: u32 = 1_000_000;
+/// Peers that announce, the prefixes that each of them has, and whether all sessions have add-path.
+const CASES: [(u8, u32, bool); 3] = [(1, 1_000_000, false), (8, 50_000, false), (8, 50_000, true)];
 /// Prefixes with common attributes are one to this many.
 const RUN_MAX: u32 = 12;
 /// Prefixes of an UPDATE that withdraws.
@@ -31,36 +29,60 @@ const WITHDRAWN: usize = 1018;
 const TURN: usize = 16_384;
 /// Prefixes that are expected together.
 const EXPECTED: usize = 512;
+/// What is encoded before it is handed out.
+const STAGED_BYTES: usize = 128 * 1024;
+/// UPDATEs that come from one peer before it is another's turn.
+const BATCH: usize = 128;
 const TIMES: usize = 3;
 
 fn main() {
-    // What cargo itself passes begins with a dash.
-    let count = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with('-'));
-    let count = count.map_or(PREFIXES_DEFAULT, |count| {
-        count.parse().expect("a number of prefixes")
-    });
-    let runs = runs(count);
-    for _ in 0..TIMES {
-        let mut rib = Rib::new(RibSettings::new(64_512, Ipv4Addr::new(192, 0, 2, 1)));
-        let [feeder, receiver] = [2, 3].map(|last| peer(&mut rib, last));
-        let mut random = StdRng::seed_from_u64(1);
-        let updates = runs.iter().map(|run| announcement(run.clone(), &mut random));
-        let (announcing, told) = play(&mut rib, feeder, receiver, updates);
-        let bytes = rib.memory().bytes() as f64 / f64::from(count);
-        assert_eq!(told, count as usize);
-        let prefixes: Vec<Prefix> = runs.iter().cloned().flatten().map(prefix).collect();
-        let updates = prefixes.chunks(WITHDRAWN).map(withdrawal);
-        let (withdrawing, told) = play(&mut rib, feeder, receiver, updates);
-        assert_eq!(told, count as usize);
-        let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(count);
-        println!(
-            "{count} prefixes: announced in {:.0} ns each, withdrawn in {:.0} ns each; {bytes:.1} bytes each",
-            each(announcing),
-            each(withdrawing),
-        );
+    for (feeders, count, add_path) in CASES {
+        let runs = runs(count);
+        for _ in 0..TIMES {
+            run(&runs, feeders, count, add_path);
+        }
     }
+}
+
+fn run(runs: &[Range<u32>], feeders: u8, count: u32, add_path: bool) {
+    let mut rib = Rib::new(RibSettings::new(64_512, Ipv4Addr::new(192, 0, 2, 1)));
+    let receiver = peer(&mut rib, 255, add_path);
+    let feeders: Vec<PeerId> = (0..feeders).map(|at| peer(&mut rib, at + 2, add_path)).collect();
+    // Each sends them in an order of its own.
+    let runs_of = |at: usize| {
+        let (behind, ahead) = runs.split_at(at * runs.len() / feeders.len());
+        ahead.iter().chain(behind).cloned()
+    };
+    let announcing = feeders.iter().enumerate().map(|(at, peer)| {
+        let mut random = StdRng::seed_from_u64(at as u64);
+        let updates = runs_of(at).map(move |run| announcement(run, &mut random));
+        (
+            *peer,
+            Box::new(updates) as Box<dyn Iterator<Item = ReceivedUpdate>>,
+        )
+    });
+    let (announced, told) = play(&mut rib, receiver, announcing.collect());
+    let bytes = rib.memory().bytes() as f64 / f64::from(count);
+    let withdrawing = feeders.iter().enumerate().map(|(at, peer)| {
+        let prefixes: Vec<Prefix> = runs_of(at).flatten().map(prefix).collect();
+        let updates: Vec<ReceivedUpdate> = prefixes.chunks(WITHDRAWN).map(withdrawal).collect();
+        (
+            *peer,
+            Box::new(updates.into_iter()) as Box<dyn Iterator<Item = ReceivedUpdate>>,
+        )
+    });
+    let (withdrawn, told_gone) = play(&mut rib, receiver, withdrawing.collect());
+    assert!(told >= count as usize && told_gone >= count as usize);
+    assert_eq!(rib.memory().paths, 0);
+    let paths = f64::from(count) * feeders.len() as f64;
+    let each = |time: Duration| time.as_secs_f64() * 1e9 / paths;
+    println!(
+        "{} peers, {count} prefixes{}: announced in {:.0} ns a path, withdrawn in {:.0} ns; {bytes:.1} bytes a prefix",
+        feeders.len(),
+        if add_path { ", add-path" } else { "" },
+        each(announced),
+        each(withdrawn),
+    );
 }
 
 /// Neighbouring prefixes with common attributes, in random order.
@@ -81,13 +103,17 @@ fn prefix(n: u32) -> Prefix {
     Prefix::new(Ipv4Addr::from(0x1400_0000 + (n << 8)).into(), 24).unwrap()
 }
 
-fn peer(rib: &mut Rib, last: u8) -> PeerId {
+fn peer(rib: &mut Rib, last: u8, add_path: bool) -> PeerId {
     let address = IpAddr::from([10, 0, 0, last]);
     let mut settings = PeerSettings::new(NeighborKey::new(address, 179), 64_512 + u32::from(last), 64_512);
     settings.families = [Family::Ipv4Unicast].into_iter().collect();
     settings.import = Policy::Accept;
     settings.export = Policy::Accept;
     settings.self_next_hop = [Some(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1))), None];
+    if add_path {
+        settings.add_path_receive = settings.families;
+        settings.add_path_send = settings.families;
+    }
     rib.peer_up(settings)
 }
 
@@ -122,70 +148,78 @@ fn withdrawal(prefixes: &[Prefix]) -> ReceivedUpdate {
     }
 }
 
-/// Has the RIB take UPDATEs in: how long that takes, and how many routes the receiver is told of or loses.
+/// Has the RIB take in what peers send: how long that takes, and how many routes the receiver is told of or loses.
 fn play(
     rib: &mut Rib,
-    feeder: PeerId,
     receiver: PeerId,
-    mut updates: impl Iterator<Item = ReceivedUpdate>,
+    mut feeds: Vec<(PeerId, Box<dyn Iterator<Item = ReceivedUpdate> + '_>)>,
 ) -> (Duration, usize) {
+    let codec = codec(rib, receiver);
     let (mut time, mut told) = (Duration::ZERO, 0);
-    loop {
-        let mut turn: Vec<Vec<ReceivedUpdate>> = Vec::new();
+    while !feeds.is_empty() {
+        let mut turn: Vec<(PeerId, Vec<ReceivedUpdate>)> = Vec::new();
         let mut prefixes = 0;
-        while prefixes < TURN {
-            let mut part = Vec::new();
-            let mut expected = 0;
-            while expected < EXPECTED
-                && let Some(update) = updates.next()
-            {
-                expected += update.prefix_count();
-                part.push(update);
-            }
-            if part.is_empty() {
-                break;
-            }
-            prefixes += expected;
-            turn.push(part);
-        }
-        if turn.is_empty() {
-            return (time, told);
+        while prefixes < TURN && !feeds.is_empty() {
+            feeds.retain_mut(|(peer, updates)| {
+                let batch: Vec<ReceivedUpdate> = updates.by_ref().take(BATCH).collect();
+                prefixes += batch.iter().map(ReceivedUpdate::prefix_count).sum::<usize>();
+                let more = !batch.is_empty();
+                for part in batch.chunks(EXPECTED / RUN_MAX as usize) {
+                    turn.push((*peer, part.to_vec()));
+                }
+                more
+            });
         }
         let start = Instant::now();
-        for part in turn {
+        for (peer, part) in turn {
             rib.expect(&part);
             for update in part {
-                rib.withdraw_paths(feeder, update.withdrawn.routes());
+                rib.withdraw_paths(peer, update.withdrawn.routes());
                 for (attributes, routes) in update.announced {
-                    rib.update_paths(feeder, attributes, routes.routes());
+                    rib.update_paths(peer, attributes, routes.routes());
                 }
             }
         }
         rib.skip_fib();
-        let mut out = Vec::new();
-        while let Some(transmit) = rib.poll_transmit() {
-            let is_told = transmit.peers.contains(&receiver);
-            match &transmit.outgoing {
-                Outgoing::Announce {
-                    attributes,
-                    prefixes,
-                    path_ids,
-                } => {
-                    told += if is_told { prefixes.len() } else { 0 };
-                    let routes = Nlri { prefixes, path_ids };
-                    wire::encode_announcement(attributes, routes, Codec::default(), &mut out).unwrap();
-                }
-                Outgoing::Withdraw { prefixes, path_ids } => {
-                    told += if is_told { prefixes.len() } else { 0 };
-                    wire::encode_withdrawal(Nlri { prefixes, path_ids }, Codec::default(), &mut out);
-                }
-                Outgoing::EndOfRib | Outgoing::Refresh(_) => {}
-            }
-            if out.len() > 128 * 1024 {
-                black_box(std::mem::take(&mut out));
-            }
-        }
-        black_box(out);
+        told += tell(rib, receiver, codec);
         time += start.elapsed();
     }
+    (time, told)
+}
+
+fn codec(rib: &Rib, peer: PeerId) -> Codec {
+    Codec {
+        add_path_send: rib.settings_of(peer).unwrap().add_path_send,
+        ..Codec::default()
+    }
+}
+
+/// Encodes what is to be told; how many routes that are for a peer.
+fn tell(rib: &mut Rib, receiver: PeerId, codec: Codec) -> usize {
+    let mut told = 0;
+    let mut out = Vec::new();
+    while let Some(transmit) = rib.poll_transmit() {
+        let is_told = transmit.peers.contains(&receiver);
+        match &transmit.outgoing {
+            Outgoing::Announce {
+                attributes,
+                prefixes,
+                path_ids,
+            } => {
+                told += if is_told { prefixes.len() } else { 0 };
+                let routes = Nlri { prefixes, path_ids };
+                wire::encode_announcement(attributes, routes, codec, &mut out).unwrap();
+            }
+            Outgoing::Withdraw { prefixes, path_ids } => {
+                told += if is_told { prefixes.len() } else { 0 };
+                wire::encode_withdrawal(Nlri { prefixes, path_ids }, codec, &mut out);
+            }
+            Outgoing::EndOfRib | Outgoing::Refresh(_) => {}
+        }
+        if out.len() > STAGED_BYTES {
+            out = Vec::new();
+        }
+    }
+    black_box(out);
+    told
 }

@@ -2,6 +2,11 @@
 
 /// Appends an attribute.
 pub(crate) fn attribute(bytes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    // What most of a million routes consist of is written at once.
+    if let &[a, b, c, d] = value {
+        let ([l0, l1], [k0, k1]) = (8_u16.to_ne_bytes(), kind.to_ne_bytes());
+        return bytes.extend_from_slice(&[l0, l1, k0, k1, a, b, c, d]);
+    }
     nested(bytes, kind, |bytes| bytes.extend_from_slice(value));
 }
 

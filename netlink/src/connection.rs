@@ -1,5 +1,6 @@
 //! The socket: requests with acknowledgements, dumps, and batches.
 
+use std::borrow::Borrow;
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
@@ -94,23 +95,30 @@ impl Connection {
 
     /// Send `requests` in as few system calls as fit and gather the outcomes: one a request, in
     /// order. A refused request does not stop those after it. An `Err` means that the outcome of
-    /// the requests is not known (read the state back).
-    pub fn batch(&mut self, requests: &[Request]) -> Result<Vec<Result<(), Refusal>>, Error> {
-        let mut outcomes = Vec::with_capacity(requests.len());
-        let mut buffer = Vec::with_capacity(BATCH_BYTES_MAX.min(requests.len().saturating_mul(128)));
-        let mut count = 0;
-        for (at, request) in requests.iter().enumerate() {
-            let last = buffer.len();
-            self.sequence = self.sequence.wrapping_add(1);
-            buffer.extend_from_slice(&[0; HEADER_BYTES]);
-            let (kind, flags) = request.write(&mut buffer)?;
-            close_frame(&mut buffer, last, kind, flags, self.sequence);
-            count += 1;
-            let full = buffer.len() >= BATCH_BYTES_MAX || count >= BATCH_REQUESTS_MAX;
-            if full || at + 1 == requests.len() {
+    /// the requests is not known (read the state back). Each is asked for when there is room for it.
+    pub fn batch<R: Borrow<Request>>(
+        &mut self,
+        requests: impl IntoIterator<Item = R>,
+    ) -> Result<Vec<Result<(), Refusal>>, Error> {
+        let requests = requests.into_iter();
+        let expected = requests.size_hint().0;
+        let mut outcomes = Vec::with_capacity(expected);
+        let mut buffer = Vec::with_capacity(BATCH_BYTES_MAX.min(expected.saturating_mul(128)));
+        let (mut count, mut last) = (0, 0);
+        for request in requests {
+            if buffer.len() >= BATCH_BYTES_MAX || count >= BATCH_REQUESTS_MAX {
                 self.flush(&mut buffer, last, count, &mut outcomes)?;
                 count = 0;
             }
+            last = buffer.len();
+            self.sequence = self.sequence.wrapping_add(1);
+            buffer.extend_from_slice(&[0; HEADER_BYTES]);
+            let (kind, flags) = request.borrow().write(&mut buffer)?;
+            close_frame(&mut buffer, last, kind, flags, self.sequence);
+            count += 1;
+        }
+        if count > 0 {
+            self.flush(&mut buffer, last, count, &mut outcomes)?;
         }
         Ok(outcomes)
     }

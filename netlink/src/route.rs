@@ -268,14 +268,16 @@ impl Route {
             self.destination.prefix_len(),
             0, // no prefix of the source
             0, // any type of service
-            // The header's field has one byte; the attribute holds any number.
+            // The header's field has one byte; for more there is an attribute.
             u8::try_from(self.table).unwrap_or(0),
             self.protocol,
             scope.into(),
             self.kind.number().into(),
         ]);
         bytes.extend_from_slice(&flags.bits().to_ne_bytes());
-        attribute(bytes, libc::RTA_TABLE, &self.table.to_ne_bytes());
+        if u8::try_from(self.table).is_err() {
+            attribute(bytes, libc::RTA_TABLE, &self.table.to_ne_bytes());
+        }
         address_attribute(bytes, libc::RTA_DST, self.destination.addr());
         if self.metric != 0 {
             attribute(bytes, libc::RTA_PRIORITY, &self.metric.to_ne_bytes());

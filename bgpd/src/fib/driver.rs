@@ -23,6 +23,8 @@ use crate::wire::{Family, Prefix};
 
 /// Prefixes in one batch: between two, the inbox is looked at.
 const BATCH_PREFIXES_MAX: usize = 2048;
+/// Prefixes that the plan is told to expect together.
+const EXPECTED_PREFIXES: usize = 256;
 /// Changes of links come in bursts: what they ask for is looked at this long after the first.
 const BURST_TIME: Duration = Duration::from_millis(50);
 /// Events taken in at once: then the inbox has its turn.
@@ -321,14 +323,20 @@ impl Driver {
                 NextHopInterest::Forget(_) => self.resolver.forget(gateway),
             }
         }
-        for change in changes {
-            let wanted = change.route.map(|route| self.wanted(route));
+        let mut tracked = None;
+        for (at, change) in changes.iter().enumerate() {
+            if at % EXPECTED_PREFIXES == 0 {
+                let next = changes.iter().skip(at).take(EXPECTED_PREFIXES);
+                self.plan.expect(next.map(|change| &change.prefix));
+            }
+            let wanted = change.route.as_ref().map(|route| self.wanted(route));
             // Routes are resolved by themselves too: the caller need not track their next hops.
             for next_hop in wanted.iter().flat_map(|wanted| &wanted.next_hops) {
-                if self.resolver.get(*next_hop).is_none() {
+                if tracked != Some(*next_hop) && self.resolver.get(*next_hop).is_none() {
                     self.resolver.track(*next_hop);
                     new.push(*next_hop);
                 }
+                tracked = Some(*next_hop);
             }
             self.plan.want(change.prefix, wanted);
         }
@@ -339,11 +347,11 @@ impl Driver {
         Ok(received)
     }
 
-    fn wanted(&self, route: FibRoute) -> Wanted {
+    fn wanted(&self, route: &FibRoute) -> Wanted {
         Wanted {
             metric: self.settings.metric.of(route.local_pref),
-            next_hops: match route.action {
-                FibAction::Forward(next_hops) => next_hops,
+            next_hops: match &route.action {
+                FibAction::Forward(next_hops) => next_hops.clone(),
                 FibAction::Discard => NextHops::new(),
             },
         }
@@ -485,12 +493,11 @@ impl Driver {
             (task, uses_group)
         };
         let tasks: Vec<(Task, bool)> = tasks.into_iter().map(with_group).collect();
-        let requests: Vec<Request> = tasks
+        let requests = tasks
             .iter()
-            .map(|(task, with_group)| self.plan.request(task, *with_group))
-            .collect();
-        let outcomes = self.netlink.batch(&requests)?;
-        debug!(routes = requests.len(), "kernel routes changed");
+            .map(|(task, with_group)| self.plan.request(task, *with_group));
+        let outcomes = self.netlink.batch(requests)?;
+        debug!(routes = outcomes.len(), "kernel routes changed");
         let mut taken = Vec::new();
         let mut again = Vec::new();
         for ((task, with_group), outcome) in tasks.into_iter().zip(outcomes) {

@@ -70,16 +70,21 @@ pub(super) struct NextHopSets {
     ids: FxHashMap<NextHops, SetId>,
     sets: Vec<Option<Set>>,
     free: Vec<SetId>,
+    /// The list asked for last: the next route has the same more often than not.
+    last: Option<SetId>,
 }
 
 impl NextHopSets {
     /// The id of a list, for one more route.
     pub(super) fn acquire(&mut self, next_hops: NextHops) -> SetId {
-        if let Some(id) = self.ids.get(&next_hops) {
+        let is_last = |id: &SetId| self.get(*id).is_some_and(|set| set.next_hops == next_hops);
+        let known = self.last.filter(is_last);
+        if let Some(id) = known.or_else(|| self.ids.get(&next_hops).copied()) {
             if let Some(Some(set)) = self.sets.get_mut(id.0 as usize) {
                 set.routes += 1;
             }
-            return *id;
+            self.last = Some(id);
+            return id;
         }
         let set = Set {
             next_hops: next_hops.clone(),

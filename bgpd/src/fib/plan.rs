@@ -109,6 +109,11 @@ impl Plan {
         entries.map(|(slot, _)| slot).collect()
     }
 
+    /// Of these it will be said next what is wanted.
+    pub(super) fn expect<'a>(&self, prefixes: impl Iterator<Item = &'a Prefix>) {
+        self.routes.expect(prefixes);
+    }
+
     /// What is wanted for a prefix now.
     pub(super) fn want(&mut self, prefix: Prefix, wanted: Option<Wanted>) {
         let slot = self.routes.entry(prefix);

@@ -26,8 +26,8 @@ fn flaps(kind: Kind) {
         ours.best(prefix).is_some()
     });
     let received = || {
-        let routes = ours.routes("received", THEIR[0]).into_iter();
-        routes.filter(|route| route.prefix == prefix).next_back()
+        let mut routes = ours.routes("received", THEIR[0]).into_iter();
+        routes.rfind(|route| route.prefix == prefix)
     };
     for flap in 1..=2 {
         assert!(ours.best(prefix).is_some(), "{kind:?}: before flap {flap}");
