@@ -310,6 +310,7 @@ Capabilities:      four-octet-as, route-refresh
 Graceful restart:  asks to keep its routes for 120 s
 Routes received:   3
 Routes accepted:   2
+Routes dampened:   0
 Routes advertised: 12
 Flaps:             0
 Last error:        -
