@@ -70,7 +70,8 @@ fn never_missing(kind: Kind, router: &Speaker, meanwhile: impl FnOnce()) {
         }
         assert!(
             looks >= 2 && misses.is_empty(),
-            "{kind:?}: {misses:?} in {looks} looks"
+            "{kind:?}: {misses:?} in {looks} looks; it says:\n{}",
+            router.log()
         );
     });
 }
