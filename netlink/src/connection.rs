@@ -43,6 +43,64 @@ pub(crate) struct Message {
     pub(crate) payload: Vec<u8>,
 }
 
+/// What became of a request.
+pub type Outcome = Result<(), Refusal>;
+
+/// Requests that are sent together.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    buffer: Vec<u8>,
+    /// Where the last one begins.
+    last: usize,
+    count: usize,
+    /// The number of the last one; the others have those before it.
+    last_sequence: u32,
+}
+
+impl Window {
+    /// What it has so far; it goes on with an empty one, in this buffer.
+    pub(crate) fn take(&mut self, buffer: Vec<u8>) -> Window {
+        let empty = Window {
+            buffer,
+            ..Window::default()
+        };
+        std::mem::replace(self, empty)
+    }
+
+    /// Its buffer, emptied.
+    pub(crate) fn into_buffer(mut self) -> Vec<u8> {
+        self.buffer.clear();
+        self.buffer
+    }
+}
+
+/// Requests by windows, with numbers that follow `sequence`. Each request is asked for when there is room for it.
+pub(crate) fn windows<R: Borrow<Request>>(
+    requests: impl IntoIterator<Item = R>,
+    sequence: &mut u32,
+    mut each: impl FnMut(&mut Window) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut window = Window::default();
+    for request in requests {
+        if window.buffer.len() >= BATCH_BYTES_MAX || window.count >= BATCH_REQUESTS_MAX {
+            each(&mut window)?;
+            window.buffer.clear();
+            window.count = 0;
+        }
+        window.last = window.buffer.len();
+        *sequence = sequence.wrapping_add(1);
+        window.last_sequence = *sequence;
+        window.buffer.extend_from_slice(&[0; HEADER_BYTES]);
+        let (kind, flags) = request.borrow().write(&mut window.buffer)?;
+        close_frame(&mut window.buffer, window.last, kind, flags, *sequence);
+        window.count += 1;
+    }
+    match window.count {
+        0 => Ok(()),
+        _ => each(&mut window),
+    }
+}
+
 /// A routing netlink socket. Not shared: one per task or thread; opening one is cheap.
 pub struct Connection {
     socket: Socket,
@@ -89,7 +147,7 @@ impl Connection {
     }
 
     /// What the kernel knows this socket by: changes that it makes are told to others with this number.
-    pub(crate) fn port(&self) -> u32 {
+    pub fn port(&self) -> u32 {
         self.port
     }
 
@@ -99,47 +157,32 @@ impl Connection {
     pub fn batch<R: Borrow<Request>>(
         &mut self,
         requests: impl IntoIterator<Item = R>,
-    ) -> Result<Vec<Result<(), Refusal>>, Error> {
+    ) -> Result<Vec<Outcome>, Error> {
         let requests = requests.into_iter();
-        let expected = requests.size_hint().0;
-        let mut outcomes = Vec::with_capacity(expected);
-        let mut buffer = Vec::with_capacity(BATCH_BYTES_MAX.min(expected.saturating_mul(128)));
-        let (mut count, mut last) = (0, 0);
-        for request in requests {
-            if buffer.len() >= BATCH_BYTES_MAX || count >= BATCH_REQUESTS_MAX {
-                self.flush(&mut buffer, last, count, &mut outcomes)?;
-                count = 0;
-            }
-            last = buffer.len();
-            self.sequence = self.sequence.wrapping_add(1);
-            buffer.extend_from_slice(&[0; HEADER_BYTES]);
-            let (kind, flags) = request.borrow().write(&mut buffer)?;
-            close_frame(&mut buffer, last, kind, flags, self.sequence);
-            count += 1;
-        }
-        if count > 0 {
-            self.flush(&mut buffer, last, count, &mut outcomes)?;
-        }
-        Ok(outcomes)
+        let mut outcomes = Vec::with_capacity(requests.size_hint().0);
+        let mut sequence = self.sequence;
+        let sent = windows(requests, &mut sequence, |window| {
+            self.send_window(window, &mut outcomes)
+        });
+        self.sequence = sequence;
+        sent.map(|()| outcomes)
     }
 
     /// The kernel answers refusals always and successes when asked: asking it of the last request
     /// alone makes one acknowledgement the end of the window, since it works in order.
-    fn flush(
+    pub(crate) fn send_window(
         &mut self,
-        buffer: &mut Vec<u8>,
-        last: usize,
-        count: usize,
-        outcomes: &mut Vec<Result<(), Refusal>>,
+        window: &mut Window,
+        outcomes: &mut Vec<Outcome>,
     ) -> Result<(), Error> {
+        let (count, last_sequence) = (window.count, window.last_sequence);
         let action = format!("send {count} requests");
-        if let Some([low, high]) = buffer.get_mut(last + 6..last + 8) {
+        let flags_at = window.last + 6..window.last + 8;
+        if let Some([low, high]) = window.buffer.get_mut(flags_at) {
             let flags = u16::from_ne_bytes([*low, *high]) | NLM_F_ACK;
             [*low, *high] = flags.to_ne_bytes();
         }
-        self.send(&action, buffer)?;
-        buffer.clear();
-        let last_sequence = self.sequence;
+        self.send(&action, &window.buffer)?;
         let first_sequence = last_sequence.wrapping_sub(count as u32).wrapping_add(1);
         let start = outcomes.len();
         outcomes.extend((0..count).map(|_| Ok(())));
@@ -148,8 +191,10 @@ impl Connection {
             self.receive(&action, |header, payload| {
                 let at = header.sequence.wrapping_sub(first_sequence) as usize;
                 if header.kind == NLMSG_ERROR && at < count {
-                    if let Some(refusal) = refusal(header.flags, payload) {
-                        outcomes[start + at] = Err(refusal);
+                    if let Some(refusal) = refusal(header.flags, payload)
+                        && let Some(outcome) = outcomes.get_mut(start + at)
+                    {
+                        *outcome = Err(refusal);
                     }
                     ended |= header.sequence == last_sequence;
                 }

@@ -3,7 +3,7 @@
 //!
 //! The crate knows nothing of BGP, policies or workloads. It is synchronous: a [`Connection`] is a
 //! socket with a time limit on every answer, so an asynchronous caller gives it a thread of its own
-//! (or `spawn_blocking`). Events are the exception: a [`Monitor`] can be awaited as well as polled.
+//! (or `spawn_blocking`); a [`Background`] has one of its own for batches. Events are the exception: a [`Monitor`] can be awaited as well as polled.
 //!
 //! ```no_run
 //! use netlink::{Connection, NetNs, Route, RouteFilter, VethSpec};
@@ -33,6 +33,7 @@
 
 mod address;
 mod attribute;
+mod background;
 mod connection;
 mod error;
 mod link;
@@ -47,7 +48,8 @@ mod sys;
 pub mod sysctl;
 
 pub use address::Address;
-pub use connection::{ANSWER_TIME_LIMIT, Connection};
+pub use background::Background;
+pub use connection::{ANSWER_TIME_LIMIT, Connection, Outcome};
 pub use error::{Error, Refusal};
 pub use link::{Link, Mac, VethSpec};
 pub use monitor::{AsyncMonitor, Event, Group, Monitor};

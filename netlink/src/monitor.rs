@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    Address, Connection, Error, Link, Neighbour, NetNs, NextHop, Route,
+    Address, Error, Link, Neighbour, NetNs, NextHop, Route,
     connection::{RECEIVE_BUFFER_BYTES, for_each_message, receive_queue},
     link::{RTM_DELLINK, RTM_NEWLINK},
     request::{
@@ -121,18 +121,21 @@ impl Monitor {
         netns.run(|| Monitor::open(groups))?
     }
 
-    /// Leave out what this connection changes. The kernel does it, before events take room in the queue.
-    pub fn ignore(&self, connection: &Connection) -> Result<(), Error> {
+    /// Leave out what the connections with these ports change. The kernel does it, before events take room in the
+    /// queue.
+    pub fn ignore(&self, ports: [u32; 2]) -> Result<(), Error> {
         // struct nlmsghdr, nlmsg_pid: of the socket whose request made the change. Loads are in network order.
         const PORT_AT: u32 = 12;
         const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
         const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
         const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+        let [first, second] = ports;
         let program = [
             SockFilter::new(LOAD_WORD, 0, 0, PORT_AT),
-            SockFilter::new(JUMP_IF_EQUAL, 0, 1, connection.port().to_be()),
-            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(JUMP_IF_EQUAL, 2, 0, first.to_be()),
+            SockFilter::new(JUMP_IF_EQUAL, 1, 0, second.to_be()),
             SockFilter::new(RETURN, 0, 0, u32::MAX),
+            SockFilter::new(RETURN, 0, 0, 0),
         ];
         SockRef::from(&self.socket)
             .attach_filter(&program)

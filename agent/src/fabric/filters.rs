@@ -52,14 +52,6 @@ pub(super) fn rules(
                 Ok(rule) => rules.push(rule),
                 Err(reason) => note(problems, format!("{id}: {reason}: the rule is left out")),
             }
-            if !wanted.interface.is_empty() {
-                note(
-                    problems,
-                    format!(
-                        "{id}.interface: the interfaces of routes are not known to BGP: the rule matches none"
-                    ),
-                );
-            }
         }
     }
     rules

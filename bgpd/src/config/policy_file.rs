@@ -10,9 +10,9 @@ use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
 
 use crate::policy::{
-    AsPathPattern, Changes, CommunityPattern, ExtendedCommunityPattern, LargeCommunityPattern, Match,
-    NextHopChange, Number, PeerType, Policy, PrefixMatch, PrefixOperator, Range, Rule, RuleAction,
-    SourceMatch, Verdict,
+    AsPathPattern, Changes, CommunityPattern, ExtendedCommunityPattern, InterfacePattern,
+    LargeCommunityPattern, Match, NextHopChange, Number, PeerType, Policy, PrefixMatch, PrefixOperator,
+    Range, Rule, RuleAction, SourceMatch, Verdict,
 };
 use crate::wire::{Community, ExtendedCommunity, Family, LargeCommunity, Origin, Prefix};
 
@@ -55,6 +55,7 @@ struct FileRule {
     next_hop: Option<FileNet>,
     neighbor: Option<FileNet>,
     source: Option<SourceMatch>,
+    interface: Option<InterfacePattern>,
     peer_type: Option<PeerType>,
     med: Option<FileRange>,
     local_pref: Option<FileRange>,
@@ -168,7 +169,7 @@ impl FileRule {
             next_hop: self.next_hop.map(|net| net.0),
             neighbor: self.neighbor.map(|net| net.0),
             source: self.source,
-            interface: None,
+            interface: self.interface.clone(),
             peer_type: self.peer_type,
             med: self.med.map(|range| range.0),
             local_pref: self.local_pref.map(|range| range.0),

@@ -175,7 +175,8 @@ impl Plan {
         }
     }
 
-    fn look_at_wanted(&mut self, prefix: &Prefix) {
+    /// A prefix that something is wanted for.
+    pub(super) fn look_at_wanted(&mut self, prefix: &Prefix) {
         let wanted = |slot: &Slot| {
             let entry = self.routes.get(*slot);
             entry.is_some_and(|entry| entry.wanted.is_some())
@@ -289,7 +290,8 @@ impl Plan {
         }
     }
 
-    /// Changes for at most `limit` prefixes; none when there is nothing left to do.
+    /// Changes for at most `limit` prefixes; none when there is nothing left to do, or when the next prefix has a
+    /// change on its way. Each task is to be given to [`Plan::landed`].
     pub(super) fn step(
         &mut self,
         resolver: &Resolver,
@@ -299,10 +301,37 @@ impl Plan {
         let mut tasks = Vec::new();
         let mut objects = objects;
         for _ in 0..limit {
-            let Some(slot) = self.dirty.pop_front() else { break };
+            let Some(slot) = self.dirty.front().copied() else {
+                break;
+            };
+            let before = tasks.len();
+            // What it will leave in the kernel is not known yet.
+            if self.routes.get(slot).is_some_and(|entry| entry.in_flight) {
+                break;
+            }
+            self.dirty.pop_front();
             self.compare(slot, resolver, objects.as_deref_mut(), &mut tasks);
+            if tasks.len() > before
+                && let Some(entry) = self.routes.get_mut(slot)
+            {
+                entry.in_flight = true;
+            }
         }
         tasks
+    }
+
+    /// These are not on their way any more. What became of them is said next.
+    pub(super) fn landed<'a>(&mut self, tasks: impl Iterator<Item = &'a Task>) {
+        for task in tasks {
+            if let Some(entry) = self.routes.get_mut(task.slot) {
+                entry.in_flight = false;
+            }
+        }
+    }
+
+    /// Nobody knows what became of these.
+    pub(super) fn look_at_tasks<'a>(&mut self, tasks: impl Iterator<Item = &'a Task>) {
+        tasks.for_each(|task| self.look_at(task.slot));
     }
 
     fn compare(

@@ -173,6 +173,7 @@ impl World {
 
     fn carry_out(&mut self, task: &Task) {
         let request = self.plan.request(task, true);
+        self.plan.landed(std::iter::once(task));
         if self.kernel.apply(&request) {
             self.plan.done(task, true);
             return;

@@ -34,16 +34,6 @@ pub(super) struct Resolution {
     pub(super) connected: bool,
 }
 
-impl Resolution {
-    pub(super) fn state(&self) -> NextHopState {
-        if self.hops.is_empty() {
-            NextHopState::Unreachable
-        } else {
-            NextHopState::Reachable { metric: self.metric }
-        }
-    }
-}
-
 impl Resolver {
     /// New links and addresses. True if they differ from before.
     pub(super) fn set_links(&mut self, links: &[Link], addresses: &[Address]) -> bool {
@@ -99,6 +89,18 @@ impl Resolver {
             *known = resolution;
             changed
         })
+    }
+
+    /// What the RIB is told of a next hop that is reached like this.
+    pub(super) fn state(&self, resolution: &Resolution) -> NextHopState {
+        let Some(first) = resolution.hops.first() else {
+            return NextHopState::Unreachable;
+        };
+        let name = first.interface.and_then(|index| self.name(index));
+        NextHopState::Reachable {
+            metric: resolution.metric,
+            interface: name.and_then(|name| name.parse().ok()),
+        }
     }
 
     pub(super) fn get(&self, gateway: Gateway) -> Option<&Resolution> {
@@ -289,7 +291,11 @@ mod tests {
         let hop = Hop::via(ip("10.0.0.2")).on(1);
         let never = |_: &Route| false;
         let found = resolver.looked_up(ip("10.4.0.2"), Some(&base.clone().hop(hop)), never);
-        assert_eq!(found.state(), NextHopState::Reachable { metric: 21 });
+        let state = NextHopState::Reachable {
+            metric: 21,
+            interface: "eth1".parse().ok(),
+        };
+        assert_eq!(resolver.state(&found), state);
         assert_eq!(found.hops.as_slice(), [hop]);
         let direct = base.clone().dev(1);
         let found = resolver.looked_up(ip("10.4.0.2"), Some(&direct), never);
@@ -307,7 +313,7 @@ mod tests {
             (None, false),
         ] {
             let found = resolver.looked_up(ip("10.4.0.2"), route, |_| recursive);
-            assert_eq!(found.state(), NextHopState::Unreachable);
+            assert_eq!(resolver.state(&found), NextHopState::Unreachable);
         }
     }
 }

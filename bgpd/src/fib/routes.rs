@@ -129,6 +129,8 @@ pub(super) struct Entry {
     pub(super) wanted: Option<WantedRoute>,
     /// To be looked at.
     pub(super) dirty: bool,
+    /// A change is on its way to the kernel.
+    pub(super) in_flight: bool,
     held: HeldRoutes,
 }
 
@@ -168,6 +170,7 @@ impl Routes {
                 prefix,
                 wanted: None,
                 dirty: false,
+                in_flight: false,
                 held: HeldRoutes::new(),
             });
         }
@@ -309,6 +312,7 @@ impl Routes {
             && entry.wanted.is_none()
             && entry.held.is_empty()
             && !entry.dirty
+            && !entry.in_flight
         {
             let hash = Place::spread(Place::hash(&entry.prefix));
             if let Ok(known) = self.places.find_entry(hash, |place| place.slot == slot) {

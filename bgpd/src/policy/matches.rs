@@ -207,8 +207,8 @@ pub struct Match {
     pub neighbor: Option<Prefix>,
     /// Where the route comes from.
     pub source: Option<SourceMatch>,
-    /// The interface that the route leads out of; a route without one does not match. The speaker does not
-    /// know the interfaces of routes yet: there, none matches.
+    /// The interface that the route leads out of; a route without one does not match: what we originate, and a
+    /// route whose next hop was not found, as all are where no kernel is asked for them.
     pub interface: Option<InterfacePattern>,
     /// The session that the policy is asked for.
     pub peer_type: Option<PeerType>,

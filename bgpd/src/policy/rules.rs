@@ -144,6 +144,13 @@ pub struct RuleError {
     pub reason: String,
 }
 
+impl Policy {
+    /// Whether the outcome may depend on the interface that a route leads out of.
+    pub(crate) fn looks_at_interfaces(&self) -> bool {
+        matches!(self, Self::Rules(rules) if rules.looks_at_interfaces())
+    }
+}
+
 /// Rules in order, ready to be asked.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(from = "RuleList", into = "RuleList")]
@@ -152,6 +159,8 @@ pub struct RuleSet {
     default: Verdict,
     /// Computed from the rules.
     index: Option<PrefixIndex>,
+    /// Likewise: whether one asks for the interface.
+    looks_at_interfaces: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -164,10 +173,12 @@ impl RuleSet {
     /// Prepares rules. `default` is for routes that no rule decided.
     pub fn new(rules: Vec<Rule>, default: Verdict) -> Self {
         let index = PrefixIndex::new(&rules);
+        let looks_at_interfaces = rules.iter().any(|rule| rule.matches.interface.is_some());
         Self {
             rules,
             default,
             index,
+            looks_at_interfaces,
         }
     }
 
@@ -179,6 +190,10 @@ impl RuleSet {
     /// For routes that no rule decided.
     pub const fn default_verdict(&self) -> Verdict {
         self.default
+    }
+
+    pub(super) const fn looks_at_interfaces(&self) -> bool {
+        self.looks_at_interfaces
     }
 
     pub(super) const fn index(&self) -> Option<&PrefixIndex> {

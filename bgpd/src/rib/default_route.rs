@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::export::{ExportCache, Exports, GroupKey, Out, Withheld};
+use super::export::{ExportCache, Exports, GroupKey, Onward, Out, Withheld};
 use super::sources::SourceId;
 use super::{AttributeSet, PeerId, Rib};
 use crate::policy::{DecidedBy, Explanation, Policy, Verdict};
@@ -42,7 +42,7 @@ impl GroupKey {
         let next_hop = self.admit(None, originated)?;
         let route = self.prepare(None, originated.unpack(), next_hop);
         let (prefix, policy) = (default_of(self.family), &self.options.default_policy);
-        let seen = self.route(None, &route, originated.next_hop());
+        let seen = self.route(None, &route, Onward::of(originated));
         let mut explanation = policy.explain(&prefix, &seen);
         let decision = policy.decide(&prefix, &seen);
         if *policy == Policy::Accept {

@@ -13,7 +13,7 @@ use super::groups::is_withheld;
 use super::intern::AttrId;
 use super::packed::Packed;
 use super::paths::Chosen;
-use super::{PeerId, PeerSettings, Rib};
+use super::{Gateway, Interfaces, PeerId, PeerSettings, Rib};
 use crate::config::{ExportOptions, NextHopMode, PrivateAs};
 use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source, Verdict};
 use crate::wire::{Attributes, Community, Family, FamilySet, NextHop, Prefix, Role};
@@ -40,6 +40,8 @@ pub(super) struct GroupKey {
     overridden_as: Option<u32>,
     summarized: Arc<[Prefix]>,
     export: Policy,
+    /// For that policy.
+    interfaces: Interfaces,
     /// Its members take several paths of a prefix (RFC 7911): how many they are told of.
     pub(super) add_path: Option<usize>,
     encoding: u64,
@@ -122,6 +124,7 @@ impl GroupKey {
             overridden_as: options.as_override.then_some(peer.remote_as),
             summarized: Arc::clone(&peer.summarized),
             export: peer.export.clone(),
+            interfaces: peer.interfaces_for(&peer.export),
             add_path: peer
                 .add_path_send
                 .contains(family)
@@ -217,12 +220,12 @@ impl GroupKey {
         route
     }
 
-    /// A prepared route as the export policy sees it. `unchanged_next_hop` is its next hop before that.
+    /// A prepared route as the export policy sees it. `before` says where it leads on this host.
     pub(super) fn route<'a>(
-        &self,
+        &'a self,
         source: Option<&PeerSettings>,
         attributes: &'a Attributes,
-        unchanged_next_hop: NextHop,
+        before: Onward,
     ) -> Route<'a> {
         Route {
             source: match source {
@@ -232,10 +235,11 @@ impl GroupKey {
                 Some(_) => Source::Ibgp,
             },
             neighbor: source.map(|peer| peer.key.address),
+            interface: self.interfaces.of(before.gateway),
             peer_type: if self.ebgp { PeerType::Ebgp } else { PeerType::Ibgp },
             local_as: self.local_as,
             self_next_hop: self.self_next_hop,
-            unchanged_next_hop,
+            unchanged_next_hop: before.next_hop,
             ..Route::new(attributes)
         }
     }
@@ -347,7 +351,7 @@ impl GroupKey {
         }
         let next_hop = self.admit(source, attributes)?;
         let route = self.prepare(source, attributes.unpack(), next_hop);
-        let seen = self.route(source, &route, attributes.next_hop());
+        let seen = self.route(source, &route, Onward::of(attributes));
         let explanation = self.export.explain(prefix, &seen);
         match explanation.verdict {
             Verdict::Accept => Ok(explanation),
@@ -379,6 +383,22 @@ pub(super) struct Way {
     pub(super) next_hop: Option<IpAddr>,
 }
 
+/// Where a route leads on this host, whatever others are told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Onward {
+    next_hop: NextHop,
+    gateway: Gateway,
+}
+
+impl Onward {
+    pub(super) fn of(attributes: Packed<'_>) -> Self {
+        Self {
+            next_hop: attributes.next_hop(),
+            gateway: attributes.gateway(),
+        }
+    }
+}
+
 /// The peer that a route is from, and its attributes as they were accepted.
 type Origin = (PeerId, AttrId);
 
@@ -405,7 +425,7 @@ enum Prepared {
         source: PeerId,
         /// For the policy.
         route: Box<Attributes>,
-        unchanged_next_hop: NextHop,
+        before: Onward,
     },
 }
 
@@ -462,11 +482,11 @@ impl Rib {
             Prepared::ByPrefix {
                 source,
                 route,
-                unchanged_next_hop,
+                before,
             } => {
                 let (peer, _) = from;
                 let settings = self.source(peer).map(|(_, settings)| settings);
-                let seen = key.route(settings, route, *unchanged_next_hop);
+                let seen = key.route(settings, route, *before);
                 let decision = key.export.decide(prefix, &seen);
                 (*source, key.decided(decision, || Attributes::clone(route))?)
             }
@@ -484,9 +504,9 @@ impl Rib {
         let Ok(next_hop) = key.admit(settings, attributes) else {
             return Prepared::Alike(None);
         };
-        let unchanged_next_hop = attributes.next_hop();
+        let before = Onward::of(attributes);
         let route = key.prepare(settings, attributes.unpack(), next_hop);
-        let seen = key.route(settings, &route, unchanged_next_hop);
+        let seen = key.route(settings, &route, before);
         match key.export.judge(&seen) {
             Some(decision) => Prepared::Alike(key.decided(decision, || route).map(|finished| Out {
                 attributes: cache.store(finished),
@@ -495,7 +515,7 @@ impl Rib {
             None => Prepared::ByPrefix {
                 source,
                 route: Box::new(route),
-                unchanged_next_hop,
+                before,
             },
         }
     }

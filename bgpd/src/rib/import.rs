@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::intern::AttrId;
 use super::packed::Packed;
-use super::{AttributeSet, PeerId, PeerSettings, Rib, RibSettings};
+use super::{AttributeSet, Gateway, PeerId, PeerSettings, Rib, RibSettings};
 use crate::policy::{Decision, Explanation, PeerType, Policy, Route, Source};
 use crate::wire::{Attributes, Community, Prefix, Role};
 
@@ -229,7 +229,7 @@ fn prepare(peer: &PeerSettings, received: Received<'_>) -> Option<Box<Attributes
 }
 
 /// A received route as the import policy sees it.
-pub(super) fn route<'a>(peer: &PeerSettings, attributes: &'a Attributes) -> Route<'a> {
+fn route<'a>(peer: &'a PeerSettings, attributes: &'a Attributes) -> Route<'a> {
     let (source, peer_type) = match peer.is_ebgp() {
         true => (Source::Ebgp, PeerType::Ebgp),
         false => (Source::Ibgp, PeerType::Ibgp),
@@ -237,6 +237,7 @@ pub(super) fn route<'a>(peer: &PeerSettings, attributes: &'a Attributes) -> Rout
     Route {
         source,
         neighbor: Some(peer.key.address),
+        interface: peer.interfaces.of(Gateway::of(attributes)),
         peer_type,
         local_as: peer.local_as,
         ..Route::new(attributes)

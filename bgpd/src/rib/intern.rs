@@ -10,9 +10,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, LazyLock};
 
 use hashbrown::DefaultHashBuilder;
+use rustc_hash::FxHashSet;
 
 use super::index::Index;
-use super::next_hops::{Gateway, NextHopId, NextHopInterest, NextHopState, NextHops};
+use super::next_hops::{
+    Gateway, Interfaces, NextHopChanges, NextHopId, NextHopInterest, NextHopState, NextHops,
+};
 use super::packed::{self, Packed};
 use super::sys;
 use crate::wire::{Attributes, Family, Prefix, Update};
@@ -160,6 +163,9 @@ pub(super) struct Interner {
     slots: Vec<Option<Slot>>,
     free: Vec<AttrId>,
     next_hops: NextHops,
+    /// Sets whose next hops matter though no path may be accepted with them: the link that a next hop is reached by
+    /// decides. They count as one accepted path.
+    watched: FxHashSet<AttrId>,
     /// By their ids' last bits.
     recent: RefCell<[Recent; RECENT]>,
 }
@@ -171,6 +177,7 @@ impl Interner {
             slots: Vec::new(),
             free: Vec::new(),
             next_hops: NextHops::new(assume_reachable),
+            watched: FxHashSet::default(),
             recent: RefCell::default(),
         }
     }
@@ -237,6 +244,9 @@ impl Interner {
             return;
         }
         let (hash, place) = (slot.hash, id.place());
+        if self.watched.remove(&id) {
+            self.unaccept(id);
+        }
         self.ids.remove(hash, place as u32);
         if let Some(recent) = self.recent.get_mut().get_mut(place % RECENT)
             && recent.as_ref().is_some_and(|(other, _)| *other == id)
@@ -249,6 +259,13 @@ impl Interner {
         } else if let Some(slot) = self.slots.get_mut(place) {
             *slot = None;
             self.free.push(id);
+        }
+    }
+
+    /// The next hop of these attributes matters as long as they are in store.
+    pub(super) fn watch(&mut self, id: AttrId) {
+        if self.watched.insert(id) {
+            self.accept(id);
         }
     }
 
@@ -323,12 +340,17 @@ impl Interner {
         Some(self.slot(id)?.next_hop)
     }
 
-    /// Store what is known of next hops; gives those whose metric or reachability changed.
+    /// Store what is known of next hops; gives what changed.
     pub(super) fn set_next_hops(
         &mut self,
         states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>,
-    ) -> rustc_hash::FxHashSet<NextHopId> {
+    ) -> NextHopChanges {
         self.next_hops.set(states)
+    }
+
+    /// The links that next hops in use are reached by.
+    pub(super) fn interfaces(&self) -> Interfaces {
+        self.next_hops.interfaces()
     }
 
     /// Next hops whose use began or ended.

@@ -74,7 +74,7 @@ pub use export::Withheld;
 pub use groups::{Outgoing, Transmit};
 pub use import::Ineligible;
 pub use intern::{AttributeSet, ReceivedRoutes, ReceivedUpdate};
-pub use next_hops::{Gateway, NextHopInterest, NextHopState};
+pub use next_hops::{Gateway, Interfaces, NextHopInterest, NextHopState};
 pub use peers::PeerSettings;
 pub use record::PathRecord;
 pub use view::{AdvertisedRoute, Counters, Memory, PathStatus, PathView, Totals};
@@ -182,6 +182,8 @@ pub struct Rib {
     /// Sources as they were when others were told of their routes: until those have heard what became of them.
     formerly: FxHashMap<PeerId, Former>,
     attributes: Interner,
+    /// As policies that ask for them were told.
+    interfaces: Interfaces,
     sources: Sources,
     tables: FamilyTables,
     deferred: FamilySet,
@@ -195,6 +197,7 @@ impl Rib {
     pub fn new(settings: RibSettings) -> Self {
         Self {
             attributes: Interner::new(settings.assume_reachable),
+            interfaces: Interfaces::default(),
             settings,
             sources: Sources::default(),
             peers: FxHashMap::default(),
@@ -212,6 +215,7 @@ impl Rib {
     /// A session is established: the peer's table dump begins, and ends with End-of-RIB for each of its
     /// families. If the neighbour's routes were kept over a restart, they are still there, stale.
     pub fn peer_up(&mut self, settings: PeerSettings) -> PeerId {
+        let settings = settings.knowing(&self.interfaces);
         let key = settings.key;
         self.penalties.follow(&settings);
         let id = match self.peer_of.get(&key) {
@@ -540,6 +544,7 @@ impl Rib {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
+        let settings = settings.knowing(&self.interfaces);
         if peer.settings == settings {
             return;
         }
@@ -583,7 +588,11 @@ impl Rib {
 
     /// What is known of next hops now. One call for many is much cheaper than many calls.
     pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>) {
-        let changed = self.attributes.set_next_hops(states);
+        let changes = self.attributes.set_next_hops(states);
+        if changes.interfaces {
+            self.follow_interfaces();
+        }
+        let changed = changes.metrics;
         if changed.is_empty() {
             return;
         }
@@ -598,6 +607,15 @@ impl Rib {
                     self.select_again(family, place);
                 }
             }
+        }
+    }
+
+    /// Next hops are reached by other links: what policies that ask for them say may be different.
+    fn follow_interfaces(&mut self) {
+        self.interfaces = self.attributes.interfaces();
+        let settings = self.peers.iter().map(|(id, peer)| (*id, peer.settings.clone()));
+        for (id, settings) in settings.collect::<Vec<_>>() {
+            self.reconfigure(id, settings);
         }
     }
 

@@ -1,11 +1,14 @@
 //! Next hops of usable paths and what is known of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::table::IndexSet;
+use crate::config::InterfaceName;
 use crate::wire::{Attributes, NextHop};
 
 /// What is known of a next hop.
@@ -15,9 +18,32 @@ pub enum NextHopState {
     Reachable {
         /// Cost, as step "nearer next hop" compares it.
         metric: u32,
+        /// The link that it is reached by, where that is known; the first of several. For policies alone.
+        interface: Option<InterfaceName>,
     },
     /// It cannot be reached: paths through it are not used.
     Unreachable,
+}
+
+impl NextHopState {
+    /// It can be reached at this cost, by whatever link.
+    pub const fn reachable(metric: u32) -> Self {
+        Self::Reachable {
+            metric,
+            interface: None,
+        }
+    }
+}
+
+/// The links that next hops are reached by, as a policy that asks for them sees them. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Interfaces(Option<Arc<BTreeMap<Gateway, InterfaceName>>>);
+
+impl Interfaces {
+    /// The link that a route leads out of.
+    pub(super) fn of(&self, gateway: Gateway) -> Option<&str> {
+        Some(self.0.as_ref()?.get(&gateway)?.as_str())
+    }
 }
 
 /// A next hop as the kernel has to find it.
@@ -82,6 +108,17 @@ struct Tracked {
     gateway: Gateway,
     references: u32,
     state: Option<NextHopState>,
+    /// By which link it is reached, or was last.
+    interface: Option<InterfaceName>,
+}
+
+/// What became different with new states.
+#[derive(Debug, Default)]
+pub(super) struct NextHopChanges {
+    /// Next hops whose metric or reachability did.
+    pub(super) metrics: FxHashSet<NextHopId>,
+    /// Whether the link that some next hop is reached by did.
+    pub(super) interfaces: bool,
 }
 
 /// Counted next hops.
@@ -121,6 +158,7 @@ impl NextHops {
             gateway,
             references: 1,
             state: None,
+            interface: None,
         };
         let id = match self.free.pop() {
             Some(id) => {
@@ -155,12 +193,12 @@ impl NextHops {
         }
     }
 
-    /// Store states; gives the next hops whose metric or reachability changed.
+    /// Store states; gives what changed.
     pub(super) fn set(
         &mut self,
         states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>,
-    ) -> FxHashSet<NextHopId> {
-        let mut changed = FxHashSet::default();
+    ) -> NextHopChanges {
+        let mut changes = NextHopChanges::default();
         for (gateway, state) in states {
             let Some(id) = self.ids.get(&gateway.into()).copied() else {
                 continue;
@@ -168,18 +206,33 @@ impl NextHops {
             let before = self.metric(id);
             if let Some(tracked) = self.tracked.get_mut(id.0 as usize) {
                 tracked.state = Some(state);
+                if let NextHopState::Reachable { interface, .. } = state
+                    && tracked.interface != interface
+                {
+                    tracked.interface = interface;
+                    changes.interfaces = true;
+                }
             }
             if self.metric(id) != before {
-                changed.insert(id);
+                changes.metrics.insert(id);
             }
         }
-        changed
+        changes
+    }
+
+    /// The links that next hops in use are reached by.
+    pub(super) fn interfaces(&self) -> Interfaces {
+        let used = self.tracked.iter().filter(|tracked| tracked.references > 0);
+        let known: BTreeMap<_, _> = used
+            .filter_map(|tracked| Some((tracked.gateway, tracked.interface?)))
+            .collect();
+        Interfaces((!known.is_empty()).then(|| Arc::new(known)))
     }
 
     /// The cost of a next hop that can be used.
     pub(super) fn metric(&self, id: NextHopId) -> Option<u32> {
         match self.tracked.get(id.0 as usize)?.state {
-            Some(NextHopState::Reachable { metric }) => Some(metric),
+            Some(NextHopState::Reachable { metric, .. }) => Some(metric),
             Some(NextHopState::Unreachable) => None,
             None => self.assume_reachable.then_some(0),
         }

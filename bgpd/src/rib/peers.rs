@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::groups::Membership;
+use super::next_hops::Interfaces;
 use crate::config::{Dampening, ExportOptions, NeighborKey, NextHopMode, Routing};
 use crate::policy::Policy;
 use crate::wire::{Family, FamilySet, NextHop, Prefix, Role};
@@ -63,6 +64,8 @@ pub struct PeerSettings {
     pub import: Policy,
     /// What to tell it.
     pub export: Policy,
+    /// The links that next hops are reached by, if one of the policies asks for them. The RIB fills it in.
+    pub interfaces: Interfaces,
     /// Peers with different values never share a message: a digest of the negotiated capabilities that
     /// the encoding depends on.
     pub encoding: u64,
@@ -104,6 +107,7 @@ impl PeerSettings {
             summarized: Arc::new([]),
             import: policy.clone(),
             export: policy,
+            interfaces: Interfaces::default(),
             encoding: 0,
         }
     }
@@ -129,8 +133,26 @@ impl PeerSettings {
                 ..self.routing.clone()
             },
             summarized: Arc::new([]),
+            interfaces: self.interfaces_for(&self.import),
             ..self.clone()
         }
+    }
+
+    /// What one of the policies depends on of the links that next hops are reached by.
+    pub(super) fn interfaces_for(&self, policy: &Policy) -> Interfaces {
+        match policy.looks_at_interfaces() {
+            true => self.interfaces.clone(),
+            false => Interfaces::default(),
+        }
+    }
+
+    /// With the links that next hops are reached by, as far as it asks for them.
+    pub(super) fn knowing(mut self, interfaces: &Interfaces) -> Self {
+        self.interfaces = interfaces.clone();
+        if !self.import.looks_at_interfaces() {
+            self.interfaces = self.interfaces_for(&self.export);
+        }
+        self
     }
 
     /// Whether a route from this peer may become another one on its way out than with the other settings.

@@ -46,6 +46,9 @@ impl Rib {
             self.attributes.retain(received);
             return Judged::Alike(Ok(received));
         }
+        if peer.settings.import.looks_at_interfaces() {
+            self.attributes.watch(received);
+        }
         let unpacked = self.attributes.unpacked(received);
         match import::decide_all(&peer.settings, self.set_received(received, &unpacked)) {
             Some(decision) => Judged::Alike(self.accept(received, decision)),

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::connection::FromConnection;
 use super::interface::Surroundings;
 use crate::config::{Config, Neighbor};
-use crate::rib::PeerSettings;
+use crate::rib::{Interfaces, PeerSettings};
 use crate::session::Negotiated;
 use crate::wire::{Family, Prefix};
 
@@ -59,6 +59,7 @@ pub(super) fn peer_settings(neighbor: &Neighbor, config: &Config, up: &Establish
         summarized: summaries(config),
         import: neighbor.import.clone(),
         export: neighbor.export.clone(),
+        interfaces: Interfaces::default(),
         encoding: encoding.finish(),
     }
 }

@@ -146,7 +146,11 @@ fn a_lost_carrier_moves_routes_and_its_return_brings_them_back() {
     let mut router = world.router(1);
     let link = router.index_of("down").unwrap();
     let address: IpAddr = "10.0.1.2".parse().unwrap();
-    wait_told(&fib, address, NextHopState::Reachable { metric: 0 });
+    let reachable = NextHopState::Reachable {
+        metric: 0,
+        interface: "up1".parse().ok(),
+    };
+    wait_told(&fib, address, reachable);
     for _ in 0..3 {
         router.set_down(link).unwrap();
         world.wait_for(&[V4, "fd09::/64 via fd00::2 metric 1024"]);
@@ -158,7 +162,7 @@ fn a_lost_carrier_moves_routes_and_its_return_brings_them_back() {
         );
         router.set_up(link).unwrap();
         world.wait_for(&whole);
-        wait_told(&fib, address, NextHopState::Reachable { metric: 0 });
+        wait_told(&fib, address, reachable);
     }
 }
 
@@ -503,9 +507,9 @@ fn next_hops_resolve_by_link_then_by_lookup_but_not_by_each_other() {
     assert_eq!(
         states,
         [
-            "10.0.0.2 Reachable { metric: 0 }",
+            "10.0.0.2 Reachable { metric: 0, interface: Some(\"up0\") }",
             "10.0.0.1 Unreachable",
-            "192.0.2.1 Reachable { metric: 10 }",
+            "192.0.2.1 Reachable { metric: 10, interface: Some(\"up0\") }",
             "198.51.100.1 Unreachable",
             "10.9.0.1 Unreachable",
         ]

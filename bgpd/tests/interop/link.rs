@@ -112,6 +112,35 @@ fn two_of_ours_find_each_other_on_an_unnumbered_link() {
     });
 }
 
+/// A policy knows the link that a route leads out of, which the kernel tells.
+#[test]
+fn a_policy_asks_for_the_link_that_a_route_leads_out_of() {
+    let (a, b) = link();
+    let (dir_a, dir_b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let neighbor = "interface = \"eth0\"\nas = \"external\"";
+    let taking = |links: &str| {
+        let config = our_config(65001, 1, true, neighbor, 1);
+        let config = config.replace("import = \"accept\"", "import = \"by-link\"");
+        format!(
+            "{config}[[policy]]\nname = \"by-link\"\ndefault = \"reject\"\n\
+             [[policy.rule]]\naction = \"accept\"\ninterface = \"{links}\"\n"
+        )
+    };
+    let ours = Bgpd::start(&a, dir_a.path(), &taking("eth*"), "");
+    let _theirs = Bgpd::start(&b, dir_b.path(), &our_config(65002, 2, true, neighbor, 2), "");
+    let prefixes = ["192.0.2.0/24", "2001:db8:2::/48"];
+    let in_kernel = || {
+        let shown = a.run("ip route show") + &a.run("ip -6 route show");
+        prefixes.map(|prefix| shown.contains(prefix))
+    };
+    wait_for("routes by eth0", SESSION_TIME, || in_kernel() == [true; 2]);
+    ours.reload(&taking("lan*"));
+    wait_for("no routes by lan*", ROUTE_TIME, || in_kernel() == [false; 2]);
+    assert!(prefixes.iter().all(|prefix| ours.best(prefix).is_none()));
+    ours.reload(&taking("*0"));
+    wait_for("routes by *0", ROUTE_TIME, || in_kernel() == [true; 2]);
+}
+
 /// Seen from both ends: routes of both families, with the link-local address as next hop.
 pub(crate) fn exchange(ours: &Bgpd, name: &str, is_up: impl Fn() -> bool, router: &dyn Router) {
     wait_for("a session, seen by us", SESSION_TIME, || {

@@ -428,7 +428,7 @@ fn paths_with_a_lost_next_hop_are_withdrawn() {
     rib.set_next_hops([(hop, bgpd::rib::NextHopState::Unreachable)]);
     listener.hear_all(&mut rib);
     assert_eq!(hops(&listener, to), [1, 3]);
-    rib.set_next_hops([(hop, bgpd::rib::NextHopState::Reachable { metric: 0 })]);
+    rib.set_next_hops([(hop, bgpd::rib::NextHopState::reachable(0))]);
     listener.hear_all(&mut rib);
     assert_eq!(hops(&listener, to), [1, 2, 3]);
     let lost = rib.explain(net(NET));

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use bgpd::config::{NeighborKey, Network, NextHopMode, Selection};
-use bgpd::policy::{Policy, Rule, RuleAction, Verdict};
+use bgpd::policy::{Match, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{
     Counters, NextHopInterest, NextHopState, Outgoing, PeerId, PeerSettings, Rib, RibSettings, Transmit,
 };
@@ -171,10 +171,7 @@ fn external_paths_nearer_next_hops_and_our_own_prefixes_win() {
         explanations(&rib, "10.9.0.0/16")[1],
         "10.0.0.4 multipath: equal to the best path"
     );
-    rib.set_next_hops([(
-        "10.0.0.3".parse::<IpAddr>().unwrap(),
-        NextHopState::Reachable { metric: 20 },
-    )]);
+    rib.set_next_hops([("10.0.0.3".parse::<IpAddr>().unwrap(), NextHopState::reachable(20))]);
     assert_eq!(
         explanations(&rib, "10.9.0.0/16")[0],
         "10.0.0.4 best: nearer next hop"
@@ -292,7 +289,7 @@ fn unusable_paths_say_why() {
     // Only next hops of accepted routes are asked for.
     let next_hop: IpAddr = "10.0.0.2".parse().unwrap();
     assert_eq!(rib.poll_next_hops(), [NextHopInterest::Resolve(next_hop.into())]);
-    rib.set_next_hops([(next_hop, NextHopState::Reachable { metric: 0 })]);
+    rib.set_next_hops([(next_hop, NextHopState::reachable(0))]);
     assert_eq!(
         explanations(&rib, "10.5.0.0/16"),
         ["10.0.0.2 best: the only usable path"]
@@ -653,4 +650,59 @@ fn a_large_table_goes_out_in_steps_with_full_messages() {
     rib.peer_down(from, FamilySet::EMPTY);
     drain(&mut rib);
     assert_eq!(rib.totals().attribute_sets, 0);
+}
+
+#[test]
+fn policies_may_ask_for_the_link_that_a_route_leads_out_of() {
+    let only = |name: &str| {
+        let matches = Match {
+            interface: name.parse().ok(),
+            ..Match::default()
+        };
+        Policy::rules([Rule::new(matches, RuleAction::Accept)], Verdict::Reject)
+    };
+    let mut rib = rib();
+    let from = rib.peer_up(PeerSettings {
+        import: only("eth*"),
+        ..settings(2, 65002)
+    });
+    let to = rib.peer_up(PeerSettings {
+        export: only("eth1"),
+        ..settings(3, 65003)
+    });
+    let mut listener = Listener::default();
+    let prefix = "10.1.0.0/16";
+    rib.update(from, route(2, &[65002]), [net(prefix)]);
+    // As long as nobody knows the link, the route is not taken; but its next hop is asked for.
+    let refused = ["10.0.0.2 not usable: rejected by the import policy"];
+    assert_eq!(explanations(&rib, prefix), refused);
+    let hop: IpAddr = "10.0.0.2".parse().unwrap();
+    assert_eq!(rib.poll_next_hops(), [NextHopInterest::Resolve(hop.into())]);
+    let best = ["10.0.0.2 best: the only usable path"];
+    for (link, is_taken, is_told) in [
+        ("eth0", true, false),
+        ("eth1", true, true),
+        ("eth0", true, false),
+        ("eth1", true, true),
+        ("lan0", false, false),
+        ("eth1", true, true),
+    ] {
+        let state = NextHopState::Reachable {
+            metric: 0,
+            interface: link.parse().ok(),
+        };
+        rib.set_next_hops([(hop, state)]);
+        listener.hear_all(&mut rib);
+        assert_eq!(explanations(&rib, prefix) == best, is_taken, "{link}");
+        assert_eq!(explanations(&rib, prefix) == refused, !is_taken, "{link}");
+        let told = listener.peers.get(&to).is_some_and(|known| !known.is_empty());
+        assert_eq!(told, is_told, "{link}");
+        let explained = rib.explain_export(to, net(prefix));
+        assert_eq!(explained.is_some_and(|why| why.is_ok()), is_told, "{link}");
+        assert_eq!(rib.poll_next_hops(), [], "{link}");
+    }
+    rib.withdraw(from, [net(prefix)]);
+    listener.hear_all(&mut rib);
+    assert_eq!(rib.poll_next_hops(), [NextHopInterest::Forget(hop.into())]);
+    assert_eq!((rib.totals().attribute_sets, rib.totals().next_hops), (0, 0));
 }

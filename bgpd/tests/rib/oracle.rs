@@ -31,6 +31,7 @@ struct Path<'a> {
     session: Option<&'a PeerSettings>,
     path_id: u32,
     attributes: Attributes,
+    interface: Option<&'a str>,
     metric: u32,
 }
 
@@ -207,6 +208,7 @@ impl Oracle {
             session: None,
             path_id: 0,
             attributes,
+            interface: None,
             metric: 0,
         })
     }
@@ -222,6 +224,7 @@ impl Oracle {
                 session: None,
                 path_id: 0,
                 attributes,
+                interface: None,
                 metric: 0,
             });
         }
@@ -255,7 +258,11 @@ impl Oracle {
             if ebgp && !enter(s, &mut attributes) {
                 continue;
             }
-            let mut attributes = match s.import.decide(prefix, &seen(s, Some(s), &attributes)) {
+            let route = Route {
+                interface: self.interface(attributes.next_hop),
+                ..seen(s, Some(s), &attributes)
+            };
+            let mut attributes = match s.import.decide(prefix, &route) {
                 Decision::Reject => continue,
                 Decision::Unchanged => attributes,
                 Decision::Changed(changed) => *changed,
@@ -264,7 +271,7 @@ impl Oracle {
                 attributes.local_pref = Some(0);
             }
             let metric = match self.next_hops.get(&attributes.next_hop.address()) {
-                Some(NextHopState::Reachable { metric }) => *metric,
+                Some(NextHopState::Reachable { metric, .. }) => *metric,
                 Some(NextHopState::Unreachable) => continue,
                 None if self.settings.assume_reachable => 0,
                 None => continue,
@@ -272,11 +279,20 @@ impl Oracle {
             paths.push(Path {
                 session: Some(s),
                 path_id,
+                interface: self.interface(attributes.next_hop),
                 attributes,
                 metric,
             });
         }
         paths
+    }
+
+    /// The link that leads to a next hop, as policies see it.
+    fn interface(&self, next_hop: NextHop) -> Option<&str> {
+        match self.next_hops.get(&next_hop.address())? {
+            NextHopState::Reachable { interface, .. } => interface.as_ref().map(|name| name.as_str()),
+            NextHopState::Unreachable => None,
+        }
     }
 }
 
@@ -354,6 +370,7 @@ fn own_defaults(to: &PeerSettings) -> impl Iterator<Item = (Prefix, Attributes)>
             session: None,
             path_id: 0,
             attributes: Attributes::originated(NextHop::unspecified(Family::of(&prefix))),
+            interface: None,
             metric: 0,
         };
         let told = originates_default(&to, &prefix).then(|| export(&to, &prefix, path));
@@ -440,6 +457,7 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
         return None;
     }
     let seen = Route {
+        interface: path.interface,
         self_next_hop: to.self_next_hop[usize::from(prefix.addr().is_ipv6())],
         unchanged_next_hop,
         ..seen(to, path.session, &route)

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bgpd::config::{
     Aggregate, ExportOptions, ImportOptions, NeighborKey, Network, NextHopMode, PrivateAs, Routing, Selection,
 };
-use bgpd::policy::{Changes, Number, Policy, Rule, RuleAction, Verdict};
+use bgpd::policy::{Changes, Match, Number, Policy, Rule, RuleAction, Verdict};
 use bgpd::rib::{NextHopInterest, NextHopState, PeerId, PeerSettings, Rib, RibSettings, Totals};
 use bgpd::wire::{AsPath, Attributes, Community, Family, FamilySet, NextHop, Origin, Prefix, Role};
 use proptest::prelude::*;
@@ -91,8 +91,18 @@ fn peer(at: usize) -> PeerSettings {
     settings
 }
 
+/// What a policy may be.
+const POLICIES: usize = 6;
+
 fn policy(at: usize) -> Policy {
     let rule = |at: usize, action| Rule::inside(prefix(at), action);
+    let by_link = |name: &str, action| {
+        let matches = Match {
+            interface: name.parse().ok(),
+            ..Match::default()
+        };
+        Rule::new(matches, action)
+    };
     let changes = Changes {
         local_pref: Some(Number::Set(150)),
         med: Some(Number::Set(5)),
@@ -104,6 +114,8 @@ fn policy(at: usize) -> Policy {
         0 => Policy::Accept,
         1 => Policy::Reject,
         2 => Policy::rules([rule(2, RuleAction::Reject)], Verdict::Accept),
+        3 => Policy::rules([by_link("eth0", RuleAction::Accept)], Verdict::Reject),
+        4 => Policy::rules([by_link("eth*", RuleAction::Reject)], Verdict::Accept),
         _ => Policy::rules(
             [
                 Rule {
@@ -286,7 +298,9 @@ fn op() -> impl Strategy<Value = Op> {
     let peers = 0..PEERS;
     let prefixes = || prop::collection::vec((0..PREFIXES.len(), 0..3u32), 1..3);
     let state = prop_oneof![
-        2 => select(vec![0, 5, 10]).prop_map(|metric| NextHopState::Reachable { metric }),
+        2 => (select(vec![0, 5, 10]), select(vec!["", "eth0", "eth1"])).prop_map(
+            |(metric, interface)| NextHopState::Reachable { metric, interface: interface.parse().ok() }
+        ),
         1 => Just(NextHopState::Unreachable),
     ];
     prop_oneof![
@@ -301,7 +315,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => prop::sample::subsequence((0..AGGREGATES.len()).collect::<Vec<_>>(), 0..=AGGREGATES.len())
             .prop_map(Op::Aggregates),
         3 => (next_hop(), state).prop_map(|(address, state)| Op::NextHop(address, state)),
-        2 => (peers.clone(), 0..4usize, 0..4usize, 0..ROUTINGS).prop_map(|(p, i, e, r)| Op::Policies(p, i, e, r)),
+        2 => (peers.clone(), 0..POLICIES, 0..POLICIES, 0..ROUTINGS).prop_map(|(p, i, e, r)| Op::Policies(p, i, e, r)),
         1 => peers.clone().prop_map(Op::Pause),
         1 => peers.clone().prop_map(Op::Resume),
         1 => peers.prop_map(Op::Refresh),

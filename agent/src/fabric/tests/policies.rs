@@ -318,7 +318,7 @@ fn a_rule_that_cannot_be_is_left_out_and_named() {
             {"cidr": "10.0.0.0/8", "matchOperator": "In", "prefixLength": {"min": 24, "max": 16}, "action": "Reject"},
             {"cidr": "nonsense", "matchOperator": "In", "action": "Reject"},
             {"action": "Accept", "operations": [prepend, prepend, prepend, prepend]},
-            {"interface": "eth0", "action": "Reject"},
+            {"interface": "an-interface-of-long-name", "action": "Reject"},
             {"cidr": "198.51.100.0/24", "matchOperator": "In", "action": "Accept"},
         ]})),
     );
@@ -327,13 +327,13 @@ fn a_rule_that_cannot_be_is_left_out_and_named() {
         "BGPFilter(f) exportV4[0]: min-length must be at most max-length: the rule is left out",
         "BGPFilter(f) exportV4[1]: cidr 'nonsense': invalid IP address syntax: the rule is left out",
         "BGPFilter(f) exportV4[2]: puts more than 32 ASes in front of AS_PATH: the rule is left out",
-        "BGPFilter(f) exportV4[3].interface: the interfaces of routes are not known to BGP: the rule matches none",
+        "BGPFilter(f) exportV4[3]: \"an-interface-of-long-name\" must have 1 to 15 characters: the rule is left out",
     ];
     assert_eq!(translation.problems, expected);
     let config = translation.config.unwrap();
     assert_eq!(config.validate(), Ok(()));
     let (why, _) = judged(&config.neighbors[0].export, "198.51.100.0/25", &learned(&[1]));
-    assert_eq!(why, "accepted by rule 2 \"BGPFilter(f) exportV4[4]\"");
+    assert_eq!(why, "accepted by rule 1 \"BGPFilter(f) exportV4[4]\"");
 }
 
 #[test]

@@ -2,27 +2,27 @@
 //! out the plan in batches. What others do is acted on as it is told, and all is read back now and then,
 //! because the kernel does not tell of everything that it takes away.
 
+mod sending;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use netlink::{
-    AsyncMonitor, Connection, Event, Group, Monitor, NetNs, Refusal as KernelRefusal, Request, Route,
-    RouteFilter, RouteKind, protocol, sysctl,
+    AsyncMonitor, Background, Connection, Event, Group, Monitor, NetNs, Route, RouteFilter, RouteKind,
+    protocol, sysctl,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::next_hop_sets::NextHops;
 use super::objects::Objects;
-use super::plan::{Change, Guard, Plan, Task, Wanted};
+use super::plan::{Guard, Plan, Task, Wanted};
 use super::resolve::Resolver;
-use super::status::Refusal;
 use super::{FibSettings, NEXT_HOP_ID_FIRST, Shared, lock};
 use crate::rib::{FibAction, FibRoute, Gateway, NextHopInterest};
-use crate::wire::{Family, Prefix};
+use crate::wire::Prefix;
 
-/// Prefixes in one batch: between two, the inbox is looked at.
-const BATCH_PREFIXES_MAX: usize = 2048;
 /// Prefixes that the plan is told to expect together.
 const EXPECTED_PREFIXES: usize = 256;
 /// Changes of links come in bursts: what they ask for is looked at this long after the first.
@@ -31,13 +31,18 @@ const BURST_TIME: Duration = Duration::from_millis(50);
 const EVENTS_MAX: usize = 10_000;
 /// After a failure to talk to the kernel, everything is read again after this long.
 const RETRY_TIME: Duration = Duration::from_secs(1);
-/// Times that a prefix is tried again in one round, when the kernel has changed in between.
-const ROUNDS_MAX: usize = 3;
+
+/// A task, and whether its route uses a group.
+type Sent = (Task, bool);
 
 pub(super) struct Driver {
     settings: FibSettings,
     netns: NetNs,
     netlink: Connection,
+    /// For routes.
+    sender: Background,
+    /// Batches that it has not answered, the oldest first. Between turns there are none.
+    flight: VecDeque<Vec<Sent>>,
     monitor: Option<Monitor>,
     shared: Arc<Shared>,
     plan: Plan,
@@ -98,10 +103,13 @@ impl Driver {
         ];
         let netlink = Connection::open_in(netns)?;
         let monitor = Monitor::open_in(netns, &groups)?;
-        monitor.ignore(&netlink)?;
+        let sender = Background::open_in(netns, "fib-send")?;
+        monitor.ignore([netlink.port(), sender.port()])?;
         let mut driver = Self {
             netns: netns.run(NetNs::current)??,
             netlink,
+            sender,
+            flight: VecDeque::new(),
             monitor: Some(monitor),
             shared,
             plan: Plan::new(settings.protocol, settings.table),
@@ -166,7 +174,9 @@ impl Driver {
             if let Some((_, asked_for)) = self.due.take_if(|(at, _)| *at <= Instant::now()) {
                 look = look.and(asked_for);
             }
-            retry = self.turn(look, &mut monitor).err().map(|error| {
+            let turned = self.turn(look, &mut monitor);
+            self.land_all();
+            retry = turned.err().map(|error| {
                 warn!(%error, "kernel routes: everything is read again");
                 self.error = Some(error.to_string());
                 Instant::now() + RETRY_TIME
@@ -194,6 +204,9 @@ impl Driver {
             self.catch_up(monitor)?;
             self.report();
         }
+        while !self.flight.is_empty() {
+            self.land()?;
+        }
         let unused = self
             .objects
             .unused(|id| self.plan.uses_group(id), self.plan.is_swept());
@@ -207,10 +220,12 @@ impl Driver {
     /// that work is done.
     fn catch_up(&mut self, monitor: &mut AsyncMonitor) -> Result<(), netlink::Error> {
         for _ in 0..EVENTS_MAX {
-            match monitor.try_next()? {
-                Some(event) => self.notice(event),
-                None => break,
+            let Some(event) = monitor.try_next()? else { break };
+            // What is believed of the kernel is to be what it was when that happened, or later.
+            while !self.flight.is_empty() {
+                self.land()?;
             }
+            self.notice(event);
         }
         Ok(())
     }
@@ -445,7 +460,7 @@ impl Driver {
                         .looked_up(gateway.address, found.as_ref(), is_recursive)
                 }
             };
-            let state = resolution.state();
+            let state = self.resolver.state(&resolution);
             let is_new = self.resolver.set(*gateway, resolution);
             if is_new {
                 changed.insert(*gateway);
@@ -462,152 +477,6 @@ impl Driver {
             self.shared.resolved_wake.notify_one();
         }
         Ok(())
-    }
-
-    /// One batch. True when nothing is left to do.
-    fn carry_out(&mut self) -> Result<bool, netlink::Error> {
-        let objects = self.uses_objects.then_some(&mut self.objects);
-        let mut tasks = self.plan.step(&self.resolver, objects, BATCH_PREFIXES_MAX);
-        let missing = self.objects.missing();
-        if !missing.is_empty() {
-            self.set_compat_mode();
-            self.change_objects(&missing)?;
-        }
-        for _ in 0..ROUNDS_MAX {
-            tasks = self.send(tasks)?;
-            if tasks.is_empty() {
-                break;
-            }
-        }
-        Ok(self.plan.is_idle())
-    }
-
-    /// Send tasks; gives those to try once more.
-    fn send(&mut self, tasks: Vec<Task>) -> Result<Vec<Task>, netlink::Error> {
-        let uses_group = |task: &Task| match &task.change {
-            Change::Install { ways, .. } => ways.group().is_some_and(|id| self.objects.is_installed(id)),
-            Change::Remove { .. } => false,
-        };
-        let with_group = |task: Task| {
-            let uses_group = uses_group(&task);
-            (task, uses_group)
-        };
-        let tasks: Vec<(Task, bool)> = tasks.into_iter().map(with_group).collect();
-        let requests = tasks
-            .iter()
-            .map(|(task, with_group)| self.plan.request(task, *with_group));
-        let outcomes = self.netlink.batch(requests)?;
-        debug!(routes = outcomes.len(), "kernel routes changed");
-        let mut taken = Vec::new();
-        let mut again = Vec::new();
-        for ((task, with_group), outcome) in tasks.into_iter().zip(outcomes) {
-            match (outcome, &task.change) {
-                (Ok(()), _) => self.plan.done(&task, with_group),
-                (Err(refusal), Change::Remove { .. }) if refusal.is_not_found() => {
-                    self.plan.done(&task, false)
-                }
-                (
-                    Err(refusal),
-                    Change::Install {
-                        metric,
-                        replaces: false,
-                        ..
-                    },
-                ) if refusal.is_exists() => {
-                    taken.push((task.prefix, *metric));
-                }
-                // What we believed to be there is gone: a plain addition then.
-                (Err(refusal), Change::Install { replaces: true, .. }) if refusal.is_not_found() => {
-                    again.push(task.into_addition());
-                }
-                (Err(refusal), _) => {
-                    self.plan.refuse(
-                        task.prefix,
-                        Refusal::Kernel {
-                            reason: refusal.to_string(),
-                        },
-                    );
-                }
-            }
-        }
-        self.settle_holders(taken)?;
-        Ok(again)
-    }
-
-    /// Who has the places of routes that could not be added? Ours are taken over, others reported.
-    fn settle_holders(&mut self, taken: Vec<(Prefix, u32)>) -> Result<(), netlink::Error> {
-        for family in Family::ALL {
-            let wanted: FxHashSet<_> = taken
-                .iter()
-                .filter(|(prefix, _)| Family::of(prefix) == family)
-                .copied()
-                .collect();
-            if wanted.is_empty() {
-                continue;
-            }
-            let family = match family {
-                Family::Ipv4Unicast => netlink::Family::V4,
-                Family::Ipv6Unicast => netlink::Family::V6,
-            };
-            let all = RouteFilter {
-                family: Some(family),
-                table: Some(self.settings.table),
-                ..RouteFilter::default()
-            };
-            for route in self.netlink.routes(&all)? {
-                if !wanted.contains(&(route.destination, route.metric)) {
-                    continue;
-                }
-                if route.protocol == self.settings.protocol {
-                    self.plan.found(&route);
-                } else {
-                    self.plan.refuse(
-                        route.destination,
-                        Refusal::Foreign {
-                            protocol: route.protocol,
-                        },
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn change_objects(&mut self, requests: &[Request]) -> Result<(), netlink::Error> {
-        let outcomes = self.netlink.batch(requests)?;
-        for (request, outcome) in requests.iter().zip(outcomes) {
-            match (request, outcome) {
-                (_, Ok(())) => self.objects.done(request),
-                (Request::DeleteNextHop(_), Err(refusal)) if refusal.is_not_found() => {
-                    self.objects.done(request);
-                }
-                (Request::DeleteNextHop(id), Err(refusal)) => {
-                    debug!(id, %refusal, "a next-hop object is not deleted");
-                }
-                (Request::AddNextHop(object) | Request::ReplaceNextHop(object), Err(refusal)) => {
-                    self.objects.give_up(object.id);
-                    self.plan.forget_groups();
-                    if is_unsupported(&refusal) {
-                        self.do_without_objects(&refusal.to_string());
-                    } else {
-                        debug!(%request, %refusal, "plain routes are used instead");
-                    }
-                }
-                (_, Err(_)) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn do_without_objects(&mut self, reason: &str) {
-        if self.uses_objects {
-            info!(
-                reason,
-                "this kernel has no next-hop objects: multipath routes are plain ones"
-            );
-        }
-        self.uses_objects = false;
-        self.plan.forget_groups();
     }
 
     /// With the compatible mode, the kernel tells of every route when a next-hop object changes, which
@@ -637,10 +506,6 @@ impl Driver {
 /// IPv6 shows a default of "unreachable" with the highest metric where there is no route.
 fn is_kernels_last_resort(route: &Route) -> bool {
     route.protocol == protocol::KERNEL && route.metric == u32::MAX
-}
-
-fn is_unsupported(refusal: &KernelRefusal) -> bool {
-    matches!(refusal.errno, nix::errno::Errno::EOPNOTSUPP)
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
