@@ -19,7 +19,7 @@ const OURS: u8 = 201;
 const TABLE: u32 = netlink::table::MAIN;
 const PREFIXES: [&str; 4] = ["10.1.0.0/16", "10.2.0.0/16", "10.3.0.1/32", "fd00::/64"];
 /// Rounds after which everything must have settled.
-const ROUNDS_MAX: usize = 10;
+const ROUNDS_MAX: usize = 20;
 
 fn prefix(at: usize) -> Prefix {
     PREFIXES[at].parse().unwrap()
@@ -122,6 +122,8 @@ struct World {
     plan: Plan,
     objects: Objects,
     resolver: Resolver,
+    /// On their way to the kernel.
+    under_way: Vec<Task>,
 }
 
 impl World {
@@ -130,6 +132,7 @@ impl World {
             plan: Plan::new(OURS, TABLE),
             objects: Objects::new(1000, OURS),
             resolver: resolver(),
+            under_way: Vec::new(),
             kernel,
         };
         world.read_back();
@@ -147,20 +150,41 @@ impl World {
         self.plan.read_back(all).unwrap();
     }
 
-    /// As the driver does it.
+    /// As the driver does it: one batch is prepared while the one before is under way.
+    fn step(&mut self) {
+        let tasks = self.plan.step(&self.resolver, Some(&mut self.objects), 3);
+        for request in self.objects.missing() {
+            assert!(self.kernel.apply(&request), "{request}");
+            self.objects.done(&request);
+        }
+        self.land();
+        self.under_way = tasks;
+    }
+
+    fn land(&mut self) {
+        let tasks = std::mem::take(&mut self.under_way);
+        tasks.iter().for_each(|task| self.carry_out(task));
+    }
+
+    /// What is under way gets there, and no word of it comes back.
+    fn land_unheard(&mut self) {
+        let tasks = std::mem::take(&mut self.under_way);
+        for task in &tasks {
+            let _ = self.kernel.apply(&self.plan.request(task, true));
+        }
+        self.plan.landed(tasks.iter());
+        self.plan.look_at_tasks(tasks.iter());
+        self.read_back();
+    }
+
     fn settle(&mut self) {
         for _ in 0..ROUNDS_MAX {
-            let tasks = self.plan.step(&self.resolver, Some(&mut self.objects), 3);
-            for request in self.objects.missing() {
-                assert!(self.kernel.apply(&request), "{request}");
-                self.objects.done(&request);
-            }
-            tasks.iter().for_each(|task| self.carry_out(task));
-            if self.plan.is_idle() {
+            self.step();
+            if self.plan.is_idle() && self.under_way.is_empty() {
                 break;
             }
         }
-        assert!(self.plan.is_idle());
+        assert!(self.plan.is_idle() && self.under_way.is_empty());
         let unused = self
             .objects
             .unused(|id| self.plan.uses_group(id), self.plan.is_swept());
@@ -203,7 +227,10 @@ impl World {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Want(usize, Vec<usize>, u32),
+    /// Without settling, if the last is true: more may be wanted while the change is under way.
+    Want(usize, Vec<usize>, u32, bool),
+    /// Answers are lost.
+    Unheard,
     Foreign(usize, u32, bool),
     /// Somebody removes a route of ours.
     Lose(usize, u32),
@@ -217,8 +244,9 @@ fn op() -> impl Strategy<Value = Op> {
     let at = || 0..PREFIXES.len();
     let metric = || select(vec![512u32, 1024, 2048]);
     prop_oneof![
-        6 => (at(), prop::collection::btree_set(0..3usize, 0..3), metric())
-            .prop_map(|(at, hops, metric)| Op::Want(at, hops.into_iter().collect(), metric)),
+        8 => (at(), prop::collection::btree_set(0..3usize, 0..3), metric(), any::<bool>())
+            .prop_map(|(at, hops, metric, hurry)| Op::Want(at, hops.into_iter().collect(), metric, hurry)),
+        1 => Just(Op::Unheard),
         2 => (at(), metric(), any::<bool>()).prop_map(|(at, metric, there)| Op::Foreign(at, metric, there)),
         1 => (at(), metric()).prop_map(|(at, metric)| Op::Lose(at, metric)),
         1 => (at(), any::<bool>()).prop_map(|(at, there)| Op::Guard(at, there)),
@@ -226,6 +254,40 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Restart),
         1 => Just(Op::Sweep),
     ]
+}
+
+#[test]
+fn a_prefix_waits_for_its_last_change_to_land() {
+    let mut world = World::new(Kernel::default());
+    let want = |world: &mut World, at: usize, hop: usize| {
+        let next_hops = [next_hop(hop)].into_iter().collect();
+        let metric = 1024;
+        world.plan.want(prefix(at), Some(Wanted { next_hops, metric }));
+    };
+    let step = |world: &mut World| {
+        let tasks = world.plan.step(&world.resolver, Some(&mut world.objects), 3);
+        let changes = tasks.iter().map(|task| task.prefix).collect::<Vec<_>>();
+        world.under_way.extend(tasks);
+        changes
+    };
+    want(&mut world, 0, 0);
+    assert_eq!(step(&mut world), [prefix(0)]);
+    want(&mut world, 0, 1);
+    want(&mut world, 1, 1);
+    assert_eq!(step(&mut world), []);
+    assert!(!world.plan.is_idle());
+    world.land();
+    assert_eq!(step(&mut world), [prefix(0), prefix(1)]);
+    let replaces = |task: &Task| matches!(task.change, Change::Install { replaces: true, .. });
+    assert_eq!(
+        world.under_way.iter().map(replaces).collect::<Vec<_>>(),
+        [true, false]
+    );
+    // No answer: both are looked at again, and are as they should be.
+    world.land_unheard();
+    world.settle();
+    assert_eq!(world.kernel.ours().len(), 2);
+    assert_eq!((world.status().installed, world.status().refused), (2, 0));
 }
 
 proptest! {
@@ -236,13 +298,23 @@ proptest! {
         let mut guards: rustc_hash::FxHashMap<Prefix, Guard> = Default::default();
         for op in ops {
             let foreign = world.kernel.foreign();
+            // What others do is looked at when nothing is under way.
+            if !matches!(op, Op::Want(..) | Op::Foreign(..) | Op::Unheard) {
+                world.land();
+            }
             match op {
-                Op::Want(at, hops, metric) => {
+                Op::Unheard => world.land_unheard(),
+                Op::Want(at, hops, metric, hurry) => {
                     let prefix = prefix(at);
                     let next_hops = hops.iter().map(|at| next_hop(*at)).collect();
                     let route = (!hops.is_empty()).then_some(Wanted { next_hops, metric });
                     world.plan.want(prefix, route);
                     wanted.insert(prefix, (hops, metric));
+                    if hurry {
+                        world.step();
+                        prop_assert_eq!(world.kernel.foreign(), foreign);
+                        continue;
+                    }
                 }
                 Op::Foreign(at, metric, true) => {
                     let route = Route::new(prefix(at)).protocol(4).metric(metric).blackhole();

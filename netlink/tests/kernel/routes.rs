@@ -4,7 +4,8 @@ use std::{net::IpAddr, time::Instant};
 
 use crate::pair::Pair;
 use netlink::{
-    Connection, Family, Hop, NetNs, NextHop, NextHopKind, Request, Route, RouteFilter, RouteKind, table,
+    Background, Connection, Event, Family, Group, Hop, Monitor, NetNs, NextHop, NextHopKind, Request, Route,
+    RouteFilter, RouteKind, table,
 };
 
 const OURS: u8 = 201;
@@ -329,4 +330,46 @@ fn a_weight_out_of_range_is_refused_before_anything_is_sent() {
         );
         assert_eq!(ours(&mut nl), []);
     }
+}
+
+#[test]
+fn batches_in_the_background_are_carried_out_in_order() {
+    let pair = Pair::new();
+    let mut background = Background::open_in(&pair.east, "test-send").unwrap();
+    let mut monitor = Monitor::open_in(&pair.east, &[Group::RoutesV4]).unwrap();
+    let mut nl = Connection::open_in(&pair.east).unwrap();
+    monitor.ignore([nl.port(), background.port()]).unwrap();
+    assert_eq!(background.outcomes().unwrap(), [], "nothing is under way");
+    const COUNT: u32 = 3000;
+    let all: Vec<Route> = (0..COUNT)
+        .map(|n| route(&format!("10.{}.{}.0/24", 64 + n / 256, n % 256)).blackhole())
+        .collect();
+    let added = || all.iter().cloned().map(Request::AddRoute);
+    // There already, as the one of the first batch is carried out before.
+    background.submit(added()).unwrap();
+    background.submit(added().take(5)).unwrap();
+    background
+        .submit(all.iter().skip(10).cloned().map(Request::DeleteRoute))
+        .unwrap();
+    let first = background.outcomes().unwrap();
+    assert!(first.len() == COUNT as usize && first.iter().all(Result::is_ok));
+    let again = background.outcomes().unwrap();
+    let is_exists = |outcome: &netlink::Outcome| outcome.as_ref().is_err_and(netlink::Refusal::is_exists);
+    assert!(again.len() == 5 && again.iter().all(is_exists), "{again:?}");
+    let gone = background.outcomes().unwrap();
+    assert!(gone.len() == COUNT as usize - 10 && gone.iter().all(Result::is_ok));
+    let left = ours(&mut nl);
+    assert_eq!(left.len(), 10);
+    // Neither connection's changes are told, and others' are.
+    nl.batch(left.iter().cloned().map(Request::DeleteRoute)).unwrap();
+    let mut other = Connection::open_in(&pair.east).unwrap();
+    other.add_route(&all[0]).unwrap();
+    let told = monitor.next_within(std::time::Duration::from_secs(5)).unwrap();
+    assert_eq!(told, Some(Event::Route(all[0].clone())));
+    // What is under way when it is dropped is sent.
+    background
+        .submit(all.iter().skip(1).cloned().map(Request::AddRoute))
+        .unwrap();
+    drop(background);
+    assert_eq!(ours(&mut nl).len(), COUNT as usize);
 }

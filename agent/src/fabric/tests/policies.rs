@@ -327,7 +327,7 @@ fn a_rule_that_cannot_be_is_left_out_and_named() {
         "BGPFilter(f) exportV4[0]: min-length must be at most max-length: the rule is left out",
         "BGPFilter(f) exportV4[1]: cidr 'nonsense': invalid IP address syntax: the rule is left out",
         "BGPFilter(f) exportV4[2]: puts more than 32 ASes in front of AS_PATH: the rule is left out",
-        "BGPFilter(f) exportV4[3]: \"an-interface-of-long-name\" must have 1 to 15 characters: the rule is left out",
+        "BGPFilter(f) exportV4[3]: \"an-interface-of-long-name\": must have 1 to 15 characters: the rule is left out",
     ];
     assert_eq!(translation.problems, expected);
     let config = translation.config.unwrap();
