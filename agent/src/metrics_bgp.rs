@@ -42,6 +42,7 @@ struct ReasonLabel {
 pub(crate) struct BgpMetrics {
     messages: Family<MessageLabels, Counter>,
     dampened: Family<PeerLabel, Gauge>,
+    far_connections: Family<PeerLabel, Counter>,
     bfd_sessions: Family<StateLabel, Gauge>,
     bfd_packets: Family<DirectionLabel, Counter>,
     bfd_discarded: Family<ReasonLabel, Counter>,
@@ -61,6 +62,11 @@ impl BgpMetrics {
             "margay_bgp_prefixes_dampened",
             "Routes of the peer that are kept from use because they flap",
             self.dampened.clone(),
+        );
+        registry.register(
+            "margay_bgp_far_connections",
+            "Connections of the peer that came over more hops than ttlSecurity allows",
+            self.far_connections.clone(),
         );
         registry.register(
             "margay_bfd_sessions",
@@ -93,12 +99,17 @@ impl BgpMetrics {
     pub(crate) fn set(&self, sessions: &[PeerStatus], bfd: &Counters) {
         self.messages.clear();
         self.dampened.clear();
+        self.far_connections.clear();
         for session in sessions {
             let peer = session.key().to_string();
             let dampened = i64::try_from(session.prefixes_dampened).unwrap_or(i64::MAX);
             self.dampened
                 .get_or_create(&PeerLabel { peer: peer.clone() })
                 .set(dampened);
+            let far = self
+                .far_connections
+                .get_or_create(&PeerLabel { peer: peer.clone() });
+            far.inner().store(session.far_connections, Ordering::Relaxed);
             for (direction, counts) in [
                 ("sent", session.messages_sent),
                 ("received", session.messages_received),

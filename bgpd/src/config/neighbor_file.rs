@@ -88,6 +88,8 @@ pub(super) struct FileNeighbor {
     private_as: PrivateAs,
     send_communities: Option<Vec<CommunityKind>>,
     client_to_client: Option<bool>,
+    #[serde(default)]
+    send_long_lived_stale: bool,
     default_originate: Option<FileDefaultOriginate>,
     default_originate_policy: Option<Spanned<String>>,
     import: Option<Spanned<String>>,
@@ -388,6 +390,7 @@ impl FileNeighbor {
                 extended_communities: sends(CommunityKind::Extended),
                 large_communities: sends(CommunityKind::Large),
                 client_to_client: self.client_to_client.unwrap_or(true),
+                long_lived_stale: self.send_long_lived_stale,
                 ..ExportOptions::default()
             },
             drain: self.drain,

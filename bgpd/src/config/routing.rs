@@ -70,6 +70,9 @@ pub struct ExportOptions {
     /// Reflect routes of other clients to it, if it is one: not needed where the clients are fully meshed
     /// (RFC 4456 section 6).
     pub client_to_client: bool,
+    /// Within our AS, tell it of long-lived stale routes though it has not offered to understand them, confined to the
+    /// AS and least preferred (RFC 9494 section 4.6).
+    pub long_lived_stale: bool,
     /// Families in which it is told a default route of ours, whether or not there is one here.
     pub default_originate: FamilySet,
     /// What becomes of that route on its way; the export policy is not asked.
@@ -86,6 +89,7 @@ impl Default for ExportOptions {
             extended_communities: true,
             large_communities: true,
             client_to_client: true,
+            long_lived_stale: false,
             default_originate: FamilySet::EMPTY,
             default_policy: Policy::Accept,
         }

@@ -410,6 +410,15 @@ impl Neighbor {
                 ),
             ));
         }
+        if export.long_lived_stale && self.is_ebgp(config) {
+            return Err(self.error("send-long-lived-stale", "is for neighbors in our AS: remove it"));
+        }
+        if export.long_lived_stale && !export.communities {
+            return Err(self.error(
+                "send-long-lived-stale",
+                "needs send-communities: NO_EXPORT keeps such routes within the AS",
+            ));
+        }
         let local = [
             ("prepend-local-as", import.prepend_local_as),
             ("prepend-global-as", export.prepend_global_as),

@@ -159,7 +159,8 @@ impl GroupKey {
         if let Some(community) = withheld.iter().find(held_back_by) {
             return Err(Withheld::Community(*community));
         }
-        if !self.long_lived && attributes.has_community(Community::LLGR_STALE) {
+        let understood = self.long_lived || self.options.long_lived_stale && !self.ebgp;
+        if !understood && attributes.has_community(Community::LLGR_STALE) {
             return Err(Withheld::LongLivedStale);
         }
         if source.is_some_and(|source| self.reflects(source) && self.cluster_of(source).is_none()) {
@@ -326,6 +327,13 @@ impl GroupKey {
             route.cluster_list.clear();
         } else if self.drain {
             route.local_pref = Some(0);
+        }
+        if !self.long_lived && route.has_community(Community::LLGR_STALE) {
+            // RFC 9494 section 4.6: for who does not know the community.
+            route.local_pref = Some(0);
+            if !route.has_community(Community::NO_EXPORT) {
+                route.communities.push(Community::NO_EXPORT);
+            }
         }
         let options = &self.options;
         if !options.communities {

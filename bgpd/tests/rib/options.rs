@@ -333,6 +333,34 @@ fn only_to_customer() {
 }
 
 #[test]
+fn long_lived_stale_routes_are_confined_where_they_are_not_understood() {
+    let stale = Attributes {
+        communities: vec![Community::LLGR_STALE],
+        local_pref: Some(200),
+        ..route(2, &[65002])
+    };
+    let to = |remote_as, long_lived, long_lived_stale| {
+        let mut to = settings(3, remote_as);
+        to.long_lived = long_lived;
+        to.routing.export.long_lived_stale = long_lived_stale;
+        let told = passed_on(settings(2, 65002), stale.clone(), to)?;
+        Some((told.communities, told.local_pref))
+    };
+    let marked = vec![Community::LLGR_STALE];
+    let confined = vec![Community::LLGR_STALE, Community::NO_EXPORT];
+    for (told, expected) in [
+        (to(LOCAL_AS, false, false), None),
+        (to(LOCAL_AS, false, true), Some((confined, Some(0)))),
+        (to(LOCAL_AS, true, true), Some((marked.clone(), Some(100)))),
+        // RFC 9494 section 4.6 is for neighbours within the AS alone.
+        (to(65003, false, true), None),
+        (to(65003, true, false), Some((marked, None))),
+    ] {
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
 fn ases_are_overridden_removed_and_replaced() {
     let path = &[65002, 65003, 3356, 4_200_000_001];
     let export = |as_override, private_as| ExportOptions {

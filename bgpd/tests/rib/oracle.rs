@@ -385,7 +385,8 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
     if !to.families.contains(Family::of(prefix)) || path.session.is_some_and(|from| from.key == to.key) {
         return None;
     }
-    if route.has_community(Community::LLGR_STALE) && !to.long_lived {
+    let is_stale = route.has_community(Community::LLGR_STALE);
+    if is_stale && !to.long_lived && (ebgp || !to.routing.export.long_lived_stale) {
         return None;
     }
     if route.has_community(Community::NO_ADVERTISE)
@@ -473,6 +474,12 @@ fn export(to: &PeerSettings, prefix: &Prefix, path: Path) -> Option<Attributes> 
             route.communities.push(Community::GRACEFUL_SHUTDOWN);
         }
         route.local_pref = Some(0);
+    }
+    if !to.long_lived && route.has_community(Community::LLGR_STALE) {
+        route.local_pref = Some(0);
+        if !route.has_community(Community::NO_EXPORT) {
+            route.communities.push(Community::NO_EXPORT);
+        }
     }
     if ebgp {
         if options.prepend_global_as && to.global_as != to.local_as {

@@ -159,6 +159,7 @@ fn with_routing(mut settings: PeerSettings, at: usize) -> PeerSettings {
             let export = ExportOptions {
                 private_as: PrivateAs::Remove,
                 client_to_client: false,
+                long_lived_stale: true,
                 ..export
             };
             (import, export)
