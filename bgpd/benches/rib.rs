@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p bgpd --bench rib` prints nanoseconds a path of each, what the RIB's owner does with them included:
 //! taking UPDATEs in, working out what is to be told, encoding it. Eight peers have the same prefixes, without and
-//! with add-path both ways on all sessions.
+//! with add-path both ways on all sessions. Then one peer's routes are told to several others: in one update group,
+//! and with a next hop of ours for each, which makes a group of each.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark ends with its first error")]
 
@@ -19,8 +20,49 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-/// Peers that announce, the prefixes that each of them has, and whether all sessions have add-path.
-const CASES: [(u8, u32, bool); 3] = [(1, 1_000_000, false), (8, 50_000, false), (8, 50_000, true)];
+/// Who announces what to whom.
+#[derive(Clone, Copy)]
+struct Case {
+    /// Peers that announce.
+    feeders: u8,
+    /// The prefixes that each of them has.
+    count: u32,
+    /// All sessions have add-path.
+    add_path: bool,
+    /// Peers that are told.
+    receivers: u8,
+    /// Each of these is told another next hop.
+    own_next_hops: bool,
+}
+
+const fn one_receiver(feeders: u8, count: u32, add_path: bool) -> Case {
+    Case {
+        feeders,
+        count,
+        add_path,
+        receivers: 1,
+        own_next_hops: false,
+    }
+}
+
+const fn several_receivers(receivers: u8, own_next_hops: bool) -> Case {
+    Case {
+        receivers,
+        own_next_hops,
+        ..one_receiver(1, 200_000, false)
+    }
+}
+
+const CASES: [Case; 8] = [
+    one_receiver(1, 1_000_000, false),
+    one_receiver(8, 50_000, false),
+    one_receiver(8, 50_000, true),
+    several_receivers(2, false),
+    several_receivers(2, true),
+    several_receivers(4, true),
+    several_receivers(16, false),
+    several_receivers(16, true),
+];
 /// Prefixes with common attributes are one to this many.
 const RUN_MAX: u32 = 12;
 /// Prefixes of an UPDATE that withdraws.
@@ -36,18 +78,37 @@ const BATCH: usize = 128;
 const TIMES: usize = 3;
 
 fn main() {
-    for (feeders, count, add_path) in CASES {
-        let runs = runs(count);
+    for case in CASES {
+        let runs = runs(case.count);
         for _ in 0..TIMES {
-            run(&runs, feeders, count, add_path);
+            run(&runs, case);
         }
     }
 }
 
-fn run(runs: &[Range<u32>], feeders: u8, count: u32, add_path: bool) {
+fn run(runs: &[Range<u32>], case: Case) {
+    let Case {
+        feeders,
+        count,
+        add_path,
+        receivers,
+        own_next_hops,
+    } = case;
     let mut rib = Rib::new(RibSettings::new(64_512, Ipv4Addr::new(192, 0, 2, 1)));
-    let receiver = peer(&mut rib, 255, add_path);
-    let feeders: Vec<PeerId> = (0..feeders).map(|at| peer(&mut rib, at + 2, add_path)).collect();
+    let told: Vec<PeerId> = (0..receivers)
+        .map(|at| {
+            peer(
+                &mut rib,
+                255 - at,
+                add_path,
+                if own_next_hops { 100 + at } else { 1 },
+            )
+        })
+        .collect();
+    let receiver = told[0];
+    let feeders: Vec<PeerId> = (0..feeders)
+        .map(|at| peer(&mut rib, at + 2, add_path, 1))
+        .collect();
     // Each sends them in an order of its own.
     let runs_of = |at: usize| {
         let (behind, ahead) = runs.split_at(at * runs.len() / feeders.len());
@@ -77,9 +138,14 @@ fn run(runs: &[Range<u32>], feeders: u8, count: u32, add_path: bool) {
     let paths = f64::from(count) * feeders.len() as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e9 / paths;
     println!(
-        "{} peers, {count} prefixes{}: announced in {:.0} ns a path, withdrawn in {:.0} ns; {bytes:.1} bytes a prefix",
+        "{} peers, {count} prefixes{}, told to {receivers}{}: announced in {:.0} ns a path, withdrawn in {:.0} ns; {bytes:.1} bytes a prefix",
         feeders.len(),
         if add_path { ", add-path" } else { "" },
+        if own_next_hops {
+            ", each with a next hop of its own"
+        } else {
+            ""
+        },
         each(announced),
         each(withdrawn),
     );
@@ -103,13 +169,13 @@ fn prefix(n: u32) -> Prefix {
     Prefix::new(Ipv4Addr::from(0x1400_0000 + (n << 8)).into(), 24).unwrap()
 }
 
-fn peer(rib: &mut Rib, last: u8, add_path: bool) -> PeerId {
+fn peer(rib: &mut Rib, last: u8, add_path: bool, next_hop: u8) -> PeerId {
     let address = IpAddr::from([10, 0, 0, last]);
     let mut settings = PeerSettings::new(NeighborKey::new(address, 179), 64_512 + u32::from(last), 64_512);
     settings.families = [Family::Ipv4Unicast].into_iter().collect();
     settings.import = Policy::Accept;
     settings.export = Policy::Accept;
-    settings.self_next_hop = [Some(NextHop::V4(Ipv4Addr::new(10, 0, 0, 1))), None];
+    settings.self_next_hop = [Some(NextHop::V4(Ipv4Addr::new(10, 0, 0, next_hop))), None];
     if add_path {
         settings.add_path_receive = settings.families;
         settings.add_path_send = settings.families;
