@@ -41,6 +41,7 @@ mod decision;
 mod default_route;
 mod explain;
 mod export;
+mod formerly;
 mod groups;
 mod import;
 mod index;
@@ -53,6 +54,7 @@ mod paths;
 mod peers;
 mod record;
 mod refresh;
+mod restart;
 mod select;
 mod sources;
 mod sys;
@@ -82,12 +84,12 @@ pub use view::{AdvertisedRoute, Counters, Memory, PathStatus, PathView, Totals};
 use aggregates::Aggregates;
 use dampening::Penalties;
 use export::GroupKey;
+use formerly::Former;
 use groups::Groups;
 use intern::{AttrId, Interner};
-use paths::Chosen;
 use peers::Peer;
 use sources::{SourceId, Sources};
-use table::{FamilyTables, ToldPath};
+use table::FamilyTables;
 
 /// Equal paths that are used together where nothing else is set: what the widest common leaf has as uplinks.
 pub const MULTIPATH_MAX_DEFAULT: usize = 16;
@@ -162,14 +164,6 @@ pub struct FibChange {
     pub prefix: Prefix,
     /// None: there is nothing to install, because no path is left or because the prefix is our own.
     pub route: Option<FibRoute>,
-}
-
-/// A peer that is gone, or was different before, as the source of routes.
-#[derive(Debug)]
-struct Former {
-    /// Who it is, or was.
-    id: PeerId,
-    settings: PeerSettings,
 }
 
 /// Adj-RIBs-In, Loc-RIB and Adj-RIBs-Out. See the module's text.
@@ -411,71 +405,6 @@ impl Rib {
         routes
     }
 
-    /// Marks a peer's paths as stale; gives their number.
-    fn mark_stale(&mut self, id: PeerId, family: Family) -> usize {
-        let Self { tables, sources, .. } = self;
-        tables
-            .of_mut(family)
-            .mark_stale(|source| sources.peer(source) == id)
-    }
-
-    /// The peer has sent its whole table of a family: what is still stale is gone.
-    pub fn end_of_rib(&mut self, id: PeerId, family: Family) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.end_of_rib.insert(family);
-            if peer.refreshing.contains(family) {
-                // What is stale is what the refresh has marked, and goes with its end.
-                return;
-            }
-        }
-        self.sweep_stale(id, family);
-    }
-
-    /// Whether the peer has sent its End-of-RIB for the family in this session.
-    pub fn has_end_of_rib(&self, id: PeerId, family: Family) -> bool {
-        self.peers
-            .get(&id)
-            .is_some_and(|peer| peer.end_of_rib.contains(family))
-    }
-
-    /// Withdraw what a peer has not announced again since its session was lost.
-    pub fn sweep_stale(&mut self, id: PeerId, family: Family) {
-        self.remove_paths(id, family, |path, _| path.stale);
-        let gone = self.peers.get(&id).is_some_and(|peer| !peer.up);
-        if gone
-            && !Family::ALL
-                .iter()
-                .any(|family| self.tables.of(*family).has_path(|path| self.is_of(path, id)))
-        {
-            self.forget_peer(id);
-        }
-    }
-
-    /// What is stale of a peer that is away stays as a last resort: it gets LLGR_STALE, by which it is the least
-    /// preferred; what has NO_LLGR is withdrawn (RFC 9494 section 4.2).
-    pub fn keep_long_lived(&mut self, id: PeerId, family: Family) {
-        if self.peers.get(&id).is_none_or(|peer| peer.up) {
-            return;
-        }
-        self.remove_paths(id, family, |_, attributes| {
-            attributes.has_community(Community::NO_LLGR)
-        });
-        let mut by_attributes: FxHashMap<AttrId, Vec<(Prefix, u32)>> = FxHashMap::default();
-        for (route, received) in self.routes_of(id, family, |_| true) {
-            by_attributes.entry(received).or_default().push(route);
-        }
-        for (attributes, routes) in by_attributes {
-            let mut attributes = self.attributes.get(attributes).unpack();
-            if !attributes.has_community(Community::LLGR_STALE) {
-                attributes.communities.push(Community::LLGR_STALE);
-            }
-            self.update_paths(id, attributes, routes);
-        }
-        if self.mark_stale(id, family) == 0 {
-            self.sweep_stale(id, family);
-        }
-    }
-
     /// Announce a prefix of our own. It wins over every learned path and is not installed.
     pub fn originate(&mut self, network: &Network) {
         let family = Family::of(&network.prefix);
@@ -499,28 +428,6 @@ impl Rib {
     /// Announce a prefix of our own no longer.
     pub fn retract(&mut self, prefix: Prefix) {
         self.withdraw(PeerId::LOCAL, [prefix]);
-    }
-
-    /// Hold back selection, and with it everything that goes out, for these families: after our own
-    /// restart, until the peers have sent their tables (RFC 4724 section 4.1).
-    pub fn defer_selection(&mut self, families: FamilySet) {
-        for family in families.iter() {
-            self.deferred.insert(family);
-        }
-    }
-
-    /// Select now, and go on as usual.
-    pub fn finish_deferral(&mut self, family: Family) {
-        if self.deferred.remove(family) {
-            for place in 0..self.tables.of(family).places() {
-                self.select_again(family, place);
-            }
-        }
-    }
-
-    /// Whether selection is held back.
-    pub fn is_deferred(&self, family: Family) -> bool {
-        self.deferred.contains(family)
     }
 
     /// How many routes of a family a peer has announced.
@@ -586,44 +493,6 @@ impl Rib {
         self.peers.get(&id).map(|peer| &peer.settings)
     }
 
-    /// What is known of next hops now. One call for many is much cheaper than many calls.
-    pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>) {
-        let changes = self.attributes.set_next_hops(states);
-        if changes.interfaces {
-            self.follow_interfaces();
-        }
-        let changed = changes.metrics;
-        if changed.is_empty() {
-            return;
-        }
-        for family in Family::ALL {
-            for place in 0..self.tables.of(family).places() {
-                let touched = |path: &paths::Path| {
-                    let next_hop = path.accepted().ok().and_then(|id| self.attributes.next_hop(id));
-                    next_hop.is_some_and(|id| changed.contains(&id))
-                };
-                let entry = self.tables.of(family).entry(place);
-                if entry.is_some_and(|entry| entry.paths().iter().any(touched)) {
-                    self.select_again(family, place);
-                }
-            }
-        }
-    }
-
-    /// Next hops are reached by other links: what policies that ask for them say may be different.
-    fn follow_interfaces(&mut self) {
-        self.interfaces = self.attributes.interfaces();
-        let settings = self.peers.iter().map(|(id, peer)| (*id, peer.settings.clone()));
-        for (id, settings) in settings.collect::<Vec<_>>() {
-            self.reconfigure(id, settings);
-        }
-    }
-
-    /// Next hops that came into use or went out of it since the last call.
-    pub fn poll_next_hops(&mut self) -> Vec<NextHopInterest> {
-        self.attributes.poll_next_hops()
-    }
-
     /// Prefixes whose selection changed since they were last given out, at most `limit` of them.
     pub fn poll_fib(&mut self, limit: usize) -> Vec<FibChange> {
         let waiting: usize = Family::ALL.iter().map(|f| self.tables.of(*f).fib_len()).sum();
@@ -651,83 +520,6 @@ impl Rib {
             while let Some(place) = table.take_fib() {
                 table.drop_if_unused(place);
             }
-        }
-    }
-
-    fn come_back(&mut self, id: PeerId, settings: PeerSettings) {
-        let changes = |peer: &Peer| peer.settings.differs_as_source(&settings);
-        let source_changes = self.peers.get(&id).is_some_and(changes);
-        if source_changes {
-            self.flush_everything();
-        }
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.up = true;
-            let before = std::mem::replace(&mut peer.settings, settings);
-            if source_changes {
-                self.remember_source(id, before);
-            }
-        }
-    }
-
-    fn flush_everything(&mut self) {
-        for family in Family::ALL {
-            self.flush_all(family);
-        }
-    }
-
-    /// What a peer's routes are told as depends on settings of its that have just changed: others are to hear
-    /// the difference. Nothing may be pending.
-    fn remember_source(&mut self, id: PeerId, before: PeerSettings) {
-        self.last_peer += 1;
-        let then = PeerId(self.last_peer);
-        let mut any = false;
-        for family in Family::ALL {
-            for place in 0..self.tables.of(family).places() {
-                let table = self.tables.of(family);
-                let is_its = |source| self.sources.peer(source) == id;
-                let best = table.best(place);
-                let ranked = table.ranked(place);
-                let mut sources = best.iter().chain(&ranked).map(|path| path.source);
-                if !sources.any(is_its) {
-                    continue;
-                }
-                let told = best.map(|best| Chosen {
-                    source: if is_its(best.source) {
-                        SourceId::of_peer(then)
-                    } else {
-                        best.source
-                    },
-                    ..best
-                });
-                let ranked = ranked.iter().map(|path| ToldPath {
-                    source: path.source,
-                    attributes: (!is_its(path.source)).then_some(path.attributes),
-                });
-                let ranked = ranked.collect();
-                self.note_pending(family, place, told, ranked);
-                any = true;
-            }
-        }
-        if any {
-            self.formerly.insert(then, Former { id, settings: before });
-        }
-    }
-
-    fn forget_peer(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.remove(&id) {
-            self.peer_of.remove(&peer.settings.key);
-            if Family::ALL.iter().any(|f| self.tables.of(*f).has_pending()) {
-                let settings = peer.settings;
-                self.formerly.insert(id, Former { id, settings });
-            }
-        }
-    }
-
-    /// A peer as the source of routes: as it is, or as it was when others were told of them last.
-    pub(super) fn source(&self, id: PeerId) -> Option<(PeerId, &PeerSettings)> {
-        match self.peers.get(&id) {
-            Some(peer) => Some((id, &peer.settings)),
-            None => self.formerly.get(&id).map(|former| (former.id, &former.settings)),
         }
     }
 }

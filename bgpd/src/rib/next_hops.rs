@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::table::IndexSet;
+use super::{Rib, paths};
 use crate::config::InterfaceName;
-use crate::wire::{Attributes, NextHop};
+use crate::wire::{Attributes, Family, NextHop};
 
 /// What is known of a next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,5 +254,45 @@ impl NextHops {
     /// How many are in use.
     pub(super) fn len(&self) -> usize {
         self.ids.len()
+    }
+}
+
+impl Rib {
+    /// What is known of next hops now. One call for many is much cheaper than many calls.
+    pub fn set_next_hops(&mut self, states: impl IntoIterator<Item = (impl Into<Gateway>, NextHopState)>) {
+        let changes = self.attributes.set_next_hops(states);
+        if changes.interfaces {
+            self.follow_interfaces();
+        }
+        let changed = changes.metrics;
+        if changed.is_empty() {
+            return;
+        }
+        for family in Family::ALL {
+            for place in 0..self.tables.of(family).places() {
+                let touched = |path: &paths::Path| {
+                    let next_hop = path.accepted().ok().and_then(|id| self.attributes.next_hop(id));
+                    next_hop.is_some_and(|id| changed.contains(&id))
+                };
+                let entry = self.tables.of(family).entry(place);
+                if entry.is_some_and(|entry| entry.paths().iter().any(touched)) {
+                    self.select_again(family, place);
+                }
+            }
+        }
+    }
+
+    /// Next hops are reached by other links: what policies that ask for them say may be different.
+    fn follow_interfaces(&mut self) {
+        self.interfaces = self.attributes.interfaces();
+        let settings = self.peers.iter().map(|(id, peer)| (*id, peer.settings.clone()));
+        for (id, settings) in settings.collect::<Vec<_>>() {
+            self.reconfigure(id, settings);
+        }
+    }
+
+    /// Next hops that came into use or went out of it since the last call.
+    pub fn poll_next_hops(&mut self) -> Vec<NextHopInterest> {
+        self.attributes.poll_next_hops()
     }
 }
