@@ -189,6 +189,7 @@ pub fn translate(resources: &Resources, name: &str, settings: &Settings) -> Tran
     name_ignored(resources, &mut problems);
     let mut config = Config::new(local.local_as, router_id);
     config.fib = settings.install_routes;
+    config.normal_metrics = [true, false].map(|v4| normal_priority(resources, v4));
     config.restart_time = settings.restart_time;
     config.listen = listen_addresses(resources, &local);
     config.networks = networks(resources);

@@ -48,6 +48,7 @@ pub use session::{
 pub use tcp_ao::{TcpAoAlgorithm, TcpAoKey};
 pub use validate::ConfigError;
 
+use crate::fib::METRIC_NORMAL;
 use crate::policy::Policy;
 use crate::wire::{Community, Family, FamilySet, LargeCommunity, Prefix, Role};
 
@@ -75,6 +76,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Whether learned routes are installed in the kernel.
     pub fib: bool,
+    /// From which metric on a learned route gives way to a workload of this host with the same address, for IPv4 and
+    /// IPv6: the normal priority. Not in the file, where all routes have it.
+    pub normal_metrics: [u32; 2],
     /// Restart time that neighbours are told, and the longest wait for their End-of-RIB after our
     /// own restart. At most [`RESTART_TIME_MAX_S`] seconds.
     pub restart_time: Duration,
@@ -110,6 +114,7 @@ impl Config {
             router_id,
             listen: Vec::new(),
             fib: true,
+            normal_metrics: [METRIC_NORMAL; 2],
             restart_time: Duration::from_secs(RESTART_TIME_DEFAULT_S.into()),
             max_paths: None,
             api: None,

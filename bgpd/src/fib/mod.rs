@@ -81,7 +81,7 @@ pub struct FibSettings {
     /// Multipath routes use next-hop objects; otherwise, or where the kernel has none, plain ones.
     pub next_hop_objects: bool,
     /// Names of workload interfaces begin so: a host route to one of them wins over a learned route to the same
-    /// address (unless that has a better metric than [`METRIC_NORMAL`]).
+    /// address, unless that has a better metric than normal ([`Fib::set_normal_metrics`]).
     pub workload_interface_prefix: String,
     /// How often to read back.
     pub read_back_interval: Duration,
@@ -145,6 +145,7 @@ struct Inbox {
     changes: Vec<FibChange>,
     interests: indexmap::IndexMap<Gateway, NextHopInterest>,
     sweep: FamilySet,
+    normal_metrics: Option<[u32; 2]>,
     stop: bool,
     /// Counts what was put in, so that a caller can wait until it is done.
     received: u64,
@@ -219,6 +220,12 @@ impl Fib {
         self.put(|inbox| {
             inbox.suspensions.insert(next_hop, false);
         });
+    }
+
+    /// From these metrics on, for IPv4 and IPv6, a learned route gives way to a workload with the same address;
+    /// [`METRIC_NORMAL`] until something else is said.
+    pub fn set_normal_metrics(&self, metrics: [u32; 2]) {
+        self.put(|inbox| inbox.normal_metrics = Some(metrics));
     }
 
     /// Routes of a family have converged: adopted routes that are not wanted go now.

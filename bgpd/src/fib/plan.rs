@@ -69,6 +69,8 @@ pub(super) struct Plan {
     routes: Routes,
     sets: NextHopSets,
     guards: FxHashMap<Prefix, Guard>,
+    /// Of IPv4 and IPv6: what has a smaller metric does not give way to workloads.
+    normal_metrics: [u32; 2],
     refused: IndexMap<Prefix, Refusal>,
     /// Entries to look at, each once.
     dirty: VecDeque<Slot>,
@@ -85,6 +87,7 @@ impl Plan {
             routes: Routes::default(),
             sets: NextHopSets::default(),
             guards: FxHashMap::default(),
+            normal_metrics: [METRIC_NORMAL; 2],
             refused: IndexMap::default(),
             dirty: VecDeque::new(),
             swept: FamilySet::EMPTY,
@@ -164,6 +167,24 @@ impl Plan {
         let touched: Vec<Prefix> = changed.map(|(prefix, _)| prefix).chain(new).copied().collect();
         for prefix in touched {
             self.look_at_wanted(&prefix);
+        }
+    }
+
+    /// From these metrics on, learned routes give way to workloads.
+    pub(super) fn set_normal_metrics(&mut self, metrics: [u32; 2]) {
+        if std::mem::replace(&mut self.normal_metrics, metrics) != metrics {
+            let guarded: Vec<Prefix> = self.guards.keys().copied().collect();
+            for prefix in guarded {
+                self.look_at_wanted(&prefix);
+            }
+        }
+    }
+
+    fn normal_metric(&self, prefix: &Prefix) -> u32 {
+        let [v4, v6] = self.normal_metrics;
+        match Family::of(prefix) {
+            Family::Ipv4Unicast => v4,
+            Family::Ipv6Unicast => v6,
         }
     }
 
@@ -401,7 +422,7 @@ impl Plan {
     ) -> Result<Ways, Refusal> {
         match self.guards.get(prefix) {
             // A raised preference is on purpose: the workload moves away (live migration).
-            Some(Guard::Workload { interface }) if wanted.metric >= METRIC_NORMAL => {
+            Some(Guard::Workload { interface }) if wanted.metric >= self.normal_metric(prefix) => {
                 return Err(Refusal::Workload {
                     interface: interface.clone(),
                 });

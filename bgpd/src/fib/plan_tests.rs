@@ -257,6 +257,37 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 #[test]
+fn a_learned_route_gives_way_to_a_workload_unless_its_metric_is_better_than_normal() {
+    let mut world = World::new(Kernel::default());
+    let workload = Guard::Workload {
+        interface: "cali1".into(),
+    };
+    for (at, metric) in [(0, 1500), (2, 1023), (3, 1500)] {
+        world.plan.add_guard(prefix(at), workload.clone());
+        let next_hops = [next_hop(0)].into_iter().collect();
+        world.plan.want(prefix(at), Some(Wanted { next_hops, metric }));
+    }
+    for (metrics, installed) in [
+        ([1024, 1024], &[2][..]),
+        ([2000, 1024], &[0, 2]),
+        ([1000, 2000], &[3]),
+        ([1024, 1024], &[2]),
+    ] {
+        world.plan.set_normal_metrics(metrics);
+        world.settle();
+        let ours: Vec<Prefix> = world
+            .kernel
+            .ours()
+            .iter()
+            .map(|route| route.destination)
+            .collect();
+        let expected: Vec<Prefix> = installed.iter().map(|at| prefix(*at)).collect();
+        assert_eq!(ours, expected, "{metrics:?}");
+        assert_eq!(world.status().refused, 3 - installed.len());
+    }
+}
+
+#[test]
 fn a_prefix_waits_for_its_last_change_to_land() {
     let mut world = World::new(Kernel::default());
     let want = |world: &mut World, at: usize, hop: usize| {

@@ -32,6 +32,13 @@ impl Kernel {
         }
     }
 
+    /// From these metrics on, learned routes give way to workloads of this host.
+    pub(super) fn set_normal_metrics(&self, metrics: [u32; 2]) {
+        if let Some(fib) = &self.fib {
+            fib.set_normal_metrics(metrics);
+        }
+    }
+
     /// Passes on what the RIB wants, as far as the driver has room: the RIB keeps the rest, and is asked again
     /// after [`Kernel::room`]. Never waits.
     pub(super) fn program(&mut self, rib: &mut Rib, monitors: &mut Monitors) {

@@ -351,6 +351,7 @@ fn the_normal_priority_is_the_metric_of_own_networks() {
         preferences,
         [Some(PRIORITY_SCALE - 2000), Some(PRIORITY_SCALE - 1024)]
     );
+    assert_eq!(config.normal_metrics, [2000, 1024]);
     // Raised over that: out of its block.
     let export = &config.neighbors[0].export;
     let mut moving = Attributes::originated(NextHop::unspecified(Family::Ipv4Unicast));

@@ -308,7 +308,7 @@ impl Driver {
     }
 
     fn take_inbox(&mut self) -> Result<u64, netlink::Error> {
-        let (suspensions, changes, interests, sweep, received) = {
+        let (suspensions, changes, interests, sweep, normal_metrics, received) = {
             let mut inbox = lock(&self.shared.inbox);
             self.stop |= inbox.stop;
             (
@@ -316,6 +316,7 @@ impl Driver {
                 std::mem::take(&mut inbox.changes),
                 std::mem::take(&mut inbox.interests),
                 std::mem::take(&mut inbox.sweep),
+                inbox.normal_metrics.take(),
                 inbox.received,
             )
         };
@@ -327,6 +328,9 @@ impl Driver {
                 self.objects.suspend(gateway, suspended);
             }
             self.change_objects(&self.objects.missing())?;
+        }
+        if let Some(metrics) = normal_metrics {
+            self.plan.set_normal_metrics(metrics);
         }
         let mut new = Vec::new();
         for (gateway, interest) in interests {

@@ -183,6 +183,7 @@ impl RibTask {
         let networks = std::mem::take(&mut task.config.networks);
         task.set_networks(&networks);
         task.rib.set_aggregates(&task.config.aggregates);
+        task.kernel.set_normal_metrics(task.config.normal_metrics);
         task
     }
 
@@ -326,6 +327,7 @@ impl RibTask {
             self.rib.set_aggregates(&config.aggregates);
         }
         self.rib.set_selection(&config.selection);
+        self.kernel.set_normal_metrics(config.normal_metrics);
         let neighbors = by_key(std::mem::take(&mut config.neighbors));
         let before = std::mem::replace(&mut self.neighbors, neighbors);
         self.config = config;
