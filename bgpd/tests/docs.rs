@@ -1,5 +1,7 @@
 //! The tests that the documents name are there.
 
+#![expect(clippy::unwrap_used, reason = "a test ends with its first error")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
