@@ -133,7 +133,10 @@ fn run(runs: &[Range<u32>], case: Case) {
         )
     });
     let (withdrawn, told_gone) = play(&mut rib, receiver, withdrawing.collect());
-    assert!(told >= count as usize && told_gone >= count as usize);
+    assert!(
+        told >= count as usize && told_gone >= count as usize,
+        "{told} and {told_gone} of {count}"
+    );
     assert_eq!(rib.memory().paths, 0);
     let paths = f64::from(count) * feeders.len() as f64;
     let each = |time: Duration| time.as_secs_f64() * 1e9 / paths;
@@ -185,7 +188,7 @@ fn peer(rib: &mut Rib, last: u8, add_path: bool, next_hop: u8) -> PeerId {
 
 fn announcement(run: Range<u32>, random: &mut StdRng) -> ReceivedUpdate {
     let mut attributes = Attributes::originated(NextHop::from(IpAddr::from([10, 0, 0, 2])));
-    let path = (0..random.random_range(1..6)).map(|_| random.random_range(1000..400_000));
+    let path = (0..random.random_range(1..6)).map(|_| random.random_range(100_000..400_000));
     attributes.as_path = AsPath::sequence(std::iter::once(64_514).chain(path));
     let communities = 0..random.random_range(0..8);
     attributes.communities = communities
