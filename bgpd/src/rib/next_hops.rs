@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::table::IndexSet;
-use super::{Rib, paths};
+use super::{PeerSettings, Rib, paths};
 use crate::config::InterfaceName;
 use crate::wire::{Attributes, Family, NextHop};
 
@@ -285,7 +285,11 @@ impl Rib {
     /// Next hops are reached by other links: what policies that ask for them say may be different.
     fn follow_interfaces(&mut self) {
         self.interfaces = self.attributes.interfaces();
-        let settings = self.peers.iter().map(|(id, peer)| (*id, peer.settings.clone()));
+        let asks = |settings: &PeerSettings| {
+            settings.import.looks_at_interfaces() || settings.export.looks_at_interfaces()
+        };
+        let asking = self.peers.iter().filter(|(_, peer)| asks(&peer.settings));
+        let settings = asking.map(|(id, peer)| (*id, peer.settings.clone()));
         for (id, settings) in settings.collect::<Vec<_>>() {
             self.reconfigure(id, settings);
         }
